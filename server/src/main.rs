@@ -1,0 +1,2 @@
+//! The `tidegauge` program.
+fn main() {}
