@@ -1,7 +1,10 @@
 //! Front page; see ARCHITECTURE.md.
 
 pub mod block;
+mod codec;
+pub mod column;
 mod error;
 pub mod fs;
 
+pub use codec::Malformed;
 pub use error::Error;
