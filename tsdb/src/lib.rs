@@ -5,6 +5,7 @@ mod codec;
 pub mod column;
 mod error;
 pub mod fs;
+mod index;
 
 pub use codec::Malformed;
 pub use error::Error;
