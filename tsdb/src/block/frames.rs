@@ -227,7 +227,7 @@ mod tests {
         for i in 0..600u32 {
             frames.extend(builder.push(|out| out.extend(i.to_le_bytes())));
         }
-        frames.extend(builder.push(|out| out.extend((0..20_000u32).map(|i| (i * i >> 7) as u8))));
+        frames.extend(builder.push(|out| out.extend((0..20_000u32).map(|i| ((i * i) >> 7) as u8))));
         let (last, directory) = builder.finish();
         assert!(last.is_empty());
         assert_eq!(frames.len(), 3);

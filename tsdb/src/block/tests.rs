@@ -33,6 +33,9 @@ fn spec(start: i64, end: i64) -> BlockSpec {
 /// Series by labels, samples by time: what a block is to hold.
 type Content = BTreeMap<Labels, BTreeMap<i64, f64>>;
 
+/// The same with values by their bits.
+type Samples = Vec<(Labels, Vec<(i64, u64)>)>;
+
 /// Writes content with one timeline per distinct list of times.
 fn write(fs: &Arc<dyn Fs>, spec: BlockSpec, content: &Content) -> Result<BlockMeta, Error> {
     let mut writer = BlockWriter::create(fs, Path::new("data"), spec)?;
@@ -64,7 +67,7 @@ fn open(fs: &Arc<dyn Fs>) -> Result<Arc<BlockReader>, Error> {
 }
 
 /// All that a block holds, read the way compaction does.
-fn read(block: &BlockReader) -> Result<Vec<(Labels, Vec<(i64, u64)>)>, Error> {
+fn read(block: &BlockReader) -> Result<Samples, Error> {
     let mut out = vec![];
     let mut entries = block.entries()?;
     for no in 0..block.series_count() {
@@ -83,7 +86,7 @@ fn read(block: &BlockReader) -> Result<Vec<(Labels, Vec<(i64, u64)>)>, Error> {
     Ok(out)
 }
 
-fn expected(content: &Content) -> Vec<(Labels, Vec<(i64, u64)>)> {
+fn expected(content: &Content) -> Samples {
     let series = content.iter().filter(|(_, samples)| !samples.is_empty());
     series
         .map(|(l, samples)| (l.clone(), samples.iter().map(|(t, v)| (*t, v.to_bits())).collect()))

@@ -4,6 +4,8 @@
 //! Decoders never panic and never allocate more than their input justifies; what does not fit is [`Malformed`], which
 //! whoever knows the file turns into [`crate::Error::Corrupt`].
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 pub(crate) mod bits;
 pub(crate) mod crc;
 pub(crate) mod cursor;

@@ -152,11 +152,6 @@ impl<'b> SeriesTable<'b> {
         })
     }
 
-    /// How many series there are.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
     /// The raw bytes of a page and the number of its first chunk.
     fn page(&self, page: usize) -> Result<(PageBytes<'b>, u32), Malformed> {
         let entry = self.directory.get(page).ok_or(Malformed::new(0, "no such series"))?;
