@@ -470,3 +470,47 @@ fn blocks_are_linked_and_removed_as_a_whole() {
     let linked = BlockReader::open(&fs, &home.join(meta.id.to_string()), &BlockCache::new(0)).unwrap();
     assert_eq!(read(&linked).unwrap(), expected(&content));
 }
+
+#[test]
+fn the_document_draws_what_is_written() {
+    let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats/block.md"));
+    let (_, drawing) = document.split_once("```hex\n").unwrap();
+    let lines = drawing
+        .lines()
+        .take_while(|l| *l != "```")
+        .filter(|l| !l.starts_with(';'));
+    let mut drawn: Vec<u8> = vec![];
+    for line in lines {
+        let Some((offset, rest)) = line.trim_start().split_once("  ") else {
+            continue;
+        };
+        let Ok(offset) = offset.parse::<usize>() else { continue };
+        assert_eq!(offset, drawn.len(), "{line}");
+        let bytes = rest.split("  ").next().unwrap().split(' ');
+        drawn.extend(bytes.map(|b| u8::from_str_radix(b, 16).unwrap()));
+    }
+    let (disk, meta) = drawn_block();
+    let path = Path::new("data").join(meta.id.to_string()).join(BLOCK_FILE);
+    assert_eq!(disk.read(&path).unwrap(), drawn);
+}
+
+/// The block that `docs/formats/block.md` draws byte by byte.
+fn drawn_block() -> (MemoryFs, BlockMeta) {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let mut writer = BlockWriter::create(&fs, Path::new("data"), spec(0, 100)).unwrap();
+    let timeline = writer.timeline(&[at(10), at(20), at(31), at(40)]).unwrap();
+    let run = |first_row, presence, values| SeriesRun {
+        timeline,
+        first_row,
+        presence,
+        values,
+    };
+    writer
+        .series(&labels("__name__=up,a=x"), &[run(0, None, &[1.0; 4])])
+        .unwrap();
+    let gap = run(0, Some(&[0b1011]), &[0.5, 1.5, STALE]);
+    writer.series(&labels("__name__=up,a=xy"), &[gap]).unwrap();
+    let meta = writer.finish().unwrap();
+    (disk, meta)
+}
