@@ -514,3 +514,72 @@ fn drawn_block() -> (MemoryFs, BlockMeta) {
     let meta = writer.finish().unwrap();
     (disk, meta)
 }
+
+/// Sets every checksum right, so that damage gets past them: what a wrong writer could have left.
+fn mend(file: &mut [u8]) {
+    let footer = file.len() - 24;
+    let toc = u64::from_le_bytes(*file[footer..].first_chunk().unwrap()) as usize;
+    for at in (toc..footer).step_by(24) {
+        let words: Vec<u64> = file[at..at + 24]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|w| u64::from_le_bytes(*w))
+            .collect();
+        let (offset, length) = (words[1] as usize, words[2] as usize);
+        if file[at] == 1 {
+            for entry in (offset..offset + length).step_by(24) {
+                let fields: Vec<u32> = file[entry..entry + 24]
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|w| u32::from_le_bytes(*w))
+                    .collect();
+                let start = 16 + fields[0] as usize;
+                if let Some(stored) = file.get(start..start.saturating_add(fields[2] as usize)) {
+                    let crc = crate::codec::crc32(stored);
+                    file[entry + 20..entry + 24].copy_from_slice(&crc.to_le_bytes());
+                }
+            }
+        }
+        if file[at] > 0 {
+            let crc = crate::codec::crc32(&file[offset..offset + length]);
+            file[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+    let crc = crate::codec::crc32(&[&file[..16], &file[toc..footer], &file[footer..footer + 12]].concat());
+    file[footer + 12..footer + 16].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn damage_behind_right_checksums_never_panics() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let meta = write(&fs, spec(0, 100), &small_content()).unwrap();
+    let path = Path::new("data").join(meta.id.to_string()).join(BLOCK_FILE);
+    let good = disk.read(&path).unwrap();
+    let toc = u64::from_le_bytes(*good[good.len() - 24..].first_chunk().unwrap()) as usize;
+    let mut refused = 0;
+    for byte in 16..toc {
+        for damage in [1, 0x80, 0xff, good[byte] ^ 0x40, good[byte].wrapping_neg()] {
+            let mut bad = good.clone();
+            bad[byte] ^= damage;
+            mend(&mut bad);
+            disk.plant(&path, &bad).unwrap();
+            let Ok(block) = open(&fs) else {
+                refused += 1;
+                continue;
+            };
+            refused += usize::from(block.verify().is_err());
+            for m in [
+                matcher(MatchOp::Regex, "i", "1.*"),
+                matcher(MatchOp::NotEqual, "__name__", "m1"),
+            ] {
+                let _ = block.series(std::slice::from_ref(&m), 0);
+                let _ = block.label_names(std::slice::from_ref(&m), 0);
+                let _ = block.label_values("i", &[m], 0);
+            }
+        }
+    }
+    assert!(refused > 0);
+}

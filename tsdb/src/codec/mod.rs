@@ -11,9 +11,11 @@ pub(crate) mod crc;
 pub(crate) mod cursor;
 pub(crate) mod packed;
 pub(crate) mod varint;
+pub(crate) mod zstd_pool;
 
 pub(crate) use crc::crc32;
 pub(crate) use cursor::Cursor;
+pub(crate) use zstd_pool::ZstdPool;
 
 use crate::Error;
 use std::path::Path;
