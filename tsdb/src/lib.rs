@@ -1,5 +1,6 @@
 //! Front page of the store.
 
+pub mod block;
 mod db;
 mod error;
 pub mod fs;
