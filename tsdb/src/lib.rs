@@ -23,10 +23,11 @@
 //! | rank | lock | guards | held while |
 //! |---|---|---|---|
 //! | 1 | `Db::maintenance` | rounds of maintenance, snapshots | a block is written |
-//! | 2 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
-//! | 3 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
-//! | 4 | `State::index` | labels and postings | labels are looked up or added |
-//! | 5 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
+//! | 2 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
+//! | 3 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
+//! | 4 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
+//! | 5 | `State::index` | labels and postings | labels are looked up or added |
+//! | 6 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
 //!
 //! # The life of a sample
 //!

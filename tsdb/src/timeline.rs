@@ -71,6 +71,8 @@ pub(crate) struct Place {
 pub(crate) struct Timeline {
     /// Given by the caller; `None` for one that the store made by itself.
     pub(crate) key: Option<Box<str>>,
+    /// Rows that were sealed, ever.
+    pub(crate) sealed: u64,
     pub(crate) times: Vec<i64>,
     pub(crate) presence: Vec<Presence>,
     /// Distinct times among the open rows.
@@ -112,6 +114,7 @@ impl Timeline {
     pub(crate) fn new(key: Option<&str>) -> Self {
         Self {
             key: key.map(Box::from),
+            sealed: 0,
             times: Vec::new(),
             presence: Vec::new(),
             groups: 0,
@@ -255,6 +258,7 @@ impl Timeline {
             self.places.shrink_to_fit();
             self.shape = self.shape.wrapping_add(1);
         }
+        self.sealed += u64::from(self.rows());
         self.times.clear();
         self.presence.clear();
         self.groups = 0;

@@ -33,7 +33,7 @@ use decimal::Decimals;
 use tidegauge_model::STALE_BITS;
 
 /// The most values in one column.
-pub const MAX_VALUES: usize = 1 << 16;
+pub const MAX_VALUES: usize = 1 << 20;
 
 /// Which encodings may be used for values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -118,6 +118,11 @@ impl Head {
         apply(state, plan, &[]);
     }
 
+    /// Replay is over: what only it needed goes.
+    pub(crate) fn replayed(&mut self) {
+        self.replay = Replay::default();
+    }
+
     /// Brings what the meter holds to what the head takes.
     pub(crate) fn account(&self) {
         let (state_bytes, index) = {
@@ -333,6 +338,8 @@ struct PendingRow {
 #[derive(Debug)]
 pub(crate) struct HeadAppender<'a> {
     db: &'a Db,
+    /// Columns it has seen are not let go while it lives.
+    _epoch: Arc<()>,
     rows: Vec<PendingRow>,
     values: Vec<(SeriesRef, f64)>,
     loose: Vec<Loose>,
@@ -341,7 +348,7 @@ pub(crate) struct HeadAppender<'a> {
 
 impl<'a> HeadAppender<'a> {
     pub(crate) fn new(db: &'a Db) -> Self {
-        Self { db, rows: Vec::new(), values: Vec::new(), loose: Vec::new(), ordinal: 0 }
+        Self { db, _epoch: db.appenders.current(), rows: Vec::new(), values: Vec::new(), loose: Vec::new(), ordinal: 0 }
     }
 
     /// Seals what must be closed before these samples come.

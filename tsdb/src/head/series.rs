@@ -56,6 +56,11 @@ impl Index {
         Labels::from_sorted(self.texts(series))
     }
 
+    /// The order of two series by their labels.
+    pub(crate) fn compare(&self, a: u32, b: u32) -> std::cmp::Ordering {
+        self.texts(a).cmp(self.texts(b))
+    }
+
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
         let hash = labels.stable_hash() as u32;
         self.table
