@@ -613,6 +613,10 @@ impl<'t> Parser<'t> {
         let (args, below) = self.arguments()?;
         self.aggregations -= 1;
         if grouping.is_none() {
+            if self.token.kind == TokenKind::Broken {
+                // Whether a grouping follows is not known.
+                return Err(self.unexpected(None));
+            }
             grouping = self.grouping()?;
         }
         let span = Span::new(name.span.start, self.last_end);

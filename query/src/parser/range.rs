@@ -25,6 +25,10 @@ impl Parser<'_> {
     pub(crate) fn positive_duration(&mut self, expected: Expected) -> Result<DurationExpr> {
         self.duration_operators = 0;
         let duration = self.duration(Precedence::Sum, expected)?;
+        if self.token.kind == TokenKind::Broken {
+            // Whether the duration ends here is not known.
+            return Err(self.unexpected(Some(expected)));
+        }
         match duration.as_number() {
             Some(seconds) if seconds <= 0.0 => Err(self.error(duration.span, "duration must be greater than 0")),
             _ => Ok(duration.with_units()),
