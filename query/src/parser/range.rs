@@ -3,9 +3,15 @@
 use super::ast::{BinaryOp, NumberLiteral};
 use super::duration::{DurationExpr, DurationKind, DurationOp};
 use super::error::ParseError;
-use super::expr::{Expected, OFFSET, Parser, Precedence, Result, precedence};
+use super::expr::{Precedence, precedence};
 use super::lex::{Keyword, TokenKind};
+use super::reader::{Expected, Parser, Result};
 use super::span::Span;
+
+const OFFSET: Expected = Expected {
+    context: "offset",
+    what: "number, duration, step(), or range()",
+};
 
 /// Seconds beyond which a duration does not fit into 64 bits of nanoseconds.
 const MAX_SECONDS: f64 = (1u64 << 63) as f64 / 1e9;
