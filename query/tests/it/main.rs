@@ -1,7 +1,8 @@
-//! PromQL end to end: scripts in upstream's test language, limits, and properties.
+//! The query crate from outside: the parser over shared data, scripts in upstream's test language, limits, properties.
 
 mod limits;
-mod property;
+mod parse;
 mod promqltest;
+mod property;
 mod script;
 mod store;
