@@ -13,7 +13,7 @@ use super::table::{DropNames, Head, is_present, without_metadata};
 use super::{Cx, Output, evaluate};
 use crate::annotation::Note;
 use crate::error::QueryError;
-use crate::functions::{Windows, extended, range_function, rate::Extrapolations};
+use crate::functions::{Windows, extended, range_function, rate::Extrapolations, rate_unit};
 use crate::parser::{Extent, Function, Grouping, Span as Place};
 use crate::plan::{Node, Select, Source, Window};
 use crate::window::{Frame, Grid, NONE, Span, newest, spans};
@@ -545,16 +545,8 @@ impl RangeCall<'_> {
         if extent.is_some() || !matches!(self.function, F::Rate | F::Increase | F::Delta) {
             return None;
         }
-        let windows = Windows {
-            timestamps,
-            // Only the times count.
-            values: &[],
-            spans,
-            frame,
-            range_ms: self.window.range_ms,
-            extent,
-        };
-        Some(Extrapolations::new(&windows, self.function == F::Rate))
+        let unit = rate_unit(self.function);
+        Some(Extrapolations::new(timestamps, spans, frame, self.window.range_ms, unit))
     }
 
     fn send(&self, cx: &Cx<'_>, who: &Who<'_>, out: &[f64], sink: &mut dyn Sink) -> Result<(), QueryError> {

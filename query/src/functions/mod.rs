@@ -72,7 +72,9 @@ pub(crate) fn range_function(
             let extrapolations = match prepared {
                 Some(prepared) => prepared,
                 None => {
-                    made = rate::Extrapolations::new(windows, function == F::Rate);
+                    let unit = rate_unit(function);
+                    let Windows { timestamps, spans, frame, range_ms, .. } = *windows;
+                    made = rate::Extrapolations::new(timestamps, spans, frame, range_ms, unit);
                     &made
                 }
             };
@@ -83,4 +85,9 @@ pub(crate) fn range_function(
         _ => return over_time::evaluate(function, windows, params, out),
     }
     Ok(())
+}
+
+/// What `rate`, `increase` and `delta` give their difference as.
+pub(crate) fn rate_unit(function: Function) -> rate::Unit {
+    if function == Function::Rate { rate::Unit::PerSecond } else { rate::Unit::Whole }
 }

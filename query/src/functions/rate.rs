@@ -2,6 +2,8 @@
 
 use super::Windows;
 use crate::eval::ABSENT;
+use crate::window::{Frame, Span};
+use tidegauge_model::Timestamp;
 
 /// What a window's times alone say about extrapolation: the same for every series of a timeline.
 #[derive(Debug)]
@@ -9,6 +11,15 @@ pub(crate) struct Extrapolations {
     steps: Vec<Extrapolation>,
     /// What the factor is divided by: the range in seconds for a rate, else 1.
     per: f64,
+}
+
+/// What a difference is given as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Per second (`rate`).
+    PerSecond,
+    /// Over the whole range (`increase`, `delta`).
+    Whole,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -29,19 +40,24 @@ const THRESHOLD: f64 = 1.1;
 impl Extrapolations {
     /// # Reference
     /// Prometheus `promql/functions.go` `extrapolatedRate`.
-    pub(crate) fn new(windows: &Windows<'_>, per_second: bool) -> Self {
-        let per = if per_second { windows.range_ms as f64 / 1000.0 } else { 1.0 };
-        let steps = (0..windows.spans.len())
-            .map(|step| {
-                let (times, _) = windows.at(step);
+    pub(crate) fn new(timestamps: &[Timestamp], spans: &[Span], frame: &Frame, range_ms: i64, unit: Unit) -> Self {
+        let per = match unit {
+            Unit::PerSecond => range_ms as f64 / 1000.0,
+            Unit::Whole => 1.0,
+        };
+        let steps = spans
+            .iter()
+            .enumerate()
+            .map(|(step, (first, end))| {
+                let times = &timestamps[*first as usize..*end as usize];
                 let (Some(first), Some(last)) = (times.first(), times.last()) else {
                     return Extrapolation::NONE;
                 };
                 if times.len() < 2 {
                     return Extrapolation::NONE;
                 }
-                let right = windows.frame.right(step);
-                let left = right.saturating_sub(windows.range_ms);
+                let right = frame.right(step);
+                let left = right.saturating_sub(range_ms);
                 let mut to_start = (first.millis() - left) as f64 / 1000.0;
                 let mut to_end = (right - last.millis()) as f64 / 1000.0;
                 let interval = (last.millis() - first.millis()) as f64 / 1000.0;
@@ -146,7 +162,6 @@ pub(crate) fn last_two(windows: &Windows<'_>, what: LastTwo, out: &mut [f64]) {
 mod tests {
     use super::*;
     use crate::window::{Frame, Grid, spans};
-    use tidegauge_model::Timestamp;
 
     fn rate(samples: &[(i64, f64)], range_ms: i64, at: i64, counter: bool, per_second: bool) -> f64 {
         let timestamps: Vec<_> = samples.iter().map(|s| Timestamp::from_millis(s.0)).collect();
@@ -156,7 +171,9 @@ mod tests {
         spans(&timestamps, &frame, &mut found);
         let windows = Windows { timestamps: &timestamps, values: &values, spans: &found, frame: &frame, range_ms, extent: None };
         let mut out = [0.0];
-        extrapolated(&windows, &Extrapolations::new(&windows, per_second), counter, &mut out);
+        let unit = if per_second { Unit::PerSecond } else { Unit::Whole };
+        let known = Extrapolations::new(&timestamps, &found, &frame, range_ms, unit);
+        extrapolated(&windows, &known, counter, &mut out);
         out[0]
     }
 
@@ -167,10 +184,10 @@ mod tests {
         assert_eq!(rate(&every_minute, 300_000, 300_000, true, true), 50.0 / 300.0);
         // A reset between 20 and 5.
         let reset = [(60_000, 10.0), (120_000, 20.0), (180_000, 5.0), (240_000, 15.0)];
-        assert_eq!(rate(&reset, 180_000, 240_000, true, false), 37.5);
+        assert_eq!(rate(&reset, 240_000, 240_000, true, false), 25.0 * (240.0 / 180.0));
         // Far from the left edge: half an interval only; but a counter starts at zero.
         assert_eq!(rate(&[(540_000, 100.0), (600_000, 200.0)], 600_000, 600_000, true, false), 150.0);
-        assert_eq!(rate(&[(540_000, 10.0), (600_000, 110.0)], 600_000, 600_000, true, false), 110.0);
+        assert!((rate(&[(540_000, 10.0), (600_000, 110.0)], 600_000, 600_000, true, false) - 110.0).abs() < 1e-9);
         assert_eq!(rate(&[(540_000, 10.0), (600_000, 110.0)], 600_000, 600_000, false, false), 150.0);
         assert!(crate::eval::is_absent(rate(&[(1, 1.0)], 100, 100, true, true)));
     }
