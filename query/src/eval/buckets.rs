@@ -51,7 +51,7 @@ pub(crate) fn histogram(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Tabl
             for index in 2..node.args.len() {
                 let q = number(index)?;
                 warn_quantiles(cx, &q, place(index));
-                histograms.quantiles(cx, &q, place(1), Some(name), &mut out)?;
+                histograms.quantiles(cx, &q, place(0), Some(name), &mut out)?;
             }
         }
     }

@@ -7,7 +7,7 @@ use super::table::{ABSENT, Head, Table, is_absent, is_present};
 use super::{Cx, Output, buckets, info, scalar, stream};
 use crate::annotation::Note;
 use crate::error::QueryError;
-use crate::functions::label::{Replace, join, natural};
+use crate::functions::label::{Replace, is_label_name, join, natural};
 use crate::functions::math::{self, elementwise, nan_first};
 use crate::parser::Function;
 use crate::plan::{CallNode, Node, Select, Source, Window};
@@ -313,11 +313,11 @@ fn relabel(cx: &Cx<'_>, node: &CallNode, mut table: Table) -> Result<Table, Quer
         }
     } else {
         let sources: Vec<&str> = (3..node.args.len()).map(|i| text(node, i)).collect();
-        if sources.iter().any(|s| s.is_empty()) {
-            return Err(QueryError::execution("invalid source label name in label_join(): "));
+        if let Some(bad) = sources.iter().find(|s| !is_label_name(s)) {
+            return Err(QueryError::execution(format!("invalid source label name in label_join(): {bad}")));
         }
-        if target.is_empty() {
-            return Err(QueryError::execution("invalid destination label name in label_join(): "));
+        if !is_label_name(target) {
+            return Err(QueryError::execution(format!("invalid destination label name in label_join(): {target}")));
         }
         for head in &mut table.heads {
             head.labels = join(&head.labels, target, text(node, 2), &sources);

@@ -26,7 +26,7 @@ pub(crate) fn info(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Table, Qu
         return Ok(cx.table(grid.len));
     };
     let base = operand(cx, arg, grid)?;
-    let asked = Asked::new(node);
+    let asked = Asked::new(node)?;
     let is_info: Vec<bool> = base.heads.iter().map(|h| asked.is_info(h.labels.value(METRIC_NAME))).collect();
     let infos = fetch(cx, arg, &base, &is_info, &asked, grid)?;
     let mut out: HashMap<Labels, usize> = HashMap::new();
@@ -83,13 +83,10 @@ struct Asked {
     names: Vec<Matcher>,
     /// Which of their labels, and with which values.
     data: Vec<Matcher>,
-    /// Whether a second argument says anything about names.
-    named: bool,
-    given: bool,
 }
 
 impl Asked {
-    fn new(node: &CallNode) -> Self {
+    fn new(node: &CallNode) -> Result<Self, QueryError> {
         let matchers = match node.args.get(1).map(bare) {
             Some(Node::Select(select)) => Some(&select.matchers),
             _ => None,
@@ -102,17 +99,20 @@ impl Asked {
             ),
             None => (Vec::new(), Vec::new()),
         };
-        Self {
-            named: !names.is_empty(),
-            names: if names.is_empty() { vec![Matcher::equal(METRIC_NAME, TARGET_INFO)] } else { names },
-            data,
-            given: matchers.is_some(),
+        let mut names = names;
+        if names.is_empty() {
+            names.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
+        } else if names.iter().all(Matcher::is_negative) {
+            // Without a hint of what an info metric is called, the convention holds.
+            let any = Matcher::new(MatchOp::Regex, METRIC_NAME, ".+_info");
+            names.push(any.map_err(|e| QueryError::execution(e.to_string()))?);
         }
+        Ok(Self { names, data })
     }
 
     /// Whether a series is itself an info metric, and stays as it is.
     fn is_info(&self, name: &str) -> bool {
-        (self.named || !self.given || !self.data.is_empty()) && self.names.iter().all(|m| m.matches(name))
+        self.names.iter().all(|m| m.matches(name))
     }
 
     /// The labels of a series with those of the info series added; `None` if it is to go.
@@ -172,7 +172,8 @@ fn fetch(
         return Ok(cx.table(grid.len));
     }
     matchers.extend(asked.names.iter().chain(&asked.data).cloned());
-    let (at, offset_ms) = first_selector(arg).map_or((None, 0), |s| (s.at, s.offset_ms));
+    let own = When { at: None, offset_ms: 0 };
+    let When { at, offset_ms } = own.of(arg).unwrap_or(own);
     let select = Select {
         matchers,
         offset_ms,
@@ -182,19 +183,42 @@ fn fetch(
     collect(cx, grid, |make| instant_rows(cx, &select, grid, Take::Time, make))
 }
 
-/// The first selector below a node: info series are looked up at its time.
-fn first_selector(node: &Node) -> Option<&Select> {
-    match node {
-        Node::Select(select) => Some(select),
-        Node::Window(window) => match &window.source {
-            Source::Series(select) => Some(select),
-            Source::Subquery { expr, .. } => first_selector(expr),
-        },
-        Node::Call(call) => call.args.iter().find_map(first_selector),
-        Node::Aggregate(aggregate) => first_selector(&aggregate.expr),
-        Node::Binary(binary) => first_selector(&binary.lhs).or_else(|| first_selector(&binary.rhs)),
-        Node::Negate(inner) | Node::Once(inner) => first_selector(inner),
-        Node::Number(_) | Node::Text(_) => None,
+/// When the first selector below a node looks: info series are looked up at its time.
+#[derive(Debug, Clone, Copy)]
+struct When {
+    at: Option<i64>,
+    offset_ms: i64,
+}
+
+impl When {
+    /// The time within something that is shifted or pinned.
+    fn within(self, at: Option<i64>, offset_ms: i64) -> Self {
+        match at {
+            Some(_) => Self { at, offset_ms },
+            None => Self {
+                at: self.at,
+                offset_ms: self.offset_ms.saturating_add(offset_ms),
+            },
+        }
+    }
+
+    /// The time of the first selector below a node.
+    fn of(self, node: &Node) -> Option<Self> {
+        let select = |s: &Select| Some(self.within(s.at, s.offset_ms));
+        match node {
+            Node::Select(s) => select(s),
+            Node::Window(window) => match &window.source {
+                Source::Series(s) => select(s),
+                Source::Subquery {
+                    expr, offset_ms, at, ..
+                } => self.within(*at, *offset_ms).of(expr),
+            },
+            Node::Call(call) => call.args.iter().find_map(|arg| self.of(arg)),
+            Node::Aggregate(aggregate) => self.of(&aggregate.expr),
+            Node::Binary(binary) => self.of(&binary.lhs).or_else(|| self.of(&binary.rhs)),
+            Node::Negate(inner) | Node::Once(inner) => self.of(inner),
+            Node::Number(_) | Node::Text(_) => None,
+        }
     }
 }
 

@@ -107,8 +107,8 @@ struct Part<'t> {
 
 impl Join<'_, '_> {
     /// # Errors
-    /// Two series of the "one" side have the same matching labels at the same step: the text names them as upstream
-    /// does, the first such step first.
+    /// Two series of the "one" side have the same matching labels at the same step: the text names them in their
+    /// order, those of the first such step first.
     fn check_one_side(&self, members: &[Members], groups: &Groups) -> Result<(), QueryError> {
         let mut worst: Option<(usize, usize, usize, usize)> = None;
         for (number, group) in members.iter().enumerate() {
@@ -134,13 +134,12 @@ impl Join<'_, '_> {
             return Ok(());
         };
         let side = if self.swapped { "left" } else { "right" };
-        let series = |row: usize| display(&self.one.heads[row].labels);
+        let labels = |row: usize| &self.one.heads[row].labels;
+        let (a, b) = (labels(first).min(labels(second)), labels(first).max(labels(second)));
         Err(QueryError::execution(format!(
-            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];\
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{a}, {b}];\
              many-to-many matching not allowed: matching labels must be unique on one side",
-            display(&groups.labels[number]),
-            series(second),
-            series(first),
+            groups.labels[number],
         )))
     }
 
@@ -151,11 +150,6 @@ impl Join<'_, '_> {
         group_labels: &Labels,
         out: &mut Outcome,
     ) -> Result<(), QueryError> {
-        let parts = |rows: &[usize], table: &'_ Table| -> Vec<usize> {
-            let _ = table;
-            rows.to_vec()
-        };
-        let _ = parts;
         let mut many: Vec<Part<'_>> = group.many.iter().map(|row| part(self.many, *row)).collect();
         let mut one: Vec<Part<'_>> = group.one.iter().map(|row| part(self.one, *row)).collect();
         // As upstream, the fills belong to the sides after they have been swapped.
@@ -180,7 +174,7 @@ impl Join<'_, '_> {
             return Ok(());
         };
         let labels = self.labels(left.labels, right.labels);
-        let row = out.row(labels, number, self.many.width);
+        let row = out.row(labels, self.many.width);
         let result = &mut out.rows[row];
         for step in first..self.many.width {
             if !meets(step) {
@@ -263,11 +257,6 @@ fn filler<'t>(side: &[Part<'_>], value: f64, width: usize, labels: &'t Labels) -
     }
 }
 
-/// A series as upstream prints it in errors: the name within the braces.
-fn display(labels: &Labels) -> String {
-    labels.to_string()
-}
-
 /// The series of the result.
 struct Outcome {
     rows: Vec<ResultRow>,
@@ -282,7 +271,7 @@ struct ResultRow {
 }
 
 impl Outcome {
-    fn row(&mut self, labels: Labels, _group: usize, width: usize) -> usize {
+    fn row(&mut self, labels: Labels, width: usize) -> usize {
         let next = self.rows.len();
         let row = *self.by_labels.entry(labels.clone()).or_insert(next);
         if row == next {

@@ -7,7 +7,7 @@ use super::table::{ABSENT, Head, Table, is_absent, is_present};
 use super::Cx;
 use crate::annotation::Note;
 use crate::error::QueryError;
-use crate::functions::label::with_label;
+use crate::functions::label::{is_label_name, with_label};
 use crate::functions::math::{go_float, nan_first, plain_float};
 use crate::parser::{AggregateOp, Grouping};
 use crate::plan::{AggregateNode, Node};
@@ -206,7 +206,7 @@ pub(crate) fn count_values(cx: &Cx<'_>, node: &AggregateNode, grid: Grid) -> Res
         Some(Node::Text(name)) => name.as_str(),
         _ => "",
     };
-    if name.is_empty() {
+    if !is_label_name(name) {
         return Err(QueryError::execution(format!("invalid label name {name:?}")));
     }
     let table = operand(cx, &node.expr, grid)?;

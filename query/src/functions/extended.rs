@@ -102,7 +102,7 @@ impl<'a> Edges<'a> {
         if smoothed {
             last = times[..last].partition_point(|t| t.millis() < right);
         }
-        if times[last].millis() <= left {
+        if times[last].millis() <= left || times[first].millis() > right {
             return None;
         }
         let point = |i: usize| (times[i].millis(), values[i]);

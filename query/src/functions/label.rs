@@ -31,7 +31,7 @@ impl<'a> Replace<'a> {
             .map_err(|_| {
                 QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
             })?;
-        if target.is_empty() {
+        if !is_label_name(target) {
             return Err(QueryError::execution(format!(
                 "invalid destination label name in label_replace(): {target}"
             )));
@@ -92,6 +92,11 @@ fn go_template(template: &str) -> std::borrow::Cow<'_, str> {
     }
     out.push_str(rest);
     out.into()
+}
+
+/// Whether a text can be a label's name. The parser puts U+FFFD for what is no UTF-8.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('\u{fffd}')
 }
 
 /// The set with one label set (or, if empty, removed).

@@ -41,6 +41,9 @@ pub(crate) fn evaluate(
         F::MadOverTime => {
             let mut sorted = Vec::new();
             windows.each(out, |_, v, _| {
+                if v.iter().any(|x| x.is_nan()) {
+                    return f64::NAN;
+                }
                 sorted.clear();
                 sorted.extend_from_slice(v);
                 let median = quantile(0.5, &mut sorted);

@@ -278,9 +278,8 @@ fn points(item: &str) -> Vec<Option<f64>> {
         let count = rest.strip_prefix('x').map_or(1, |n| n.parse().expect("count"));
         return vec![None; count];
     }
-    let hex = item.trim_start_matches(['-', '+']).to_lowercase().starts_with("0x");
-    let split = if hex { item[2..].find('x').map(|i| i + 2) } else { item.find('x') };
-    let Some(x) = split else {
+    // `0x10` is ten more zeros: there are no hexadecimal numbers here.
+    let Some(x) = item.find('x') else {
         return vec![Some(number(item).unwrap_or_else(|e| panic!("{e}")))];
     };
     let times: usize = item[x + 1..].parse().unwrap_or_else(|_| panic!("count of {item:?}"));
@@ -368,6 +367,6 @@ fn points_are_read_as_upstream_reads_them() {
     assert_eq!(read("1-2x2"), [1.0, -1.0, -3.0]);
     assert_eq!(read("-1e2+1e-1x1"), [-100.0, -99.9]);
     assert_eq!(read("_x2"), [-99.0; 2]);
-    assert_eq!(read("0x10"), [16.0]);
+    assert_eq!(read("0x2"), [0.0; 3]);
     assert_eq!((duration_ms("1h30m"), duration_ms("-1m"), duration_ms("1.5")), (5_400_000, -60_000, 1500));
 }
