@@ -1,0 +1,92 @@
+//! An immutable block: a folder with one file, published by rename.
+//!
+//! ```text
+//!   01ARYZ6S41...        folder, named by its BlockId
+//!     block              frames | timelines, spans | pairs, postings, series | meta | table of contents
+//!   01ARYZ6S42....tmp    folder of a block that was not finished: of no use
+//! ```
+//!
+//! Words: a **timeline** is a column of timestamps, kept once; a **span** is a set of its rows, kept once; a series has
+//! **runs**, each a span and a **chunk** of as many values; neighbouring chunks are compressed together in a **frame**.
+//! Series are in order of their labels. The bytes are drawn in `docs/formats/block.md` and in the files here.
+//!
+//! [`BlockWriter`] takes timelines and series and publishes the block; [`BlockReader`] maps the index, verified when it
+//! is opened, and reads frames through a [`BlockCache`] that all blocks share, verifying each.
+
+mod cache;
+mod frames;
+mod id;
+mod layout;
+mod meta;
+mod reader;
+mod spans;
+mod symbols;
+mod writer;
+
+pub use crate::index::series::Run;
+pub use cache::BlockCache;
+pub use id::{BlockId, NotABlockId};
+pub use meta::{BlockMeta, BlockRange, BlockSpec};
+pub use reader::{BlockReader, SeriesEntries, SeriesEntry, SeriesNo};
+pub use spans::Span;
+pub use writer::{BlockWriter, MAX_CHUNK_VALUES, SeriesRun};
+
+use crate::Error;
+use crate::fs::{EntryKind, Fs};
+use std::path::Path;
+
+/// The one file in a block's folder.
+pub const BLOCK_FILE: &str = "block";
+/// What the name of an unfinished block's folder ends with.
+pub const TEMPORARY: &str = ".tmp";
+
+/// The blocks in a folder, in order of their names.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn list_blocks(fs: &dyn Fs, parent: &Path) -> Result<Vec<BlockId>, Error> {
+    let entries = fs.read_dir(parent)?;
+    let dirs = entries.iter().filter(|e| e.kind == EntryKind::Dir);
+    Ok(dirs.filter_map(|e| e.name.parse().ok()).collect())
+}
+
+/// Removes the folders of blocks that were not finished; gives how many there were.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_unfinished(fs: &dyn Fs, parent: &Path) -> Result<usize, Error> {
+    let mut removed = 0;
+    for entry in fs.read_dir(parent)? {
+        let id = entry.name.strip_suffix(TEMPORARY).map(str::parse::<BlockId>);
+        if entry.kind == EntryKind::Dir && matches!(id, Some(Ok(_))) {
+            fs.remove_dir_all(&parent.join(&entry.name))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes a block. It is gone as a whole: first its name, then its content.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_block(fs: &dyn Fs, parent: &Path, id: BlockId) -> Result<(), Error> {
+    let temporary = parent.join(format!("{id}{TEMPORARY}"));
+    fs.rename(&parent.join(id.to_string()), &temporary)?;
+    fs.sync_dir(parent)?;
+    fs.remove_dir_all(&temporary)
+}
+
+/// Gives a block a second home in another folder by a hard link, as snapshots do. The caller syncs that folder.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn link_block(fs: &dyn Fs, parent: &Path, id: BlockId, to_parent: &Path) -> Result<(), Error> {
+    let (from, to) = (parent.join(id.to_string()), to_parent.join(id.to_string()));
+    fs.create_dir_all(&to)?;
+    fs.hard_link(&from.join(BLOCK_FILE), &to.join(BLOCK_FILE))?;
+    fs.sync_dir(&to)
+}
+
+#[cfg(test)]
+mod tests;
