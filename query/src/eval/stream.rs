@@ -197,6 +197,9 @@ const HEAVY: u64 = 150_000;
 /// The most series of a group that go together; each piece finds the windows of its timeline anew.
 const PIECE: usize = 64;
 
+/// How many values per step a part works with.
+const BUFFERS: usize = 4;
+
 /// Cuts the series of a selection into parts of about equal work.
 fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
     let work = |group: &dyn SeriesGroup| (group.timestamps().len() + steps) as u64;
@@ -294,6 +297,7 @@ pub(crate) fn instant_rows(
     let frame = selector.instant_frame(grid, cx.lookback_ms);
     let set = select(cx, selector, &frame, "", 0)?;
     let smoothed = selector.extent == Some(Extent::Smoothed);
+    let _room = cx.room(grid, PARTS * BUFFERS)?;
     run(cx, &parts(&set, grid.len), |part, pieces| {
         let mut sink = make(part);
         let mut buf = ColumnBuf::default();
@@ -446,6 +450,7 @@ impl RangeCall<'_> {
                 if inner.len == 0 {
                     return make(0).finish();
                 }
+                let _room = (cx.room(inner, BUFFERS)?, cx.room(grid, PARTS * BUFFERS)?);
                 let timestamps: Vec<Timestamp> = inner.times().map(Timestamp::from_millis).collect();
                 let mut shared = Vec::new();
                 spans(&timestamps, &frame, &mut shared);
@@ -486,6 +491,7 @@ impl RangeCall<'_> {
         let grid = frame.grid;
         let name = self.function.signature().name;
         let set = select(cx, selector, frame, name, self.window.range_ms)?;
+        let _room = cx.room(grid, PARTS * BUFFERS)?;
         run(cx, &parts(&set, grid.len), |part, pieces| {
             let mut sink = make(part);
             let mut buf = ColumnBuf::default();
