@@ -1,3 +1,16 @@
-//! Tests of the crate from outside. Those over shared data find it by `TIDEGAUGE_SHARED`.
+//! The query crate from outside: the parser over shared data, scripts in upstream's test language, limits, properties.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail loudly like the tests themselves"
+)]
+
+mod limits;
 mod parse;
+mod promqltest;
+mod property;
+mod script;
+mod store;
