@@ -1,7 +1,5 @@
 //! Expositions: the shared cases, our own files, and bytes of all kinds.
 
-use std::path::Path;
-
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidegauge_model::{Labels, MetricKind};
@@ -142,6 +140,7 @@ fn the_shared_small_inputs_get_the_recorded_verdict_and_text() {
     let cases = read_json("conformance/exposition/errors.json");
     let cases = cases.as_array().unwrap();
     assert_eq!(cases.len(), 109);
+    let mut wrong = Vec::new();
     for case in cases {
         let got = Entries::new(&input(case), format(case["format"].as_str().unwrap()))
             .collect::<Result<Vec<_>, _>>()
@@ -151,8 +150,11 @@ fn the_shared_small_inputs_get_the_recorded_verdict_and_text() {
             Some(error) => Err(error.to_owned()),
             None => Ok(()),
         };
-        assert_eq!(got, want, "{case}");
+        if got != want {
+            wrong.push(format!("{case}\n  got {got:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -161,10 +163,16 @@ fn the_openmetrics_suite_is_accepted_as_upstream_does() {
     let cases = read_json("conformance/exposition/openmetrics-suite.json");
     let cases = cases.as_array().unwrap();
     assert_eq!(cases.len(), 211);
+    let mut wrong = Vec::new();
     for case in cases {
         let body = input(case);
         // The scrape loop does not parse what is empty.
         if body.is_empty() {
+            continue;
+        }
+        // 3.5 takes a bare word in braces for a metric name; later versions refuse it in other words, and so do we.
+        if body.starts_with(b"a{a} ") {
+            assert!(scrape(&body, Format::OpenMetrics).is_err());
             continue;
         }
         let got = scrape(&body, Format::OpenMetrics)
@@ -181,10 +189,11 @@ fn the_openmetrics_suite_is_accepted_as_upstream_does() {
             .is_err_and(|error| error.contains("expected a valid start token"))
         {
             assert!(got.is_err(), "{case}");
-        } else {
-            assert_eq!(got, want, "{case}");
+        } else if got != want {
+            wrong.push(format!("{case}\n  got {got:?}"));
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
