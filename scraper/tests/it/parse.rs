@@ -438,6 +438,17 @@ fn broken_lines_are_told_in_upstream_s_words() {
     }
 }
 
+#[test]
+fn a_message_quotes_no_more_of_a_body_than_is_of_use() {
+    for tail in ["", "\n# EOF\n"] {
+        let body = format!("x{{y=\"{}{tail}", "z".repeat(1 << 20));
+        for format in [Format::PrometheusText, Format::OpenMetrics] {
+            let error = scrape(body.as_bytes(), format).unwrap_err();
+            assert!(error.to_string().len() < 2048 && error.offset() == 0, "{error}");
+        }
+    }
+}
+
 /// Something like an exposition: pieces that lines are made of, in any order.
 fn almost_a_body() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
