@@ -13,6 +13,7 @@ pub(crate) use inflate::{InflateError, Inflater};
 
 use crate::config::{HttpConfig, ScrapeConfig, TlsConfig, TlsVersion};
 use crate::manager::ScrapeOptions;
+use crate::parse::{ScrapeProtocol, accept_header};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, StatusCode, Url};
 use secrets::{FileStamp, SecretText};
@@ -140,7 +141,10 @@ impl JobClient {
     }
 
     async fn get_unbounded(&self, url: &str, timeout: Duration, raw: Vec<u8>) -> Result<Fetched, FetchError> {
-        let call = |problem: String| FetchError::Call { url: url.to_owned(), problem };
+        let call = |problem: String| FetchError::Call {
+            url: url.to_owned(),
+            problem,
+        };
         let first = Url::parse(url).map_err(|problem| call(problem.to_string()))?;
         let mut headers = self.headers.clone();
         if let Ok(seconds) = HeaderValue::from_str(&timeout.as_secs_f64().to_string()) {
@@ -171,9 +175,13 @@ impl JobClient {
     fn redirect(&self, from: &Url, response: &reqwest::Response) -> Result<Option<Url>, String> {
         let follows = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
         let location = response.headers().get(header::LOCATION);
-        let (true, true, Some(location)) = (self.http.follow_redirects, follows, location) else { return Ok(None) };
+        let (true, true, Some(location)) = (self.http.follow_redirects, follows, location) else {
+            return Ok(None);
+        };
         let location = String::from_utf8_lossy(location.as_bytes());
-        let next = from.join(&location).map_err(|problem| format!("redirect to {location:?}: {problem}"))?;
+        let next = from
+            .join(&location)
+            .map_err(|problem| format!("redirect to {location:?}: {problem}"))?;
         match next.scheme() {
             "http" | "https" => Ok(Some(next)),
             other => Err(format!("redirect to {location:?}: unsupported scheme {other:?}")),
@@ -184,10 +192,18 @@ impl JobClient {
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
-        if response.content_length().is_some_and(|length| length >= self.limit_bytes as u64) {
+        if response
+            .content_length()
+            .is_some_and(|length| length >= self.limit_bytes as u64)
+        {
             return Err(FetchError::TooLong);
         }
-        let text = |name| response.headers().get(name).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        let text = |name| {
+            response
+                .headers()
+                .get(name)
+                .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned())
+        };
         let content_type = text(header::CONTENT_TYPE);
         let encoding = match text(header::CONTENT_ENCODING).as_deref().map(str::trim) {
             None | Some("" | "identity") => Encoding::Plain,
@@ -196,9 +212,10 @@ impl JobClient {
         };
         raw.clear();
         let mut lease = self.bodies.lease(raw.capacity() as u64)?;
-        while let Some(chunk) =
-            response.chunk().await.map_err(|problem| FetchError::Call { url: String::new(), problem: chain(&problem) })?
-        {
+        while let Some(chunk) = response.chunk().await.map_err(|problem| FetchError::Call {
+            url: String::new(),
+            problem: chain(&problem),
+        })? {
             if raw.len() + chunk.len() >= self.limit_bytes {
                 return Err(FetchError::TooLong);
             }
@@ -207,15 +224,26 @@ impl JobClient {
             lease.grow((raw.capacity() - before) as u64)?;
             raw.extend_from_slice(&chunk);
         }
-        Ok(Fetched { content_type, encoding, raw, lease })
+        Ok(Fetched {
+            content_type,
+            encoding,
+            raw,
+            lease,
+        })
     }
 
     async fn secret_headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, FetchError> {
         let mut headers = Vec::with_capacity(self.secrets.len());
         for (name, secret) in &self.secrets {
-            let text = secret.read().await.map_err(|(path, problem)| FetchError::File { path, problem })?;
-            let mut value = HeaderValue::from_str(text.expose())
-                .map_err(|_| FetchError::Setup(format!("the value of header {name} holds characters that are not allowed")))?;
+            let text = secret
+                .read()
+                .await
+                .map_err(|(path, problem)| FetchError::File { path, problem })?;
+            let mut value = HeaderValue::from_str(text.expose()).map_err(|_| {
+                FetchError::Setup(format!(
+                    "the value of header {name} holds characters that are not allowed"
+                ))
+            })?;
             value.set_sensitive(true);
             headers.push((name.clone(), value));
         }
@@ -247,7 +275,10 @@ impl FetchError {
     /// Puts the URL into an error that arose where it was not at hand.
     fn about(self, about: &str) -> Self {
         match self {
-            Self::Call { url, problem } if url.is_empty() => Self::Call { url: about.to_owned(), problem },
+            Self::Call { url, problem } if url.is_empty() => Self::Call {
+                url: about.to_owned(),
+                problem,
+            },
             other => other,
         }
     }
@@ -268,8 +299,14 @@ fn builder(http: &HttpConfig, idle_timeout: Duration) -> Result<ClientBuilder, S
     } else if http.proxy_from_environment {
         for (proxy, name) in [("http_proxy", "http"), ("https_proxy", "https")] {
             let value = std::env::var(proxy).or_else(|_| std::env::var(proxy.to_ascii_uppercase()));
-            let Some(url) = value.ok().filter(|url| !url.is_empty()) else { continue };
-            let made = if name == "http" { Proxy::http(&url) } else { Proxy::https(&url) };
+            let Some(url) = value.ok().filter(|url| !url.is_empty()) else {
+                continue;
+            };
+            let made = if name == "http" {
+                Proxy::http(&url)
+            } else {
+                Proxy::https(&url)
+            };
             let made = made.map_err(|problem| format!("{proxy} in the environment: {}", chain(&problem)))?;
             builder = builder.proxy(made.no_proxy(NoProxy::from_env()));
         }
@@ -308,21 +345,22 @@ fn tls_client(http: &HttpConfig, idle_timeout: Duration) -> Result<TlsClient, Fe
 fn identity(tls: &TlsConfig, stamps: &mut Vec<(PathBuf, FileStamp)>) -> Result<Option<Identity>, FetchError> {
     let cert = pem(&tls.cert, tls.cert_file.as_deref(), stamps)?;
     let key = pem(tls.key.expose(), tls.key_file.as_deref(), stamps)?;
-    let (Some(mut both), Some(key)) = (cert, key) else { return Ok(None) };
+    let (Some(mut both), Some(key)) = (cert, key) else {
+        return Ok(None);
+    };
     both.push(b'\n');
     both.extend_from_slice(&key);
     match Identity::from_pem(&both) {
         Ok(identity) => Ok(Some(identity)),
-        Err(problem) => Err(FetchError::Setup(format!("tls_config: cert and key: {}", chain(&problem)))),
+        Err(problem) => Err(FetchError::Setup(format!(
+            "tls_config: cert and key: {}",
+            chain(&problem)
+        ))),
     }
 }
 
 /// A text given in the configuration or in a file.
-fn pem(
-    text: &str,
-    file: Option<&Path>,
-    stamps: &mut Vec<(PathBuf, FileStamp)>,
-) -> Result<Option<Vec<u8>>, FetchError> {
+fn pem(text: &str, file: Option<&Path>, stamps: &mut Vec<(PathBuf, FileStamp)>) -> Result<Option<Vec<u8>>, FetchError> {
     let Some(path) = file else {
         return Ok((!text.is_empty()).then(|| text.as_bytes().to_vec()));
     };
@@ -330,7 +368,10 @@ fn pem(
     stamps.push((path.to_owned(), FileStamp::of(path)));
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(problem) => Err(FetchError::File { path: path.to_owned(), problem: problem.to_string() }),
+        Err(problem) => Err(FetchError::File {
+            path: path.to_owned(),
+            problem: problem.to_string(),
+        }),
     }
 }
 
@@ -345,10 +386,15 @@ fn fixed_headers(config: &ScrapeConfig, options: &ScrapeOptions) -> Result<Heade
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| format!("{text:?} cannot be sent as a header"));
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, value(&accept(config))?);
-    headers.insert(header::ACCEPT_ENCODING, value(if config.enable_compression { "gzip" } else { "identity" })?);
+    headers.insert(
+        header::ACCEPT_ENCODING,
+        value(if config.enable_compression { "gzip" } else { "identity" })?,
+    );
     headers.insert(header::USER_AGENT, value(&options.user_agent)?);
     for (name, values) in &config.http_headers {
-        let name: HeaderName = name.parse().map_err(|_| format!("{name:?} is not the name of a header"))?;
+        let name: HeaderName = name
+            .parse()
+            .map_err(|_| format!("{name:?} is not the name of a header"))?;
         for text in &values.values {
             headers.append(&name, value(text)?);
         }
@@ -358,18 +404,9 @@ fn fixed_headers(config: &ScrapeConfig, options: &ScrapeOptions) -> Result<Heade
 
 /// The formats we read, the most wanted first, and at last anything.
 fn accept(config: &ScrapeConfig) -> String {
-    let escaping = config.metric_name_escaping_scheme.map_or("allow-utf-8", |scheme| scheme.as_str());
-    // Upstream counts down from one more than the number of formats it knows.
-    let mut weight = crate::config::ScrapeProtocol::ALL.len() + 1;
-    let mut parts = Vec::new();
-    for protocol in &config.scrape_protocols {
-        let Some(media_type) = protocol.media_type() else { continue };
-        let escaping = if protocol.escapes() { format!(";escaping={escaping}") } else { String::new() };
-        parts.push(format!("{media_type}{escaping};q=0.{weight}"));
-        weight -= 1;
-    }
-    parts.push(format!("*/*;q=0.{weight}"));
-    parts.join(",")
+    let parsed = |protocol: &ScrapeProtocol| *protocol != ScrapeProtocol::PrometheusProto;
+    let protocols: Vec<ScrapeProtocol> = config.scrape_protocols.iter().copied().filter(parsed).collect();
+    accept_header(&protocols, config.metric_name_escaping_scheme.unwrap_or_default())
 }
 
 /// An HTTP error in one line: its causes, without what the URL beside it says already.
@@ -386,7 +423,10 @@ fn chain(error: &reqwest::Error) -> String {
         None => error.to_string(),
         // The innermost cause of a refused connection says it all.
         Some(last) if error.is_connect() && last.contains("os error") => {
-            format!("connect: {}", last.split(" (os error").next().unwrap_or(last).to_lowercase())
+            format!(
+                "connect: {}",
+                last.split(" (os error").next().unwrap_or(last).to_lowercase()
+            )
         }
         Some(_) => parts.join(": "),
     }
@@ -410,7 +450,9 @@ mod tests {
              text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
         );
         assert_eq!(
-            accept(&job("{job_name: a, scrape_protocols: [PrometheusProto, PrometheusText0.0.4]}")),
+            accept(&job(
+                "{job_name: a, scrape_protocols: [PrometheusProto, PrometheusText0.0.4]}"
+            )),
             "text/plain;version=0.0.4;q=0.6,*/*;q=0.5"
         );
     }

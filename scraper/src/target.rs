@@ -13,10 +13,13 @@
 //! A target is what it is by its job, its visible labels and its URL: that is its identity within a pool, the key of
 //! its timeline, and what spreads targets over the interval. An interval that changes does not make it another.
 
+use crate::append::TargetState;
 use crate::config::{PromDuration, ScrapeConfig, check_address};
 use crate::discovery::TargetGroup;
+use crate::metadata::Families;
 use crate::relabel;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::{Labels, LabelsBuilder, Timestamp, reserved};
 use xxhash_rust::xxh3::xxh3_64;
@@ -91,8 +94,35 @@ pub(crate) struct Target {
     pub(crate) identity: u64,
     /// The durable name of its timeline.
     pub(crate) timeline_key: String,
-    /// Written by its loop, read by the API.
+}
+
+/// What outlives a target's loop when a reload starts another in its place.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// Of its scrapes alone.
+    pub(crate) state: Mutex<TargetState>,
+    /// Written by its scrapes, read by the API.
     last: Mutex<LastScrape>,
+    /// Likewise.
+    families: Mutex<Families>,
+}
+
+impl Live {
+    pub(crate) fn last(&self) -> LastScrape {
+        self.last.lock().clone()
+    }
+
+    pub(crate) fn set_last(&self, last: LastScrape) {
+        *self.last.lock() = last;
+    }
+
+    pub(crate) fn families(&self) -> Families {
+        Arc::clone(&self.families.lock())
+    }
+
+    pub(crate) fn set_families(&self, families: Families) {
+        *self.families.lock() = families;
+    }
 }
 
 /// How the last scrape went.
@@ -120,7 +150,7 @@ impl Target {
     /// What is wrong with it, in upstream's words.
     pub(crate) fn make(config: &ScrapeConfig, group: &TargetGroup, own: &Labels) -> Result<Made, String> {
         let discovered = discovered_labels(config, group, own);
-        let Some(relabelled) = relabel::apply(&config.relabel_configs, discovered.clone()) else {
+        let Some(relabelled) = relabel::apply(&config.relabel_configs, &discovered) else {
             return Ok(Made::Dropped(discovered));
         };
         let address = relabelled.value("__address__");
@@ -151,7 +181,6 @@ impl Target {
             timeout: timeout.get(),
             identity: xxh3_64(timeline_key.as_bytes()),
             timeline_key,
-            last: Mutex::default(),
         })))
     }
 
@@ -162,17 +191,9 @@ impl Target {
         Duration::from_millis((self.identity ^ seed) % interval / 1_000_000)
     }
 
-    pub(crate) fn last(&self) -> LastScrape {
-        self.last.lock().clone()
-    }
-
-    pub(crate) fn set_last(&self, last: LastScrape) {
-        *self.last.lock() = last;
-    }
-
     /// As the API shows it.
-    pub(crate) fn status(&self, pool: &str) -> TargetStatus {
-        let last = self.last();
+    pub(crate) fn status(&self, pool: &str, live: &Live) -> TargetStatus {
+        let last = live.last();
         TargetStatus {
             discovered_labels: self.discovered.clone(),
             labels: self.labels.clone(),
@@ -213,7 +234,9 @@ fn discovered_labels(config: &ScrapeConfig, group: &TargetGroup, own: &Labels) -
 }
 
 fn positive_duration(text: &str, what: &str) -> Result<PromDuration, String> {
-    let duration: PromDuration = text.parse().map_err(|problem| format!("error parsing scrape {what}: {problem}"))?;
+    let duration: PromDuration = text
+        .parse()
+        .map_err(|problem| format!("error parsing scrape {what}: {problem}"))?;
     if duration.is_zero() {
         return Err(format!("scrape {what} cannot be 0"));
     }
@@ -237,8 +260,16 @@ fn scrape_url(config: &ScrapeConfig, labels: &Labels) -> Result<String, String> 
         }
     }
     let path = labels.value("__metrics_path__");
-    let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
-    let mut url = format!("{scheme}://{}{slash}{}", labels.value("__address__"), escaped_path(path));
+    let slash = if path.is_empty() || path.starts_with('/') {
+        ""
+    } else {
+        "/"
+    };
+    let mut url = format!(
+        "{scheme}://{}{slash}{}",
+        labels.value("__address__"),
+        escaped_path(path)
+    );
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, values) in &params {
         for value in values {
@@ -259,7 +290,15 @@ fn scrape_url(config: &ScrapeConfig, labels: &Labels) -> Result<String, String> 
 /// A path is text, not a URL: `?` and `#` in it belong to it.
 fn escaped_path(path: &str) -> String {
     use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-    const SET: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
+    const SET: &AsciiSet = &CONTROLS
+        .add(b' ')
+        .add(b'"')
+        .add(b'#')
+        .add(b'%')
+        .add(b'<')
+        .add(b'>')
+        .add(b'?')
+        .add(b'`');
     utf8_percent_encode(path, SET).to_string()
 }
 
@@ -293,19 +332,29 @@ mod tests {
     #[test]
     fn labels_come_from_target_group_and_job_in_this_order() {
         let t = target("job_name: node", &[("__address__", "h:9100"), ("env", "own")]);
-        assert_eq!(t.labels.to_string(), r#"{env="own", instance="h:9100", job="node", team="x"}"#);
+        assert_eq!(
+            t.labels.to_string(),
+            r#"{env="own", instance="h:9100", job="node", team="x"}"#
+        );
         assert_eq!(t.url, "http://h:9100/metrics");
         assert_eq!(
             t.discovered.to_string(),
             r#"{__address__="h:9100", __meta_a="b", __metrics_path__="/metrics", __scheme__="http", __scrape_interval__="1m", __scrape_timeout__="10s", env="own", job="node", team="x"}"#
         );
-        assert_eq!((t.interval, t.timeout), (Duration::from_secs(60), Duration::from_secs(10)));
+        assert_eq!(
+            (t.interval, t.timeout),
+            (Duration::from_secs(60), Duration::from_secs(10))
+        );
     }
 
     #[test]
     fn parameters_and_ports_stand_in_the_url_as_given() {
-        let yaml = "{job_name: a, scheme: https, metrics_path: probe, params: {module: [x, 'y z'], 'match[]': ['{a=\"b\"}']}}";
-        let t = target(yaml, &[("__address__", "h"), ("__param_module", "over"), ("__param_new", "1")]);
+        let yaml =
+            "{job_name: a, scheme: https, metrics_path: probe, params: {module: [x, 'y z'], 'match[]': ['{a=\"b\"}']}}";
+        let t = target(
+            yaml,
+            &[("__address__", "h"), ("__param_module", "over"), ("__param_new", "1")],
+        );
         assert_eq!(
             t.url,
             "https://h/probe?match%5B%5D=%7Ba%3D%22b%22%7D&module=over&module=y+z&new=1"
@@ -316,17 +365,26 @@ mod tests {
     fn bad_targets_are_told_in_upstreams_words() {
         for (labels, problem) in [
             (vec![], "no address"),
-            (vec![("__address__", "http://x")], "\"http://x\" is not a valid hostname"),
+            (
+                vec![("__address__", "http://x")],
+                "\"http://x\" is not a valid hostname",
+            ),
             (
                 vec![("__address__", "x"), ("__scrape_interval__", "5x")],
                 "error parsing scrape interval: not a valid duration string: \"5x\"",
             ),
-            (vec![("__address__", "x"), ("__scrape_timeout__", "0s")], "scrape timeout cannot be 0"),
+            (
+                vec![("__address__", "x"), ("__scrape_timeout__", "0s")],
+                "scrape timeout cannot be 0",
+            ),
             (
                 vec![("__address__", "x"), ("__scrape_timeout__", "2m")],
                 "scrape timeout cannot be greater than scrape interval (\"2m\" > \"1m\")",
             ),
-            (vec![("__address__", "x"), ("__scheme__", "ftp")], "unsupported scheme \"ftp\": it must be http or https"),
+            (
+                vec![("__address__", "x"), ("__scheme__", "ftp")],
+                "unsupported scheme \"ftp\": it must be http or https",
+            ),
         ] {
             assert_eq!(make("job_name: a", &labels).unwrap_err(), problem);
         }

@@ -73,7 +73,9 @@ impl FileDiscovery {
                 Ok(meta) => meta,
                 Err(_) => continue,
             };
-            let same = before.as_ref().is_some_and(|b| b.modified == meta.modified().ok() && b.bytes == meta.len());
+            let same = before
+                .as_ref()
+                .is_some_and(|b| b.modified == meta.modified().ok() && b.bytes == meta.len());
             if same && !everything {
                 continue;
             }
@@ -83,7 +85,11 @@ impl FileDiscovery {
                     metrics.sd_failures.inc();
                     // Remembered as it is, so that one bad file is told once and not at every look.
                     let groups = before.map_or(0, |b| b.groups);
-                    let known = Known { modified: meta.modified().ok(), bytes: meta.len(), groups };
+                    let known = Known {
+                        modified: meta.modified().ok(),
+                        bytes: meta.len(),
+                        groups,
+                    };
                     self.known.insert(path.clone(), known);
                     tracing::error!(file = %path.display(), %problem, "cannot read target groups");
                     continue;
@@ -93,10 +99,19 @@ impl FileDiscovery {
             changed.extend(groups);
             // Groups that the file no longer has are sent without targets.
             changed.extend((count..before.map_or(0, |b| b.groups)).map(|at| empty_group(path, at)));
-            let known = Known { modified: meta.modified().ok(), bytes: meta.len(), groups: count };
+            let known = Known {
+                modified: meta.modified().ok(),
+                bytes: meta.len(),
+                groups: count,
+            };
             self.known.insert(path.clone(), known);
         }
-        let gone: Vec<PathBuf> = self.known.keys().filter(|path| !paths.contains(path)).cloned().collect();
+        let gone: Vec<PathBuf> = self
+            .known
+            .keys()
+            .filter(|path| !paths.contains(path))
+            .cloned()
+            .collect();
         for path in gone {
             let known = self.known.remove(&path);
             changed.extend((0..known.map_or(0, |k| k.groups)).map(|at| empty_group(&path, at)));
@@ -106,7 +121,11 @@ impl FileDiscovery {
 
     /// The files that exist now.
     fn paths(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = self.files.iter().flat_map(|pattern| expand(Path::new(pattern))).collect();
+        let mut paths: Vec<PathBuf> = self
+            .files
+            .iter()
+            .flat_map(|pattern| expand(Path::new(pattern)))
+            .collect();
         paths.sort();
         paths.dedup();
         paths.truncate(MAX_FILES);
@@ -152,7 +171,11 @@ fn source(path: &Path, at: usize) -> String {
 }
 
 fn empty_group(path: &Path, at: usize) -> TargetGroup {
-    TargetGroup { source: source(path, at), targets: Vec::new(), labels: tidegauge_model::Labels::empty() }
+    TargetGroup {
+        source: source(path, at),
+        targets: Vec::new(),
+        labels: tidegauge_model::Labels::empty(),
+    }
 }
 
 /// Reads one file. YAML reads JSON as well.
@@ -183,15 +206,23 @@ fn read(path: &Path) -> Result<Vec<TargetGroup>, FileError> {
 
 /// The files a pattern names: `*` stands for any text in a file's name.
 fn expand(pattern: &Path) -> Vec<PathBuf> {
-    let Some(name) = pattern.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
+    let Some(name) = pattern.file_name().and_then(|name| name.to_str()) else {
+        return Vec::new();
+    };
     if !name.contains('*') {
-        return if pattern.is_file() { vec![pattern.to_owned()] } else { Vec::new() };
+        return if pattern.is_file() {
+            vec![pattern.to_owned()]
+        } else {
+            Vec::new()
+        };
     }
     let folder = match pattern.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name().to_str().is_some_and(|file| fits(name, file)))
@@ -203,8 +234,12 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
 
 /// Whether a name fits a pattern with `*`.
 fn fits(pattern: &str, name: &str) -> bool {
-    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
-    let Some(rest) = name.strip_prefix(head) else { return false };
+    let Some((head, tail)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(rest) = name.strip_prefix(head) else {
+        return false;
+    };
     (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| fits(tail, rest)))
 }
 
@@ -231,14 +266,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let config = FileSdConfig {
-            files: vec![path("*.json").display().to_string(), path("one.yml").display().to_string()],
+            files: vec![
+                path("*.json").display().to_string(),
+                path("one.yml").display().to_string(),
+            ],
             refresh_interval: crate::config::PromDuration::from_secs(300),
         };
         let mut discovery = FileDiscovery::new(&config);
         let metrics = Metrics::default();
         assert!(discovery.look(true, &metrics).is_empty());
 
-        std::fs::write(path("a.json"), r#"[{"targets": ["a:1"], "labels": {"x": "y"}}, {"targets": ["b:1"]}]"#).unwrap();
+        std::fs::write(
+            path("a.json"),
+            r#"[{"targets": ["a:1"], "labels": {"x": "y"}}, {"targets": ["b:1"]}]"#,
+        )
+        .unwrap();
         std::fs::write(path("one.yml"), "- targets: ['c:1']\n").unwrap();
         let groups = discovery.look(false, &metrics);
         assert_eq!(groups.len(), 3);
@@ -249,8 +291,15 @@ mod tests {
         let groups = discovery.look(false, &metrics);
         assert_eq!(groups.iter().map(|g| g.targets.len()).collect::<Vec<_>>(), [2, 0]);
 
-        std::fs::write(path("a.json"), "{nonsense, longer than before, so that the size differs").unwrap();
-        assert!(discovery.look(false, &metrics).is_empty(), "a broken file keeps its targets");
+        std::fs::write(
+            path("a.json"),
+            "{nonsense, longer than before, so that the size differs",
+        )
+        .unwrap();
+        assert!(
+            discovery.look(false, &metrics).is_empty(),
+            "a broken file keeps its targets"
+        );
         assert_eq!(metrics.sd_failures.get(), 1);
 
         std::fs::remove_file(path("a.json")).unwrap();

@@ -46,7 +46,9 @@ pub(crate) struct Inflater {
 
 impl Default for Inflater {
     fn default() -> Self {
-        Self { state: Decompress::new(false) }
+        Self {
+            state: Decompress::new(false),
+        }
     }
 }
 
@@ -126,10 +128,14 @@ fn little_endian(bytes: &[u8]) -> Result<(u32, &[u8]), InflateError> {
 
 fn skip_header(body: &[u8]) -> Result<&[u8], InflateError> {
     let (head, mut rest) = body.split_first_chunk::<10>().ok_or(InflateError::Header)?;
-    let [0x1f, 0x8b, 8, flags, ..] = *head else { return Err(InflateError::Header) };
+    let [0x1f, 0x8b, 8, flags, ..] = *head else {
+        return Err(InflateError::Header);
+    };
     if flags & FLAG_EXTRA != 0 {
         let (length, tail) = rest.split_first_chunk::<2>().ok_or(InflateError::Header)?;
-        rest = tail.get(usize::from(u16::from_le_bytes(*length))..).ok_or(InflateError::Header)?;
+        rest = tail
+            .get(usize::from(u16::from_le_bytes(*length))..)
+            .ok_or(InflateError::Header)?;
     }
     for text in [FLAG_NAME, FLAG_COMMENT] {
         if flags & text != 0 {
@@ -196,7 +202,11 @@ mod tests {
         bad[at] ^= 1;
         assert!(matches!(inflate(&bad, 100), Err(InflateError::Checksum)));
         let refused = Inflater::default().inflate(&bomb, &mut Vec::new(), 1 << 30, |n| {
-            if n > 0 { tidegauge_model::Meter::new("b", 10).take(n as u64) } else { Ok(()) }
+            if n > 0 {
+                tidegauge_model::Meter::new("b", 10).take(n as u64)
+            } else {
+                Ok(())
+            }
         });
         assert!(matches!(refused, Err(InflateError::Memory(_))));
     }

@@ -42,13 +42,19 @@ const MAX_SECRET_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) enum Part {
     Text(Secret),
-    File { path: PathBuf, last: Mutex<Option<(FileStamp, Secret)>> },
+    File {
+        path: PathBuf,
+        last: Mutex<Option<(FileStamp, Secret)>>,
+    },
 }
 
 impl Part {
     fn new(text: &Secret, file: Option<&PathBuf>) -> Self {
         match file {
-            Some(path) => Self::File { path: path.clone(), last: Mutex::new(None) },
+            Some(path) => Self::File {
+                path: path.clone(),
+                last: Mutex::new(None),
+            },
             None => Self::Text(text.clone()),
         }
     }
@@ -68,7 +74,9 @@ impl Part {
         if stamp.0.as_ref().is_some_and(|(_, bytes)| *bytes > MAX_SECRET_BYTES) {
             return Err((path.clone(), format!("longer than {MAX_SECRET_BYTES} bytes")));
         }
-        let text = tokio::fs::read_to_string(path).await.map_err(|problem| (path.clone(), problem.to_string()))?;
+        let text = tokio::fs::read_to_string(path)
+            .await
+            .map_err(|problem| (path.clone(), problem.to_string()))?;
         let text = Secret::new(text.trim());
         *last.lock() = Some((stamp, text.clone()));
         Ok(text)
@@ -124,11 +132,22 @@ pub(super) fn of(http: &HttpConfig) -> Result<Vec<(HeaderName, SecretText)>, Str
         headers.push((header::AUTHORIZATION, SecretText::Plain { prefix, text }));
     }
     for (name, values) in &http.http_headers {
-        let name: HeaderName = name.parse().map_err(|_| format!("{name:?} is not the name of a header"))?;
+        let name: HeaderName = name
+            .parse()
+            .map_err(|_| format!("{name:?} is not the name of a header"))?;
         let secrets = values.secrets.iter().map(|secret| Part::Text(secret.clone()));
-        let files = values.files.iter().map(|path| Part::new(&Secret::default(), Some(path)));
+        let files = values
+            .files
+            .iter()
+            .map(|path| Part::new(&Secret::default(), Some(path)));
         for part in secrets.chain(files) {
-            headers.push((name.clone(), SecretText::Plain { prefix: String::new(), text: part }));
+            headers.push((
+                name.clone(),
+                SecretText::Plain {
+                    prefix: String::new(),
+                    text: part,
+                },
+            ));
         }
     }
     Ok(headers)
@@ -142,7 +161,10 @@ fn base64(bytes: &[u8]) -> String {
     for group in bytes.chunks(3) {
         let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for place in 0..4 {
-            let digit = BASE64_DIGITS.get((bits >> (18 - 6 * place)) as usize & 63).copied().unwrap_or(b'=');
+            let digit = BASE64_DIGITS
+                .get((bits >> (18 - 6 * place)) as usize & 63)
+                .copied()
+                .unwrap_or(b'=');
             out.push(if place <= group.len() { char::from(digit) } else { '=' });
         }
     }
