@@ -261,7 +261,7 @@ pub(crate) fn labels<D: Dialect, S: Sink>(
             },
             _ => return Err(stop("expected label value", in_value, i, equal)),
         };
-        if !utf8 && !b.get(value.0..value.1).is_some_and(|v| std::str::from_utf8(v).is_ok()) {
+        if !utf8 && b.get(value.0..value.1).is_none_or(|v| std::str::from_utf8(v).is_err()) {
             return Err(Stop::NotUtf8 { value });
         }
         sink.label(name, (value.0 + 1, value.1 - 1));

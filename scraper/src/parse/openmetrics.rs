@@ -93,8 +93,8 @@ fn sample<'b>(walk: &mut Entries<'b>, line: usize) -> Result<Entry<'b>, ParseErr
 fn value<'b>(walk: &mut Entries<'b>, line: usize, end: usize) -> Result<Entry<'b>, ParseError> {
     let b = walk.body;
     let series = b.get(line..end).unwrap_or_default();
-    let name_at = end.saturating_sub(1).max(line);
-    let (value, mut i) = float(b, line, end, "expected value after metric", State::Value, name_at)?;
+    let before = if series.ends_with(b"}") { end - 1 } else { line };
+    let (value, mut i) = float(b, line, end, "expected value after metric", State::Value, before)?;
     let mut at = None;
     if b.get(i) == Some(&b' ') && !is_exemplar(b, i) {
         let (seconds, next) = float(b, line, i, "expected timestamp", State::Timestamp, i)?;
