@@ -1,7 +1,8 @@
-//! The scraper against the shared conformance data and expositions.
+//! The scraper against targets on loopback, the shared conformance data and expositions.
 
 mod parse;
 mod relabel;
+mod scrape;
 
 use std::path::PathBuf;
 
