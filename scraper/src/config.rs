@@ -615,11 +615,16 @@ impl ScrapeConfig {
             .or(global.metric_name_validation_scheme)
             .unwrap_or_default();
         self.metric_name_validation_scheme = Some(validation);
-        let escaping = self.metric_name_escaping_scheme.or(global.metric_name_escaping_scheme);
-        self.metric_name_escaping_scheme = Some(escaping.unwrap_or(match validation {
+        let inferred = match validation {
             NameScheme::Utf8 => EscapingScheme::AllowUtf8,
             NameScheme::Legacy => EscapingScheme::Underscores,
-        }));
+        };
+        // What `global` allows does not bind a job whose own scheme has no room for it.
+        let inherited = global
+            .metric_name_escaping_scheme
+            .filter(|escaping| check_names(Some(validation), Some(*escaping)).is_ok());
+        self.metric_name_escaping_scheme
+            .get_or_insert(inherited.unwrap_or(inferred));
     }
 
     fn check(&mut self) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! The scraper against targets on loopback, the shared conformance data and expositions.
 
+mod config;
 mod parse;
 mod relabel;
 mod scrape;
