@@ -14,7 +14,25 @@
 
 #![forbid(unsafe_code)]
 
+mod append;
+pub mod config;
+mod discovery;
+mod error;
+mod fetch;
+mod manager;
+mod metadata;
+mod metrics;
 pub mod naming;
 pub mod parse;
+mod pool;
 pub mod predict;
 pub mod relabel;
+mod report;
+mod sample;
+mod scrape_loop;
+mod target;
+
+pub use error::ScrapeError;
+pub use manager::{Manager, ScrapeOptions, TargetMetadata, TargetsSnapshot};
+pub use metrics::{Family, Metrics};
+pub use target::{DroppedTarget, Health, TargetStatus};

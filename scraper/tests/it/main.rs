@@ -1,4 +1,4 @@
-//! The scraper against the shared conformance data and expositions.
+//! The scraper against targets on loopback, the shared conformance data and expositions.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,8 +7,10 @@
     reason = "tests, helpers included, say what is wrong by panicking"
 )]
 
+mod config;
 mod parse;
 mod relabel;
+mod scrape;
 
 use std::path::PathBuf;
 
