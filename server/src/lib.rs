@@ -1,1 +1,6 @@
 //! Front page; see ARCHITECTURE.md.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod http;
