@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn damage_is_named() {
-        let read = |bytes: &[u8]| Fields::new(bytes).next().map_err(|e| e.to_string());
+        let read = |bytes: &'static [u8]| Fields::new(bytes).next().map_err(|e| e.to_string());
         assert_eq!(read(b"\x0a\xff\xff"), Err("unexpected EOF".into()));
         assert_eq!(read(&[0xff; 12]), Err("proto: integer overflow".into()));
         assert_eq!(read(b"\x0b"), Err("proto: illegal wireType 3".into()));
