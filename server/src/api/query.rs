@@ -175,7 +175,7 @@ pub(crate) async fn format(State(shared): State<Shared>, request: Request<Body>)
     let params = shared.params(request).await?;
     let expr = tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api)).map_err(bad_query)?;
     Ok(Reply::json(|json| {
-        json.string(&format!("{:?}", expr.kind));
+        json.string(&expr.pretty());
     }))
 }
 
@@ -184,15 +184,4 @@ pub(crate) async fn tree(State(shared): State<Shared>, request: Request<Body>) -
     let params = shared.params(request).await?;
     let expr = tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api)).map_err(bad_query)?;
     Ok(Reply::json(|json| tree::push(json, &expr)))
-}
-
-pub(crate) fn parse_metric_selector(
-    text: &str,
-    options: &ParseOptions,
-) -> Result<Vec<tidegauge_model::Matcher>, ParseError> {
-    let expr = tidegauge_query::parse(text, options)?;
-    match expr.kind {
-        tidegauge_query::parser::ExprKind::Vector(v) => Ok(v.matchers),
-        _ => Ok(vec![]),
-    }
 }

@@ -12,6 +12,7 @@ use axum::http::{Request, Uri};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use tidegauge_model::{Limited, Matcher, Queryable, SelectError, TimeRange};
+use tidegauge_query::parser::parse_metric_selector;
 
 /// `GET|POST /api/v1/series`
 pub(crate) async fn series(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, ApiError> {
@@ -99,7 +100,7 @@ pub(crate) fn selectors(api: &ApiState, texts: &[&str]) -> Result<Vec<Vec<Matche
     let options = parse_options(api);
     let selectors = texts
         .iter()
-        .map(|text| super::query::parse_metric_selector(text, &options).map_err(|error| error.to_string()))
+        .map(|text| parse_metric_selector(text, &options).map_err(|error| error.to_string()))
         .collect::<Result<Vec<_>, _>>()?;
     if selectors
         .iter()

@@ -13,6 +13,7 @@ use axum::http::Request;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegauge_model::{Labels, Matcher, Metadata};
+use tidegauge_query::parser::parse_metric_selector;
 use tidegauge_scraper::{DroppedTarget, TargetStatus};
 use url::Url;
 
@@ -170,7 +171,7 @@ pub(crate) async fn target_metadata(State(shared): State<Shared>, request: Reque
     let selector = params.text("match_target")?;
     let matchers = match selector {
         "" => Vec::new(),
-        text => super::query::parse_metric_selector(text, &parse_options(&shared.api))
+        text => parse_metric_selector(text, &parse_options(&shared.api))
             .map_err(|error| ApiError::parameter("match_target", error))?,
     };
     let metric = params.text("metric")?;
