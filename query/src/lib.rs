@@ -1,1 +1,30 @@
-//! Front page; see ARCHITECTURE.md.
+//! PromQL: parser and engine. Synchronous; reads through the door of `model`.
+//!
+//! ```text
+//!   text --parser--> tree --plan--> nodes --eval--> series by steps --engine--> Value
+//!                                     |
+//!                                     `--- Querier::select: columns by timeline ---> window, functions
+//! ```
+//!
+//! [`Engine`] evaluates a [`Query`] at one time or at many and gives a [`QueryOutput`] or a [`QueryError`].
+
+#![forbid(unsafe_code)]
+
+mod annotation;
+mod engine;
+mod error;
+mod eval;
+mod functions;
+mod gate;
+mod metrics;
+pub mod parser;
+mod plan;
+mod value;
+mod window;
+
+pub use annotation::{Annotations, Severity};
+pub use engine::{Engine, EngineOptions, Query};
+pub use error::QueryError;
+pub use metrics::{MetricRow, Metrics};
+pub use parser::{Features, ParseError, ParseOptions, parse};
+pub use value::{InstantSample, QueryOutput, QueryStats, RangeSeries, StatsLevel, Value};

@@ -1,0 +1,286 @@
+//! Evaluation: one file per kind of node, columns in, columns out.
+//!
+//! ```text
+//!   selector --rows--> [ range function ] --rows--> [ aggregation ]      streamed: a row at a time, see `stream`
+//!        \                                  \
+//!         `-------------------------------- Table                        else: all series by all steps
+//! ```
+//!
+//! A row is a series' values at all steps, [`ABSENT`](table::ABSENT) where there is none.
+
+mod subset;
+mod table;
+
+use crate::annotation::{Annotations, Note, Repair};
+use crate::engine::{EngineOptions, Query};
+use crate::error::QueryError;
+use crate::parser::{BinaryOp, Features, Span};
+use crate::plan::{Node, Plan, Times};
+use crate::value::{QueryStats, RangeSeries, StatsLevel};
+use crate::window::Grid;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use table::{DropNames, Table, is_present, without_metadata};
+use tidegauge_model::{Lease, Meter, Querier, ReadContext, Sample, Timestamp};
+
+/// What a node evaluates to at all steps.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// A number at each step.
+    Scalar(Vec<f64>),
+    /// A text.
+    Text(String),
+    /// Series.
+    Vector(Table),
+    /// Series with times of their own: a whole query that is a range vector.
+    Matrix(Vec<RangeSeries>),
+}
+
+/// What evaluation shares: the view of the store, the limits, what is counted and what is noted.
+pub(crate) struct Cx<'q> {
+    pub(crate) querier: &'q dyn Querier,
+    pub(crate) read: ReadContext,
+    pub(crate) lookback_ms: i64,
+    pub(crate) features: Features,
+    pub(crate) times: Times,
+    pub(crate) pool: Option<&'q rayon::ThreadPool>,
+    deadline: Option<Instant>,
+    limits: Limits,
+    samples: AtomicU64,
+    series: AtomicU64,
+    per_step: Option<Mutex<Vec<u64>>>,
+    notes: Mutex<Annotations>,
+}
+
+/// What one query may hold. Shared by everything that holds.
+#[derive(Debug, Clone)]
+struct Limits(std::sync::Arc<LimitsInner>);
+
+#[derive(Debug)]
+struct LimitsInner {
+    meter: Meter,
+    max_samples: u64,
+    samples: AtomicU64,
+    peak_samples: AtomicU64,
+    peak_bytes: AtomicU64,
+}
+
+/// Samples and bytes held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    limits: Limits,
+    samples: u64,
+    lease: Option<Lease>,
+    /// Bytes of the lease not yet spoken for: the meter is asked in larger pieces than rows.
+    spare: u64,
+}
+
+/// Bytes asked of the meter at a time.
+const LEASE_BYTES: u64 = 256 << 10;
+
+impl Held {
+    /// Counts more: samples, and the cells and label bytes they take.
+    pub(crate) fn grow(&mut self, samples: usize, cells: usize, label_bytes: usize) -> Result<(), QueryError> {
+        let inner = &*self.limits.0;
+        let samples = samples as u64;
+        let held = inner.samples.fetch_add(samples, Ordering::Relaxed) + samples;
+        self.samples += samples;
+        inner.peak_samples.fetch_max(held, Ordering::Relaxed);
+        if held > inner.max_samples {
+            return Err(QueryError::TooManySamples);
+        }
+        self.grow_bytes((cells * size_of::<f64>() + label_bytes + 32) as u64)
+    }
+
+    /// Counts more bytes.
+    pub(crate) fn grow_bytes(&mut self, bytes: u64) -> Result<(), QueryError> {
+        if bytes <= self.spare {
+            self.spare -= bytes;
+            return Ok(());
+        }
+        let wanted = (bytes - self.spare).max(if self.lease.is_some() { LEASE_BYTES } else { 4096 });
+        let inner = &*self.limits.0;
+        match &mut self.lease {
+            Some(lease) => lease.grow(wanted)?,
+            None => self.lease = Some(inner.meter.lease(wanted)?),
+        }
+        inner.peak_bytes.fetch_max(inner.meter.used(), Ordering::Relaxed);
+        self.spare = self.spare + wanted - bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.limits.0.samples.fetch_sub(self.samples, Ordering::Relaxed);
+    }
+}
+
+impl<'q> Cx<'q> {
+    pub(crate) fn new(
+        querier: &'q dyn Querier,
+        plan: &Plan,
+        query: &Query,
+        options: &EngineOptions,
+        deadline: Option<Instant>,
+        pool: Option<&'q rayon::ThreadPool>,
+    ) -> Self {
+        let meter = options.memory.child("query", options.memory.limit());
+        Self {
+            querier,
+            read: ReadContext {
+                cancel: query.cancel.clone(),
+                meter: meter.clone(),
+            },
+            lookback_ms: plan.lookback_ms,
+            features: options.features,
+            times: plan.times,
+            pool,
+            deadline,
+            limits: Limits(std::sync::Arc::new(LimitsInner {
+                meter,
+                max_samples: options.max_samples,
+                samples: AtomicU64::new(0),
+                peak_samples: AtomicU64::new(0),
+                peak_bytes: AtomicU64::new(0),
+            })),
+            samples: AtomicU64::new(0),
+            series: AtomicU64::new(0),
+            per_step: (query.stats == StatsLevel::PerStep).then(|| Mutex::new(Vec::new())),
+            notes: Mutex::new(Annotations::default()),
+        }
+    }
+
+    /// # Errors
+    /// It is time to stop: the deadline has passed or nobody waits.
+    pub(crate) fn check(&self) -> Result<(), QueryError> {
+        if self.read.cancel.is_cancelled() {
+            return Err(QueryError::Canceled);
+        }
+        if self.deadline.is_some_and(|d| Instant::now() >= d) {
+            return Err(QueryError::Timeout);
+        }
+        Ok(())
+    }
+
+    /// Nothing held yet.
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            limits: self.limits.clone(),
+            samples: 0,
+            lease: None,
+            spare: 0,
+        }
+    }
+
+    /// A table without series.
+    pub(crate) fn table(&self, width: usize) -> Table {
+        Table::new(width, self.held())
+    }
+
+    /// When names that have lost their meaning go.
+    pub(crate) fn drop_names(&self) -> DropNames {
+        if self.features.delayed_name_removal { DropNames::AtTheEnd } else { DropNames::Now }
+    }
+
+    /// Counts a series read.
+    pub(crate) fn count_series(&self, series: u64) {
+        self.series.fetch_add(series, Ordering::Relaxed);
+    }
+
+    /// Counts samples looked at.
+    pub(crate) fn count_samples(&self, samples: u64) {
+        self.samples.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    /// Whether samples are counted by step.
+    pub(crate) fn counts_steps(&self) -> bool {
+        self.per_step.is_some()
+    }
+
+    /// Counts samples looked at by step.
+    pub(crate) fn count_steps(&self, by_step: &[u64]) {
+        if let Some(per_step) = &self.per_step {
+            let mut counts = per_step.lock();
+            if counts.len() < by_step.len() {
+                counts.resize(by_step.len(), 0);
+            }
+            for (count, more) in counts.iter_mut().zip(by_step) {
+                *count += more;
+            }
+        }
+    }
+
+    pub(crate) fn warn(&self, note: Note, span: Span) {
+        self.notes.lock().warn(note, span.start as usize);
+    }
+
+    pub(crate) fn info(&self, note: Note, span: Span) {
+        self.notes.lock().info(note, span.start as usize);
+    }
+
+    pub(crate) fn repaired(&self, metric: &str, span: Span, repair: &Repair) {
+        self.notes.lock().repaired(metric, span.start as usize, repair);
+    }
+
+    /// What was noted.
+    pub(crate) fn into_annotations(self) -> Annotations {
+        self.notes.into_inner()
+    }
+
+    /// What was counted.
+    pub(crate) fn stats_into(&self, stats: &mut QueryStats, grid: Grid) {
+        let inner = &*self.limits.0;
+        stats.samples = self.samples.load(Ordering::Relaxed);
+        stats.series = self.series.load(Ordering::Relaxed);
+        stats.peak_samples = inner.peak_samples.load(Ordering::Relaxed);
+        stats.peak_bytes = inner.peak_bytes.load(Ordering::Relaxed);
+        stats.samples_per_step = self.per_step.as_ref().map(|counts| {
+            let counts = counts.lock();
+            grid.times()
+                .enumerate()
+                .map(|(step, at)| (Timestamp::from_millis(at), counts.get(step).copied().unwrap_or(0)))
+                .collect()
+        });
+    }
+
+    /// Takes away the names that were to go at the end of the query.
+    ///
+    /// # Errors
+    /// Series become one that have a value at the same step.
+    pub(crate) fn without_dropped_names(&self, mut table: Table) -> Result<Table, QueryError> {
+        if self.features.delayed_name_removal {
+            for head in &mut table.heads {
+                if head.drop_name {
+                    head.labels = without_metadata(&head.labels);
+                }
+            }
+            table.join_twins()?;
+        }
+        Ok(table)
+    }
+}
+
+/// The steps that have a value.
+pub(crate) fn points(values: &[f64], grid: Grid) -> Vec<Sample> {
+    values
+        .iter()
+        .enumerate()
+        .filter(|(_, v)| is_present(**v))
+        .map(|(step, value)| Sample {
+            at: Timestamp::from_millis(grid.at(step)),
+            value: *value,
+        })
+        .collect()
+}
+
+/// Evaluates a node at each step.
+pub(crate) fn evaluate(_cx: &Cx<'_>, _node: &Node, _grid: Grid) -> Result<Output, QueryError> {
+    Err(QueryError::execution("not implemented"))
+}
+
+/// `l op r` for two numbers; a comparison gives 0 or 1.
+pub(crate) fn scalar_binary(_op: BinaryOp, l: f64, _r: f64) -> f64 {
+    l
+}

@@ -1,0 +1,96 @@
+//! The store's own counters and gauges, for the server to render.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use tidegauge_model::MetricKind;
+
+/// One family as the server renders it: name, help, kind, and for each label set a value.
+pub type MetricFamily = (
+    &'static str,
+    &'static str,
+    MetricKind,
+    Vec<(Vec<(&'static str, String)>, f64)>,
+);
+
+macro_rules! metrics {
+    ($($field:ident $kind:ident $name:literal $help:literal,)*) => {
+        /// Counters and gauges of one store. Relaxed throughout: each stands for itself.
+        #[derive(Debug, Default)]
+        pub struct Metrics {
+            $(#[doc = $help] pub $field: AtomicU64,)*
+        }
+
+        impl Metrics {
+            /// All families with their values now.
+            pub fn list(&self) -> Vec<MetricFamily> {
+                vec![$((
+                    $name,
+                    $help,
+                    MetricKind::$kind,
+                    vec![(Vec::new(), self.$field.load(Ordering::Relaxed) as f64)],
+                ),)*]
+            }
+        }
+    };
+}
+
+metrics! {
+    samples_appended Counter "tidegauge_tsdb_head_samples_appended_total" "Samples that commits stored.",
+    commits Counter "tidegauge_tsdb_head_commits_total" "Commits that succeeded.",
+    commits_failed Counter "tidegauge_tsdb_head_commits_failed_total" "Commits that failed as a whole.",
+    rejected_out_of_order Counter "tidegauge_tsdb_head_out_of_order_samples_total" "Samples refused because a newer one of their series is stored.",
+    rejected_duplicate Counter "tidegauge_tsdb_head_duplicate_samples_total" "Samples refused because another value of the same time is stored.",
+    rejected_repeated Counter "tidegauge_tsdb_head_repeated_samples_total" "Samples refused because their series occurs twice in one row.",
+    rejected_too_old Counter "tidegauge_tsdb_head_too_old_samples_total" "Samples refused because their window is closed.",
+    rejected_too_new Counter "tidegauge_tsdb_head_too_new_samples_total" "Samples refused because they lie too far in the future.",
+    stale_dropped Counter "tidegauge_tsdb_head_foreign_stale_markers_total" "Stale markers dropped because another timeline owns the series.",
+    series_refused Counter "tidegauge_tsdb_head_series_refused_total" "New series refused by a limit or by the memory share.",
+    series Gauge "tidegauge_tsdb_head_series" "Series in the head.",
+    series_created Counter "tidegauge_tsdb_head_series_created_total" "Series made in the head.",
+    series_removed Counter "tidegauge_tsdb_head_series_removed_total" "Series dropped from the head.",
+    timelines Gauge "tidegauge_tsdb_head_timelines" "Timelines in the head.",
+    columns Gauge "tidegauge_tsdb_head_columns" "Columns in the head.",
+    head_bytes Gauge "tidegauge_tsdb_head_memory_bytes" "Bytes of memory the head accounts for.",
+    runs_sealed Counter "tidegauge_tsdb_head_runs_sealed_total" "Runs of rows sealed into encoded columns.",
+    run_bytes Gauge "tidegauge_tsdb_head_run_bytes" "Bytes of sealed runs that no block holds yet.",
+    min_time Gauge "tidegauge_tsdb_head_min_time_milliseconds" "Start of what the head holds.",
+    max_time Gauge "tidegauge_tsdb_head_max_time_milliseconds" "Time of the newest sample.",
+    wal_bytes Counter "tidegauge_tsdb_wal_written_bytes_total" "Bytes written to the log.",
+    wal_records Counter "tidegauge_tsdb_wal_records_total" "Records written to the log.",
+    wal_syncs Counter "tidegauge_tsdb_wal_syncs_total" "Times the log was forced to the disk.",
+    wal_errors Counter "tidegauge_tsdb_wal_errors_total" "Writes or syncs of the log that failed.",
+    wal_poisoned Gauge "tidegauge_tsdb_wal_poisoned" "Whether a sync of the log failed, so that appends are refused until restart.",
+    wal_segments Gauge "tidegauge_tsdb_wal_segments" "Segments of the log on disk.",
+    wal_torn Counter "tidegauge_tsdb_wal_torn_tails_total" "Torn tails of the log that were cut when it was opened.",
+    wal_damaged Counter "tidegauge_tsdb_wal_damaged_records_total" "Damaged places of the log found when it was opened.",
+    wal_rows_lost Counter "tidegauge_tsdb_wal_unreadable_rows_total" "Rows of the log that could not be read because of damage before them.",
+    replay_rows Counter "tidegauge_tsdb_wal_replayed_rows_total" "Rows read back from the log when it was opened.",
+    replay_milliseconds Gauge "tidegauge_tsdb_wal_replay_milliseconds" "How long reading the log back took.",
+    blocks Gauge "tidegauge_tsdb_blocks" "Blocks that are served.",
+    blocks_written Counter "tidegauge_tsdb_blocks_written_total" "Blocks written from the head.",
+    blocks_deleted Counter "tidegauge_tsdb_blocks_deleted_total" "Blocks deleted because of their age.",
+    blocks_damaged Counter "tidegauge_tsdb_blocks_damaged_total" "Block folders set aside because they cannot be read.",
+    maintenance_failures Counter "tidegauge_tsdb_maintenance_failures_total" "Rounds of maintenance that failed.",
+}
+
+impl Metrics {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(gauge: &AtomicU64, n: u64) {
+        gauge.store(n, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_helped() {
+        let list = Metrics::default().list();
+        let names: std::collections::BTreeSet<_> = list.iter().map(|f| f.0).collect();
+        assert_eq!(names.len(), list.len());
+        assert!(list.iter().all(|f| f.1.ends_with('.') && f.0.starts_with("tidegauge_tsdb_")));
+    }
+}

@@ -1,0 +1,68 @@
+//! What the user can set about the store, with defaults and bounds.
+
+use tidegauge_model::Meter;
+use std::time::Duration;
+
+/// When the log is forced to the disk. Whatever the choice, a killed process loses nothing that was acknowledged;
+/// this decides what a power cut may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before each commit returns: a power cut costs nothing.
+    Always,
+    /// In the background, at least this often: a power cut costs at most this much.
+    Interval(Duration),
+    /// When the system likes; blocks are still synced before they are published.
+    Never,
+}
+
+/// How the store works. `Default` is what the server runs with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Width of a block's window in milliseconds. Windows are aligned to multiples of it.
+    pub block_ms: i64,
+    /// How long blocks are kept, in milliseconds behind the newest sample; 0 keeps them for ever.
+    pub retention_ms: i64,
+    /// When the log is synced.
+    pub fsync: Fsync,
+    /// How far behind its series' newest sample a sample may come. Only 0 is supported: [`crate::Db::open`] refuses
+    /// another value.
+    pub out_of_order_ms: i64,
+    /// How far ahead of the clock a sample may be; beyond it, it is refused as too new.
+    pub max_future_ms: i64,
+    /// Pays for the head. When it is used up, new series are refused and existing ones go on.
+    pub head: Meter,
+    /// At most this many series in the head; 0 sets no limit.
+    pub max_series: u64,
+    /// At most this many timelines in the head, those the store finds by itself among them.
+    pub max_timelines: u64,
+    /// At most this many labels in one label set.
+    pub max_labels: usize,
+    /// At most this many bytes in one label name or value.
+    pub max_label_bytes: usize,
+    /// A log segment is closed when it passes this size.
+    pub segment_bytes: u64,
+    /// At most this many bytes in one commit's record.
+    pub max_commit_bytes: usize,
+    /// How often the maintenance thread looks for work; `None` runs no thread ([`crate::Db::maintain`] does it then).
+    pub maintenance: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            block_ms: 2 * 3600 * 1000,
+            retention_ms: 15 * 24 * 3600 * 1000,
+            fsync: Fsync::Interval(Duration::from_secs(1)),
+            out_of_order_ms: 0,
+            max_future_ms: 10 * 60 * 1000,
+            head: Meter::unlimited("head"),
+            max_series: 0,
+            max_timelines: 1_000_000,
+            max_labels: 256,
+            max_label_bytes: 64 * 1024,
+            segment_bytes: 64 << 20,
+            max_commit_bytes: 256 << 20,
+            maintenance: Some(Duration::from_secs(1)),
+        }
+    }
+}
