@@ -5,7 +5,7 @@ use super::schema::{self, Shape};
 use super::yaml::{Fault, Node};
 use super::PromDuration;
 use std::collections::HashSet;
-use tidegauge_scraper::RelabelConfig;
+use tidegauge_scraper::relabel::RelabelConfig;
 
 /// Checks a section by the name of its key; sections that are not listed here have nothing more to satisfy.
 pub(crate) fn section(key: &str, node: &Node) -> Result<(), Fault> {
