@@ -8,7 +8,10 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "this is the Clock that everyone else is handed")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the Clock that everyone else is handed"
+        )]
         let now = std::time::SystemTime::now();
         let ms = match now.duration_since(std::time::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),

@@ -14,6 +14,7 @@
 
 pub mod api;
 pub mod app;
+mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -159,7 +159,13 @@ mod tests {
 
     #[test]
     fn a_line_quotes_only_what_needs_it() {
-        let pairs = [("level", "INFO"), ("msg", "two words"), ("a", ""), ("b", "x=1"), ("c", "q\"")];
+        let pairs = [
+            ("level", "INFO"),
+            ("msg", "two words"),
+            ("a", ""),
+            ("b", "x=1"),
+            ("c", "q\""),
+        ];
         let line = logfmt(pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(line, r#"level=INFO msg="two words" a="" b="x=1" c="q\"""#);
     }

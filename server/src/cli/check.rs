@@ -23,7 +23,12 @@ impl Check {
         let mut bad = 0usize;
         for file in &files {
             match config::load(file) {
-                Ok(config) => print(format_args!("{}: ok, {}\n{}", file.display(), config.summary(), notes(&config))),
+                Ok(config) => print(format_args!(
+                    "{}: ok, {}\n{}",
+                    file.display(),
+                    config.summary(),
+                    notes(&config)
+                )),
                 Err(error) => {
                     bad += 1;
                     complain(error);
@@ -41,6 +46,11 @@ fn notes(config: &config::Config) -> String {
     config
         .unsupported()
         .iter()
-        .map(|u| format!("  line {}: {} is valid but has no effect in this version\n", u.line, u.section))
+        .map(|u| {
+            format!(
+                "  line {}: {} is valid but has no effect in this version\n",
+                u.line, u.section
+            )
+        })
         .collect()
 }

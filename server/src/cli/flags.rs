@@ -136,7 +136,11 @@ pub const FLAGS: &[Flag] = &[
     value("web.local-assets", "", NoEffect),
     value("web.max-connections", "512", Obeyed),
     value("web.max-notifications-subscribers", "16", NoEffect),
-    value("web.page-title", "Prometheus Time Series Collection and Processing Server", NoEffect),
+    value(
+        "web.page-title",
+        "Prometheus Time Series Collection and Processing Server",
+        NoEffect,
+    ),
     value("web.read-timeout", "5m", Obeyed),
     repeated(
         "web.remote-write-receiver.accepted-protobuf-messages",
@@ -214,7 +218,10 @@ pub fn sort(args: impl IntoIterator<Item = String>) -> Result<Sorted, FlagError>
         sorted.take(flag, value);
     }
     // A switch is handed on once, by its last word.
-    for flag in FLAGS.iter().filter(|f| f.kind == FlagKind::Switch && f.effect != NoEffect) {
+    for flag in FLAGS
+        .iter()
+        .filter(|f| f.kind == FlagKind::Switch && f.effect != NoEffect)
+    {
         if sorted.given.get(flag.name).is_some_and(|v| v == "true") {
             sorted.obeyed.push(format!("--{}", flag.name));
         }
@@ -341,7 +348,13 @@ mod tests {
 
     #[test]
     fn a_flag_without_effect_is_taken_once_with_its_value() {
-        let s = run(&["--storage.tsdb.wal-compression", "--web.page-title", "x", "--web.page-title=y"]).unwrap();
+        let s = run(&[
+            "--storage.tsdb.wal-compression",
+            "--web.page-title",
+            "x",
+            "--web.page-title=y",
+        ])
+        .unwrap();
         assert_eq!(s.ignored, ["storage.tsdb.wal-compression", "web.page-title"]);
         assert_eq!(s.effective()["web.page-title"], "y");
         assert!(s.obeyed.is_empty());

@@ -105,14 +105,24 @@ mod tests {
         write(root, "proc/self/cgroup", "0::/kubepods/pod1\n");
         write(root, "sys/fs/cgroup/kubepods/pod1/memory.max", "max\n");
         write(root, "sys/fs/cgroup/kubepods/memory.max", "1000000\n");
-        assert_eq!(limit_below(root), Limit { bytes: 900_000, source: "control group" });
+        assert_eq!(
+            limit_below(root),
+            Limit {
+                bytes: 900_000,
+                source: "control group"
+            }
+        );
     }
 
     #[test]
     fn version_one_of_groups_is_read_too() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "proc/self/cgroup", "4:cpu,memory:/a\n");
-        write(dir.path(), "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+        write(
+            dir.path(),
+            "sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "9223372036854771712\n",
+        );
         write(dir.path(), "sys/fs/cgroup/memory/a/memory.limit_in_bytes", "2000\n");
         assert_eq!(limit_below(dir.path()).bytes, 1800);
     }

@@ -64,7 +64,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(bad) => return usage(format_args!("argument {bad:?} is not valid UTF-8")),
         }
     }
-    let program = if words.is_empty() { "tidegauge".to_owned() } else { words.remove(0) };
+    let program = if words.is_empty() {
+        "tidegauge".to_owned()
+    } else {
+        words.remove(0)
+    };
     let subcommand = words.first().is_some_and(|w| names_a_subcommand(w));
     let serves = !subcommand || words.first().is_some_and(|w| w == "serve");
     let (words, sorted) = if serves {

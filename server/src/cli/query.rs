@@ -65,11 +65,8 @@ impl Query {
                 (server, "query_range", params)
             }
         };
-        let url = url::Url::parse_with_params(
-            &format!("{}/api/v1/{path}", server.url.trim_end_matches('/')),
-            params,
-        )
-        .with_context(|| format!("{:?} is not a URL", server.url))?;
+        let url = url::Url::parse_with_params(&format!("{}/api/v1/{path}", server.url.trim_end_matches('/')), params)
+            .with_context(|| format!("{:?} is not a URL", server.url))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let answer = runtime.block_on(ask(url))?;
         if let Some(error) = answer.get("error").and_then(Value::as_str) {

@@ -43,10 +43,20 @@ pub struct ServeArgs {
     #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
     remote_write_receiver: bool,
     /// Most connections at a time on each address
-    #[arg(long = "web.max-connections", value_name = "N", default_value = "512", help_heading = "Web")]
+    #[arg(
+        long = "web.max-connections",
+        value_name = "N",
+        default_value = "512",
+        help_heading = "Web"
+    )]
     max_connections: usize,
     /// Longest time a client may take to send a request's head, or keep an idle connection
-    #[arg(long = "web.read-timeout", value_name = "DURATION", default_value = "5m", help_heading = "Web")]
+    #[arg(
+        long = "web.read-timeout",
+        value_name = "DURATION",
+        default_value = "5m",
+        help_heading = "Web"
+    )]
     read_timeout: PromDuration,
 
     /// Folder of the data; it is made if there is none
@@ -67,33 +77,75 @@ pub struct ServeArgs {
     retention: PromDuration,
     /// When the log is forced to the disk: `always`, `never`, or at most this often (a crash of the process loses
     /// nothing in any case; a power cut loses at most this much)
-    #[arg(long = "storage.wal.fsync", value_name = "WHEN", default_value = "1s", help_heading = "Storage")]
+    #[arg(
+        long = "storage.wal.fsync",
+        value_name = "WHEN",
+        default_value = "1s",
+        help_heading = "Storage"
+    )]
     fsync: FsyncChoice,
     /// How values are encoded on disk: `auto` takes the smallest, `xor` is Gorilla's
-    #[arg(long = "storage.encoding", value_name = "NAME", default_value = "auto", help_heading = "Storage")]
+    #[arg(
+        long = "storage.encoding",
+        value_name = "NAME",
+        default_value = "auto",
+        help_heading = "Storage"
+    )]
     encoding: app::Encoding,
     /// Memory that all parts together may use [default: 9/10 of the control group's limit, else half of the machine's]
     #[arg(long = "memory.limit", value_name = "BYTES", help_heading = "Storage")]
     memory_limit: Option<ByteSize>,
 
     /// How far back an instant selector looks for a sample
-    #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", help_heading = "Queries")]
+    #[arg(
+        long = "query.lookback-delta",
+        value_name = "DURATION",
+        default_value = "5m",
+        help_heading = "Queries"
+    )]
     lookback: PromDuration,
     /// Longest time a query may take
-    #[arg(long = "query.timeout", value_name = "DURATION", default_value = "2m", help_heading = "Queries")]
+    #[arg(
+        long = "query.timeout",
+        value_name = "DURATION",
+        default_value = "2m",
+        help_heading = "Queries"
+    )]
     query_timeout: PromDuration,
     /// Most samples a query may hold at a time
-    #[arg(long = "query.max-samples", value_name = "N", default_value = "50000000", help_heading = "Queries")]
+    #[arg(
+        long = "query.max-samples",
+        value_name = "N",
+        default_value = "50000000",
+        help_heading = "Queries"
+    )]
     max_samples: u64,
     /// Most queries at a time; others wait
-    #[arg(long = "query.max-concurrency", value_name = "N", default_value = "20", help_heading = "Queries")]
+    #[arg(
+        long = "query.max-concurrency",
+        value_name = "N",
+        default_value = "20",
+        help_heading = "Queries"
+    )]
     max_concurrency: usize,
 
     /// Least severity that is logged
-    #[arg(long = "log.level", value_name = "LEVEL", value_enum, default_value = "info", help_heading = "Log")]
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        value_enum,
+        default_value = "info",
+        help_heading = "Log"
+    )]
     log_level: LogLevel,
     /// Form of the log, which goes to standard error
-    #[arg(long = "log.format", value_name = "FORMAT", value_enum, default_value = "logfmt", help_heading = "Log")]
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "logfmt",
+        help_heading = "Log"
+    )]
     log_format: LogFormat,
 }
 
@@ -102,7 +154,10 @@ impl ServeArgs {
     pub(crate) fn run(self, sorted: &Sorted) -> anyhow::Result<()> {
         telemetry::init(self.log_level, self.log_format);
         for name in &sorted.ignored {
-            tracing::warn!(flag = *name, "this flag of Prometheus is accepted and has no effect here");
+            tracing::warn!(
+                flag = *name,
+                "this flag of Prometheus is accepted and has no effect here"
+            );
         }
         let options = self.into_options(sorted);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -160,7 +215,7 @@ impl ServeArgs {
 
 /// Three lines that say where to look.
 fn announce(started: &Started) {
-    let base = started.url.trim_end_matches('/');
+    let base = started.url.as_str().trim_end_matches('/');
     print(format_args!(
         "tidegauge is ready: open {base}/\n\
          try it:             curl '{base}/api/v1/query?query=up'\n\

@@ -349,7 +349,8 @@ mod tests {
 
     #[test]
     fn scalars_become_what_is_asked_for() {
-        let read = job("job_name: 12\nport: 0x10\nratio: 1e3\nhonor: yes\nlabels: {a: 1, b: true, c: }\nword: two\n").unwrap();
+        let read =
+            job("job_name: 12\nport: 0x10\nratio: 1e3\nhonor: yes\nlabels: {a: 1, b: true, c: }\nword: two\n").unwrap();
         assert_eq!(read.job_name, "12");
         assert_eq!((read.port, read.ratio, read.honor), (16, 1000.0, true));
         assert_eq!(read.labels["b"], "true");
@@ -361,16 +362,51 @@ mod tests {
     #[test]
     fn faults_carry_place_path_and_a_suggestion() {
         for (text, line, column, path, message) in [
-            ("job_name: a\nhonnor: true\n", 2, 1, "honnor", "field honnor not found here; did you mean honor?"),
-            ("list:\n  - port: 1\n  - port: x\n", 3, 11, "list[1].port", "cannot unmarshal \"x\" into a whole number"),
-            ("labels: [a]\n", 1, 9, "labels", "cannot unmarshal a list into a mapping"),
-            ("port: 70000\n", 1, 7, "port", "invalid value: integer `70000`, expected u16"),
-            ("word: three\n", 1, 7, "word", "unknown variant `three`, expected `one` or `two`"),
+            (
+                "job_name: a\nhonnor: true\n",
+                2,
+                1,
+                "honnor",
+                "field honnor not found here; did you mean honor?",
+            ),
+            (
+                "list:\n  - port: 1\n  - port: x\n",
+                3,
+                11,
+                "list[1].port",
+                "cannot unmarshal \"x\" into a whole number",
+            ),
+            (
+                "labels: [a]\n",
+                1,
+                9,
+                "labels",
+                "cannot unmarshal a list into a mapping",
+            ),
+            (
+                "port: 70000\n",
+                1,
+                7,
+                "port",
+                "invalid value: integer `70000`, expected u16",
+            ),
+            (
+                "word: three\n",
+                1,
+                7,
+                "word",
+                "unknown variant `three`, expected `one` or `two`",
+            ),
         ] {
             let fault = job(text).unwrap_err();
             let at = fault.at.unwrap();
             assert_eq!(
-                (at.line, at.column, fault.path.to_string().as_str(), fault.message.as_str()),
+                (
+                    at.line,
+                    at.column,
+                    fault.path.to_string().as_str(),
+                    fault.message.as_str()
+                ),
                 (line, column, path, message)
             );
         }

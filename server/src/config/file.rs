@@ -181,7 +181,10 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn global_section(&self) -> Result<(GlobalConfig, Labels), Fault> {
         if !matches!(self.root.value, Value::Map(_) | Value::Null) {
-            let message = format!("cannot unmarshal {} into the sections of a configuration", self.root.kind());
+            let message = format!(
+                "cannot unmarshal {} into the sections of a configuration",
+                self.root.kind()
+            );
             return Err(Fault::new(self.root.at, message));
         }
         let Some(node) = self.root.get("global").filter(|n| !n.is_null()) else {
@@ -211,7 +214,11 @@ impl Reader<'_> {
             let expanded = expand(raw, &|variable| {
                 let found = (self.env)(variable).filter(|v| !v.is_empty());
                 if found.is_none() {
-                    tracing::warn!(variable, label = name, "environment variable of an external label is empty");
+                    tracing::warn!(
+                        variable,
+                        label = name,
+                        "environment variable of an external label is empty"
+                    );
                 }
                 found.unwrap_or_default()
             });
@@ -309,7 +316,10 @@ fn storage_keys(node: &Node) -> Vec<Unsupported> {
 /// A list of jobs, each read and completed by itself so that its errors have a place.
 fn jobs(list: &Node, global: &GlobalConfig) -> Result<Vec<(ScrapeConfig, Place)>, Fault> {
     if !matches!(list.value, Value::List(_) | Value::Null) {
-        return Err(Fault::new(list.at, format!("cannot unmarshal {} into a list of jobs", list.kind())));
+        return Err(Fault::new(
+            list.at,
+            format!("cannot unmarshal {} into a list of jobs", list.kind()),
+        ));
     }
     let mut done: Vec<(ScrapeConfig, Place)> = Vec::new();
     for (i, item) in list.items().iter().enumerate() {
@@ -340,7 +350,10 @@ fn included_jobs(
     for (key, _) in root.entries() {
         if key.text != "scrape_configs" {
             let message = de::unknown_key(&key.text, ["scrape_configs"]);
-            return Err(ConfigError::at(path, &Fault::new(key.at, message).below_key(&key.text, key.at)));
+            return Err(ConfigError::at(
+                path,
+                &Fault::new(key.at, message).below_key(&key.text, key.at),
+            ));
         }
     }
     read.jobs(global).map_err(|f| ConfigError::at(path, &f))
@@ -354,12 +367,20 @@ fn matching_files(pattern: &Path) -> Vec<PathBuf> {
     if !name.contains(['*', '?']) {
         return vec![pattern.to_owned()];
     }
-    let folder = pattern.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
+    let folder = pattern
+        .parent()
+        .filter(|p| *p != Path::new(""))
+        .unwrap_or(Path::new("."));
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_str().is_some_and(|f| fits(name.as_bytes(), f.as_bytes())))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|f| fits(name.as_bytes(), f.as_bytes()))
+        })
         .map(|entry| pattern.with_file_name(entry.file_name()))
         .collect();
     files.sort();
@@ -370,9 +391,7 @@ fn matching_files(pattern: &Path) -> Vec<PathBuf> {
 fn fits(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            fits(rest, name) || name.split_first().is_some_and(|(_, name)| fits(pattern, name))
-        }
+        (Some((b'*', rest)), _) => fits(rest, name) || name.split_first().is_some_and(|(_, name)| fits(pattern, name)),
         (Some((b'?', rest)), Some((_, name))) => fits(rest, name),
         (Some((p, rest)), Some((n, name))) => p == n && fits(rest, name),
         _ => false,
@@ -391,7 +410,11 @@ fn expand(text: &str, value_of: &dyn Fn(&str) -> String) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
-        let word = |s: &str| s.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+        let word = |s: &str| {
+            s.bytes()
+                .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
+                .count()
+        };
         if let Some(tail) = after.strip_prefix('$') {
             out.push('$');
             rest = tail;
@@ -416,7 +439,9 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> Result<Config, ConfigError> {
-        parse(text, Path::new("p.yml"), &|name| (name == "TEST").then(|| "value".to_owned()))
+        parse(text, Path::new("p.yml"), &|name| {
+            (name == "TEST").then(|| "value".to_owned())
+        })
     }
 
     fn error(text: &str) -> String {
@@ -436,9 +461,21 @@ mod tests {
         let jobs: Vec<_> = c
             .jobs()
             .iter()
-            .map(|j| (j.job_name.as_str(), j.metrics_path.as_str(), j.static_configs[0].targets[0].as_str()))
+            .map(|j| {
+                (
+                    j.job_name.as_str(),
+                    j.metrics_path.as_str(),
+                    j.static_configs[0].targets[0].as_str(),
+                )
+            })
             .collect();
-        assert_eq!(jobs, [("tidegauge", "/prefix/metrics", "127.0.0.1:1234"), ("node", "/metrics", "127.0.0.1:9100")]);
+        assert_eq!(
+            jobs,
+            [
+                ("tidegauge", "/prefix/metrics", "127.0.0.1:1234"),
+                ("node", "/metrics", "127.0.0.1:9100")
+            ]
+        );
         assert_eq!(c.jobs()[0].scrape_interval.to_string(), "5s");
         assert!(c.unsupported().is_empty());
     }
@@ -450,7 +487,10 @@ mod tests {
                 "global:\n  scrape_intervall: 1s\n",
                 "p.yml:2:3: global.scrape_intervall: field scrape_intervall not found here; did you mean scrape_interval?",
             ),
-            ("scrape_config: []\n", "p.yml:1:1: scrape_config: field scrape_config not found here; did you mean scrape_configs?"),
+            (
+                "scrape_config: []\n",
+                "p.yml:1:1: scrape_config: field scrape_config not found here; did you mean scrape_configs?",
+            ),
             (
                 "scrape_configs:\n  - job_name: a\n    static_configs:\n      - targts: [x]\n",
                 "p.yml:4:9: scrape_configs[0].static_configs[0].targts: field targts not found here; did you mean targets?",
@@ -463,10 +503,19 @@ mod tests {
                 "scrape_configs:\n  - job_name: a\n  - job_name: a\n",
                 "p.yml:3:15: scrape_configs[1].job_name: found multiple scrape configs with job name \"a\"",
             ),
-            ("global: 1\n", "p.yml:1:9: global: cannot unmarshal \"1\" into a mapping"),
+            (
+                "global: 1\n",
+                "p.yml:1:9: global: cannot unmarshal \"1\" into a mapping",
+            ),
             ("a: [1\n", "p.yml:2:1: not valid YAML: "),
-            ("- a\n", "p.yml:1:1: cannot unmarshal a list into the sections of a configuration"),
-            ("global: {}\nglobal: {}\n", "p.yml:2:1: field global already set in line 1"),
+            (
+                "- a\n",
+                "p.yml:1:1: cannot unmarshal a list into the sections of a configuration",
+            ),
+            (
+                "global: {}\nglobal: {}\n",
+                "p.yml:2:1: field global already set in line 1",
+            ),
         ] {
             let error = error(text);
             assert!(error.starts_with(expected), "{error}\n{expected}");
@@ -521,7 +570,10 @@ mod tests {
     fn included_files_add_jobs() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-        write("main.yml", "scrape_config_files: ['more*.yml']\nscrape_configs:\n  - job_name: a\n");
+        write(
+            "main.yml",
+            "scrape_config_files: ['more*.yml']\nscrape_configs:\n  - job_name: a\n",
+        );
         write("more1.yml", "scrape_configs:\n  - job_name: b\n");
         let main = dir.path().join("main.yml");
         let names: Vec<_> = load(&main).unwrap().jobs().iter().map(|j| j.job_name.clone()).collect();
@@ -529,6 +581,11 @@ mod tests {
         write("more2.yml", "scrape_configs:\n  - job_name: a\n");
         assert!(load(&main).unwrap_err().to_string().contains("more2.yml:2:5"));
         write("more2.yml", "global: {}\n");
-        assert!(load(&main).unwrap_err().to_string().contains("more2.yml:1:1: global: field global not found here"));
+        assert!(
+            load(&main)
+                .unwrap_err()
+                .to_string()
+                .contains("more2.yml:1:1: global: field global not found here")
+        );
     }
 }

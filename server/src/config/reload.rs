@@ -107,10 +107,30 @@ impl Reloader {
         let when = "Time of the last successful load of the configuration, in Unix seconds.";
         let sections = state.config.unsupported().iter();
         vec![
-            ("tidegauge_config_last_reload_successful", said, MetricKind::Gauge, one(successful)),
-            ("prometheus_config_last_reload_successful", said, MetricKind::Gauge, one(successful)),
-            ("tidegauge_config_last_reload_success_timestamp_seconds", when, MetricKind::Gauge, one(at)),
-            ("prometheus_config_last_reload_success_timestamp_seconds", when, MetricKind::Gauge, one(at)),
+            (
+                "tidegauge_config_last_reload_successful",
+                said,
+                MetricKind::Gauge,
+                one(successful),
+            ),
+            (
+                "prometheus_config_last_reload_successful",
+                said,
+                MetricKind::Gauge,
+                one(successful),
+            ),
+            (
+                "tidegauge_config_last_reload_success_timestamp_seconds",
+                when,
+                MetricKind::Gauge,
+                one(at),
+            ),
+            (
+                "prometheus_config_last_reload_success_timestamp_seconds",
+                when,
+                MetricKind::Gauge,
+                one(at),
+            ),
             (
                 "tidegauge_config_unsupported",
                 "Sections of the configuration that are valid and have no effect in this version.",
@@ -162,9 +182,14 @@ mod tests {
 
         clock.set(Timestamp::from_millis(9000));
         std::fs::write(&path, "scrape_configs: [{jobname: a}]").unwrap();
-        let error = reloader.reload(|_| panic!("a bad file must not be applied")).unwrap_err();
+        let error = reloader
+            .reload(|_| panic!("a bad file must not be applied"))
+            .unwrap_err();
         assert!(error.contains("did you mean job_name"), "{error}");
-        assert_eq!((reloader.last_reload().successful, reloader.last_reload().at.millis()), (false, 5000));
+        assert_eq!(
+            (reloader.last_reload().successful, reloader.last_reload().at.millis()),
+            (false, 5000)
+        );
         assert_eq!(reloader.config().jobs().len(), 1);
 
         std::fs::write(&path, "").unwrap();
@@ -172,8 +197,14 @@ mod tests {
         assert_eq!(reloader.config().jobs().len(), 1);
         reloader.reload(|_| Ok(())).unwrap();
         assert_eq!(reloader.config().jobs().len(), 0);
-        assert_eq!((reloader.last_reload().successful, reloader.last_reload().at.millis()), (true, 9000));
+        assert_eq!(
+            (reloader.last_reload().successful, reloader.last_reload().at.millis()),
+            (true, 9000)
+        );
         let list = reloader.list();
-        assert!(list.iter().any(|l| l.0 == "tidegauge_config_last_reload_successful" && l.3[0].1 == 1.0));
+        assert!(
+            list.iter()
+                .any(|l| l.0 == "tidegauge_config_last_reload_successful" && l.3[0].1 == 1.0)
+        );
     }
 }

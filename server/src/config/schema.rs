@@ -78,7 +78,10 @@ fn scalar(node: &Node, expected: &str, fits: impl Fn(&str) -> bool) -> Result<()
     if fits(found) {
         return Ok(());
     }
-    Err(Fault::new(node.at, format!("cannot unmarshal {found:?} into {expected}")))
+    Err(Fault::new(
+        node.at,
+        format!("cannot unmarshal {found:?} into {expected}"),
+    ))
 }
 
 fn unit<T: FromStr<Err: std::fmt::Display>>(node: &Node) -> Result<(), Fault> {
@@ -110,7 +113,10 @@ fn map(node: &Node, shape: &Shape) -> Result<(), Fault> {
 
 fn list(node: &Node, shape: &Shape) -> Result<(), Fault> {
     if !matches!(node.value, super::yaml::Value::List(_)) {
-        return Err(Fault::new(node.at, format!("cannot unmarshal {} into a list", node.kind())));
+        return Err(Fault::new(
+            node.at,
+            format!("cannot unmarshal {} into a list", node.kind()),
+        ));
     }
     for (i, item) in node.items().iter().enumerate() {
         check(item, shape).map_err(|f| f.below_item(i, item.at))?;
@@ -121,7 +127,10 @@ fn list(node: &Node, shape: &Shape) -> Result<(), Fault> {
 fn expect_map(node: &Node) -> Result<(), Fault> {
     match node.value {
         super::yaml::Value::Map(_) => Ok(()),
-        _ => Err(Fault::new(node.at, format!("cannot unmarshal {} into a mapping", node.kind()))),
+        _ => Err(Fault::new(
+            node.at,
+            format!("cannot unmarshal {} into a mapping", node.kind()),
+        )),
     }
 }
 
@@ -391,10 +400,7 @@ pub(crate) const STORAGE: Shape = Shape::Section(&[
             ),
         ]),
     ),
-    Field(
-        "exemplars",
-        Shape::Section(&[Field("max_exemplars", Shape::Whole)]),
-    ),
+    Field("exemplars", Shape::Section(&[Field("max_exemplars", Shape::Whole)])),
 ]);
 
 /// `runtime`.
@@ -413,9 +419,21 @@ mod tests {
     #[test]
     fn a_mistake_in_a_section_is_placed() {
         for (text, shape, line, path, message) in [
-            ("- url: x\n  quue_config: {}\n", &REMOTE_WRITE, 2, "[0].quue_config", "did you mean queue_config"),
+            (
+                "- url: x\n  quue_config: {}\n",
+                &REMOTE_WRITE,
+                2,
+                "[0].quue_config",
+                "did you mean queue_config",
+            ),
             ("timeout: 1x\n", &TRACING, 1, "timeout", "not a valid duration"),
-            ("tsdb:\n  retention:\n    percentage: a\n", &STORAGE, 3, "tsdb.retention.percentage", "a number"),
+            (
+                "tsdb:\n  retention:\n    percentage: a\n",
+                &STORAGE,
+                3,
+                "tsdb.retention.percentage",
+                "a number",
+            ),
             ("alertmanagers: 1\n", &ALERTING, 1, "alertmanagers", "into a list"),
         ] {
             let fault = check(&Node::parse(text).unwrap(), shape).unwrap_err();

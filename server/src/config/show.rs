@@ -67,7 +67,11 @@ pub(crate) fn yaml(global: &GlobalConfig, jobs: &[ScrapeConfig], root: &Node) ->
         remote_read,
         tidegauge,
         otlp,
-    ] = KEPT.map(|key| root.get(key).filter(|n| !n.is_null()).and_then(|n| super::de::read::<Opaque>(n).ok()));
+    ] = KEPT.map(|key| {
+        root.get(key)
+            .filter(|n| !n.is_null())
+            .and_then(|n| super::de::read::<Opaque>(n).ok())
+    });
     let gogc = root.get("runtime").and_then(|r| r.get("gogc")).and_then(Node::as_text);
     let shown = Shown {
         global,

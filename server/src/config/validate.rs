@@ -1,9 +1,9 @@
 //! What the sections that are not built yet must also satisfy, beyond the shape of their values: checked today, so
 //! that a file which loads here also loads upstream. Messages use upstream's words.
 
+use super::PromDuration;
 use super::schema::{self, Shape};
 use super::yaml::{Fault, Node};
-use super::PromDuration;
 use std::collections::HashSet;
 use tidegauge_scraper::relabel::RelabelConfig;
 
@@ -69,14 +69,19 @@ fn relabels(node: &Node, null: &str) -> Result<(), Fault> {
 }
 
 fn alerting(node: &Node) -> Result<(), Fault> {
-    below(node, "alert_relabel_configs", |n| relabels(n, "empty or null alert relabeling rule"))?;
+    below(node, "alert_relabel_configs", |n| {
+        relabels(n, "empty or null alert relabeling rule")
+    })?;
     below(node, "alertmanagers", |managers| {
         each(managers, "empty or null Alertmanager config section", |manager| {
             http_client(manager)?;
             let version = text_of(manager, "api_version");
             if !matches!(version, "" | "v2") {
                 let message = format!("expected Alertmanager api version to be one of [v2] but got {version}");
-                return Err(Fault::new(manager.get("api_version").map_or(manager.at, |n| n.at), message));
+                return Err(Fault::new(
+                    manager.get("api_version").map_or(manager.at, |n| n.at),
+                    message,
+                ));
             }
             below(manager, "relabel_configs", |n| {
                 relabels(n, "empty or null Alertmanager target relabeling rule")
@@ -115,7 +120,10 @@ fn remote(node: &Node, direction: Direction) -> Result<(), Fault> {
                 Direction::Read => "basic_auth, authorization, or oauth2 parameter",
                 Direction::Write => "basic_auth, authorization, oauth2, sigv4, azuread or google_iam parameter",
             };
-            reserved_headers(headers, &format!("authorization header must be changed via the {advice}"))
+            reserved_headers(
+                headers,
+                &format!("authorization header must be changed via the {advice}"),
+            )
         })?;
         if direction == Direction::Write {
             remote_write(one)?;
@@ -143,9 +151,17 @@ fn remote_write(one: &Node) -> Result<(), Fault> {
 
 /// Bounds that newer versions of Prometheus check.
 fn queue(node: &Node) -> Result<(), Fault> {
-    let number = |key, default| node.get(key).and_then(Node::as_text).and_then(|t| t.parse::<i64>().ok()).unwrap_or(default);
+    let number = |key, default| {
+        node.get(key)
+            .and_then(Node::as_text)
+            .and_then(|t| t.parse::<i64>().ok())
+            .unwrap_or(default)
+    };
     let wait = |key, default_ms| {
-        let given = node.get(key).and_then(Node::as_text).and_then(|t| t.parse::<PromDuration>().ok());
+        let given = node
+            .get(key)
+            .and_then(Node::as_text)
+            .and_then(|t| t.parse::<PromDuration>().ok());
         given.unwrap_or(PromDuration::from_millis(default_ms))
     };
     let fail = |key: &str, what: &str| {
@@ -227,7 +243,10 @@ fn otlp(node: &Node) -> Result<(), Fault> {
     ];
     below(node, "translation_strategy", |n| match n.as_text().unwrap_or("") {
         known if known.is_empty() || STRATEGIES.contains(&known) => Ok(()),
-        other => Err(Fault::new(n.at, format!("unsupported OTLP translation strategy {other:?}"))),
+        other => Err(Fault::new(
+            n.at,
+            format!("unsupported OTLP translation strategy {other:?}"),
+        )),
     })?;
     let all = node
         .get("promote_all_resource_attributes")
@@ -247,8 +266,12 @@ fn otlp(node: &Node) -> Result<(), Fault> {
             "'ignore_resource_attributes' cannot be configured unless 'promote_all_resource_attributes' is true",
         ));
     }
-    below(node, "promote_resource_attributes", |n| attributes(n, "promote", "promoted"))?;
-    below(node, "ignore_resource_attributes", |n| attributes(n, "ignore", "ignored"))
+    below(node, "promote_resource_attributes", |n| {
+        attributes(n, "promote", "promoted")
+    })?;
+    below(node, "ignore_resource_attributes", |n| {
+        attributes(n, "ignore", "ignored")
+    })
 }
 
 /// All that is wrong with a list of attributes, as upstream joins it.
@@ -292,7 +315,10 @@ fn tracing(node: &Node) -> Result<(), Fault> {
         )),
     })?;
     below(node, "headers", |headers| {
-        reserved_headers(headers, "custom authorization header configuration is not yet supported")
+        reserved_headers(
+            headers,
+            "custom authorization header configuration is not yet supported",
+        )
     })
 }
 
@@ -316,7 +342,10 @@ fn storage(node: &Node) -> Result<(), Fault> {
                 if (0.0..=100.0).contains(&percent) {
                     return Ok(());
                 }
-                Err(Fault::new(n.at, "'storage.tsdb.retention.percentage' must be in the range [0, 100]"))
+                Err(Fault::new(
+                    n.at,
+                    "'storage.tsdb.retention.percentage' must be in the range [0, 100]",
+                ))
             })?;
             below(retention, "size", |n| match n.as_text().unwrap_or("") {
                 size if size.starts_with('-') => Err(Fault::new(

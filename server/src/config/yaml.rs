@@ -375,7 +375,10 @@ fn binary(text: &str, at: Place) -> Result<String, Fault> {
     }
     String::from_utf8(bytes).map_err(|e| {
         let shown: String = e.as_bytes().escape_ascii().to_string();
-        Fault::new(at, format!("\"{shown}\" is not a valid label name or value: it is not UTF-8"))
+        Fault::new(
+            at,
+            format!("\"{shown}\" is not a valid label name or value: it is not UTF-8"),
+        )
     })
 }
 
@@ -419,7 +422,10 @@ mod tests {
     fn aliases_and_merges_are_resolved() {
         let root = Node::parse("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\nz: *x\n").unwrap();
         let y = root.get("y").unwrap();
-        assert_eq!((y.get("a").unwrap().as_text(), y.get("b").unwrap().as_text()), (Some("1"), Some("3")));
+        assert_eq!(
+            (y.get("a").unwrap().as_text(), y.get("b").unwrap().as_text()),
+            (Some("1"), Some("3"))
+        );
         assert_eq!(root.get("z").unwrap().entries().len(), 2);
     }
 
@@ -438,6 +444,9 @@ mod tests {
     fn binary_that_is_no_text_is_refused() {
         assert!(fault("a: !!binary \"/w==\"").2.contains(r"\xff"));
         assert!(fault("a: !!binary \"$1\"").2.contains("invalid base64"));
-        assert_eq!(Node::parse("a: !!binary \"aGk=\"").unwrap().get("a").unwrap().as_text(), Some("hi"));
+        assert_eq!(
+            Node::parse("a: !!binary \"aGk=\"").unwrap().get("a").unwrap().as_text(),
+            Some("hi")
+        );
     }
 }
