@@ -152,7 +152,10 @@ fn gaps() -> BTreeMap<String, Extent> {
         .map(|line| {
             let mut parts = line.splitn(3, " | ");
             let (extent, name) = (parts.next().unwrap(), parts.next().unwrap());
-            assert!(parts.next().is_some_and(|why| why.len() > 10), "a reason is missing: {line}");
+            assert!(
+                parts.next().is_some_and(|why| why.len() > 10),
+                "a reason is missing: {line}"
+            );
             let extent = match extent.trim() {
                 "shape" => Extent::Shape,
                 "status" => Extent::Status,
@@ -165,7 +168,12 @@ fn gaps() -> BTreeMap<String, Extent> {
 }
 
 /// The times of the scrapes that the recording saw.
-const SCRAPES: [i64; 4] = [1_795_225_168_442, 1_795_225_170_442, 1_795_225_172_442, 1_795_225_174_442];
+const SCRAPES: [i64; 4] = [
+    1_795_225_168_442,
+    1_795_225_170_442,
+    1_795_225_172_442,
+    1_795_225_174_442,
+];
 
 /// Stores what the recorded server had scraped from its demo target.
 fn scraped(site: &Site, folder: &std::path::Path) {
@@ -173,7 +181,9 @@ fn scraped(site: &Site, folder: &std::path::Path) {
     let text = std::fs::read_to_string(folder.join("target.prom.txt")).unwrap();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (series, value) = line.rsplit_once(' ').unwrap();
-        let (name, labels) = series.split_once('{').map_or((series, ""), |(name, rest)| (name, rest.trim_end_matches('}')));
+        let (name, labels) = series
+            .split_once('{')
+            .map_or((series, ""), |(name, rest)| (name, rest.trim_end_matches('}')));
         let mut pairs = vec![("__name__", name)];
         for pair in labels.split(',').filter(|pair| !pair.is_empty()) {
             let (label, quoted) = pair.split_once('=').unwrap();
@@ -196,7 +206,12 @@ fn scraped(site: &Site, folder: &std::path::Path) {
         let pairs: Vec<_> = [("__name__", name)].into_iter().chain(demo).collect();
         site.store(&pairs, &SCRAPES.map(|at| (at, 1.0)));
     }
-    for (job, port, env) in [("demo", 22061, "test"), ("prometheus", 22060, ""), ("exemplars", 22061, ""), ("down", 22062, "")] {
+    for (job, port, env) in [
+        ("demo", 22061, "test"),
+        ("prometheus", 22060, ""),
+        ("exemplars", 22061, ""),
+        ("down", 22062, ""),
+    ] {
         let instance = format!("127.0.0.1:{port}");
         let pairs = [("__name__", "up"), ("instance", &instance), ("job", job), ("env", env)];
         site.store(&pairs, &SCRAPES.map(|at| (at, if job == "down" { 0.0 } else { 1.0 })));
@@ -204,11 +219,21 @@ fn scraped(site: &Site, folder: &std::path::Path) {
 }
 
 async fn ask(site: &Site, example: &Example) -> crate::site::Answer {
-    let pairs: Vec<String> = example.params.iter().map(|(n, v)| format!("{}={}", escape(n), escape(v))).collect();
+    let pairs: Vec<String> = example
+        .params
+        .iter()
+        .map(|(n, v)| format!("{}={}", escape(n), escape(v)))
+        .collect();
     let query = pairs.join("&");
     let posts = example.method == "POST" && !example.path.contains("/admin/") && !example.path.contains("/write");
-    let uri = if posts || query.is_empty() { example.path.clone() } else { format!("{}?{query}", example.path) };
-    let mut request = Request::builder().method(Method::from_bytes(example.method.as_bytes()).unwrap()).uri(uri);
+    let uri = if posts || query.is_empty() {
+        example.path.clone()
+    } else {
+        format!("{}?{query}", example.path)
+    };
+    let mut request = Request::builder()
+        .method(Method::from_bytes(example.method.as_bytes()).unwrap())
+        .uri(uri);
     for (name, value) in &example.request_headers {
         request = request.header(name, value);
     }
@@ -267,8 +292,20 @@ async fn recorded_requests_are_answered_as_recorded() {
     let text = std::fs::read_to_string(folder.join("examples.json")).unwrap();
     let examples: Vec<Example> = serde_json::from_str(&text).unwrap();
     assert!(examples.len() >= 129, "{} examples", examples.len());
-    let site = Site::with(Switches { external_url: "http://example-host:22060/", ..Switches::default() });
-    let without_admin = Site::with(Switches { admin_api: false, ..Switches::default() });
+    let mut site = Site::with(Switches {
+        external_url: "http://example-host:22060/",
+        ..Switches::default()
+    });
+    let mut reloads = std::mem::replace(&mut site.reloads, tokio::sync::mpsc::channel(1).1);
+    tokio::spawn(async move {
+        while let Some(reply) = reloads.recv().await {
+            let _ = reply.send(Ok(()));
+        }
+    });
+    let without_admin = Site::with(Switches {
+        admin_api: false,
+        ..Switches::default()
+    });
     scraped(&site, &folder);
     let gaps = gaps();
     let (mut failures, mut exact) = (Vec::new(), 0);
@@ -278,15 +315,28 @@ async fn recorded_requests_are_answered_as_recorded() {
             continue;
         }
         exact += u32::from(extent == Extent::All);
-        let site = if example.name == "admin API off" { &without_admin } else { &site };
+        let site = if example.name == "admin API off" {
+            &without_admin
+        } else {
+            &site
+        };
         if let Some(why) = difference(site, example, extent).await {
             failures.push(format!("{} ({extent:?}): {why}", example.name));
         }
     }
     let known: Vec<&str> = examples.iter().map(|example| example.name.as_str()).collect();
     for name in gaps.keys() {
-        assert!(known.contains(&name.as_str()), "api_gaps.txt names {name:?}, which is not recorded");
+        assert!(
+            known.contains(&name.as_str()),
+            "api_gaps.txt names {name:?}, which is not recorded"
+        );
     }
-    assert!(failures.is_empty(), "{} of {} differ:\n{}", failures.len(), examples.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} differ:\n{}",
+        failures.len(),
+        examples.len(),
+        failures.join("\n")
+    );
     assert!(exact >= 90, "only {exact} are compared in full");
 }

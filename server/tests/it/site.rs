@@ -86,7 +86,10 @@ impl ConfigView for FixedConfig {
     }
 
     fn last_reload(&self) -> LastReload {
-        LastReload { successful: true, at: Timestamp::from_millis(NOW_MS - 5000) }
+        LastReload {
+            successful: true,
+            at: Timestamp::from_millis(NOW_MS - 5000),
+        }
     }
 }
 
@@ -98,7 +101,10 @@ impl Site {
     pub(crate) fn with(switches: Switches) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(HandClock::at(Timestamp::from_millis(NOW_MS)));
-        let options = Options { maintenance: None, ..Options::default() };
+        let options = Options {
+            maintenance: None,
+            ..Options::default()
+        };
         let db = Db::open(dir.path(), options, clock.clone()).unwrap();
         let (reload, reloads) = mpsc::channel(1);
         let quit = CancellationToken::new();
@@ -116,7 +122,11 @@ impl Site {
                 flag("web.listen-address", "127.0.0.1:9090"),
             ]),
             config: Arc::new(FixedConfig),
-            lifecycle: Lifecycle { enabled: switches.lifecycle, reload, quit: quit.clone() },
+            lifecycle: Lifecycle {
+                enabled: switches.lifecycle,
+                reload,
+                quit: quit.clone(),
+            },
             admin_api: switches.admin_api,
             remote_write_receiver: switches.remote_write,
             external_url: Url::parse(switches.external_url).unwrap(),
@@ -126,15 +136,25 @@ impl Site {
             metrics,
             limits: switches.limits,
         };
-        Self { app: router(Arc::new(state)), db, reloads, quit, dir }
+        Self {
+            app: router(Arc::new(state)),
+            db,
+            reloads,
+            quit,
+            dir,
+        }
     }
 
     /// Stores one series.
     pub(crate) fn store(&self, labels: &[(&str, &str)], samples: &[(i64, f64)]) {
         let mut appender = self.db.appender();
-        let series = appender.resolve(None, &Labels::from_pairs(labels.iter().copied()).unwrap()).unwrap();
+        let series = appender
+            .resolve(None, &Labels::from_pairs(labels.iter().copied()).unwrap())
+            .unwrap();
         for (at_ms, value) in samples {
-            appender.append_at(series, Timestamp::from_millis(*at_ms), *value).unwrap();
+            appender
+                .append_at(series, Timestamp::from_millis(*at_ms), *value)
+                .unwrap();
         }
         appender.commit(OnReject::Fail).unwrap();
     }
@@ -155,7 +175,8 @@ impl Site {
     }
 
     pub(crate) async fn call(&self, method: Method, path: &str) -> Answer {
-        self.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await
+        self.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap())
+            .await
     }
 
     pub(crate) async fn post_form(&self, path: &str, form: &str) -> Answer {
