@@ -1,0 +1,5 @@
+//! Tests of the program as a whole and of its configuration.
+
+mod cli;
+mod config;
+mod program;
