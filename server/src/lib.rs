@@ -19,4 +19,6 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod http;
+mod remote;
 pub mod telemetry;
+mod ui;

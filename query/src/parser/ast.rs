@@ -120,6 +120,19 @@ impl Expr {
         expr
     }
 
+    /// The selectors of series in it, from left to right, those of ranges included.
+    pub fn selectors(&self) -> Vec<&VectorSelector> {
+        let (mut found, mut todo) = (Vec::new(), vec![self]);
+        while let Some(expr) = todo.pop() {
+            match &expr.kind {
+                ExprKind::Vector(selector) => found.push(selector),
+                ExprKind::Matrix(matrix) => found.push(&matrix.vector),
+                _ => todo.extend(expr.children().into_iter().rev()),
+            }
+        }
+        found
+    }
+
     /// The expressions directly below, from left to right as written (an aggregation's parameter before its operand).
     pub fn children(&self) -> Vec<&Self> {
         match &self.kind {
@@ -134,7 +147,7 @@ impl Expr {
     }
 }
 
-/// Two expressions are equal if they say the same, wherever they stand. Numbers are compared by bits.
+/// Two expressions are equal if they say the same, wherever they stand.
 impl PartialEq for Expr {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
@@ -159,7 +172,7 @@ impl PartialEq for ExprKind {
     }
 }
 
-/// A number.
+/// A number. Equal to another if it is written alike and has the same bits (or both are NaN).
 #[derive(Debug, Clone, Copy)]
 pub struct NumberLiteral {
     /// Its value; that of a duration is in seconds.
@@ -179,21 +192,24 @@ pub enum Notation {
 
 impl PartialEq for NumberLiteral {
     fn eq(&self, other: &Self) -> bool {
-        self.value.to_bits() == other.value.to_bits() || self.value.is_nan() && other.value.is_nan()
+        let same = self.value.to_bits() == other.value.to_bits() || self.value.is_nan() && other.value.is_nan();
+        same && self.notation == other.notation
     }
 }
 
 /// A text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StringLiteral {
-    /// The text, escapes resolved; a byte that is no UTF-8 (`"\xff"`) stands as U+FFFD.
+    /// The text, escapes resolved; bytes that are no UTF-8 (`"\xff"`) stand as U+FFFD.
     pub value: String,
+    /// The bytes of a text that is no UTF-8; `None` for all others.
+    pub bytes: Option<Box<[u8]>>,
 }
 
 /// Which series, at one instant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSelector {
-    /// The metric name, if it stands before the braces or alone in quotes within.
+    /// The metric name, if it stands before the braces. One in quotes within them is a matcher like any other.
     pub name: Option<String>,
     /// All matchers in the order written, the one on the metric name (if `name` is set) last.
     pub matchers: Vec<Matcher>,

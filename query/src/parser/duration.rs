@@ -1,5 +1,6 @@
 //! Durations: of ranges, steps and offsets, plain or computed.
 
+use super::ast::{Notation, NumberLiteral};
 use super::span::Span;
 
 /// A duration, or (behind `promql-duration-expr`) an expression that gives one.
@@ -12,10 +13,10 @@ pub struct DurationExpr {
 }
 
 /// The kinds of duration. Everything is in seconds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum DurationKind {
-    /// `5m`, `300`, `-7m`; also how a plain duration is kept.
-    Seconds(f64),
+    /// `5m`, `300`, `-7m`
+    Literal(NumberLiteral),
     /// `step()`: the query's step.
     Step,
     /// `range()`: from the query's start to its end.
@@ -114,10 +115,14 @@ impl DurationError {
 const MAX_SECONDS: f64 = 9_223_372_036.0;
 
 impl DurationExpr {
-    /// A plain duration.
-    pub fn seconds(seconds: f64, span: Span) -> Self {
+    /// A plain duration, as if written with units.
+    pub fn from_millis(ms: i64, span: Span) -> Self {
+        let value = (ms / 1000) as f64 + (ms % 1000) as f64 / 1e3;
         Self {
-            kind: DurationKind::Seconds(seconds),
+            kind: DurationKind::Literal(NumberLiteral {
+                value,
+                notation: Notation::Duration,
+            }),
             span,
         }
     }
@@ -125,7 +130,7 @@ impl DurationExpr {
     /// The milliseconds of a plain duration; `None` for an expression.
     pub fn plain_ms(&self) -> Option<i64> {
         match self.kind {
-            DurationKind::Seconds(seconds) => Some(whole_ms(seconds)),
+            DurationKind::Literal(number) => Some(whole_ms(number.value)),
             _ => None,
         }
     }
@@ -165,7 +170,7 @@ impl DurationExpr {
 
     fn eval(&self, context: DurationContext) -> Result<f64, DurationError> {
         Ok(match &self.kind {
-            DurationKind::Seconds(seconds) => *seconds,
+            DurationKind::Literal(number) => number.value,
             DurationKind::Step => context.step_ms as f64 / 1000.0,
             DurationKind::Range => context.range_ms as f64 / 1000.0,
             DurationKind::Negated(inner) => -inner.eval(context)?,
@@ -198,19 +203,5 @@ fn whole_ms(seconds: f64) -> i64 {
 impl PartialEq for DurationExpr {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
-    }
-}
-
-impl PartialEq for DurationKind {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Seconds(a), Self::Seconds(b)) => a.to_bits() == b.to_bits(),
-            (Self::Step, Self::Step) | (Self::Range, Self::Range) => true,
-            (Self::Negated(a), Self::Negated(b)) | (Self::Paren(a), Self::Paren(b)) => a == b,
-            (Self::Arithmetic { op, lhs, rhs }, Self::Arithmetic { op: o, lhs: l, rhs: r }) => {
-                op == o && lhs == l && rhs == r
-            }
-            _ => false,
-        }
     }
 }

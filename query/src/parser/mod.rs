@@ -1,15 +1,45 @@
 //! From the text of a query to its tree, and back.
 //!
 //! ```text
-//!   text --lex--> tokens --grammar--> Expr --check--> Expr, well typed --print--> text
+//!   text --lex--> tokens --expr, selector, range--> tree --check--> tree, well typed --print, pretty--> text
+//! ```
+//!
+//! The language is that of Prometheus 3; what stands behind feature flags there does here too ([`Features`]).
+//! Errors are upstream's, word for word where that is possible. Length and height are bounded ([`ParseOptions`]), so no
+//! text can exhaust the stack, neither here nor where the tree is walked or dropped.
+//!
+//! ```
+//! use tidegauge_query::parser::{ParseOptions, parse};
+//!
+//! let expr = parse("sum(rate(http_requests_total[5m])) BY(job)", &ParseOptions::default())?;
+//! assert_eq!(expr.to_string(), "sum by (job) (rate(http_requests_total[5m]))");
+//!
+//! let error = parse("rate(up)", &ParseOptions::default()).unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     r#"1:6: parse error: expected type range vector in call to function "rate", got instant vector"#
+//! );
+//! # Ok::<(), tidegauge_query::ParseError>(())
 //! ```
 
 mod ast;
+mod check;
 mod duration;
 mod error;
+mod expr;
 mod features;
+mod lex;
+mod number;
+mod options;
+mod pretty;
+mod print;
+mod quote;
+mod range;
+mod selector;
 mod signature;
 mod span;
+#[cfg(test)]
+mod tests;
 
 pub use ast::{
     Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Extent, Grouping, MatchOn,
@@ -19,34 +49,6 @@ pub use ast::{
 pub use duration::{DurationContext, DurationError, DurationExpr, DurationKind, DurationOp};
 pub use error::ParseError;
 pub use features::Features;
+pub use options::{ParseOptions, parse, parse_metric, parse_metric_prefix, parse_metric_selector};
 pub use signature::{Availability, Function, Signature, Variadic};
 pub use span::{Place, Span};
-
-/// What the parser accepts.
-#[derive(Debug, Clone, Copy)]
-pub struct ParseOptions {
-    /// What of the language is switched on.
-    pub features: Features,
-    /// How high the tree may be; each parenthesis, call, operator and sign on the way down counts.
-    pub max_depth: usize,
-    /// How long the text may be.
-    pub max_bytes: usize,
-}
-
-impl Default for ParseOptions {
-    fn default() -> Self {
-        Self {
-            features: Features::default(),
-            max_depth: 512,
-            max_bytes: 1 << 20,
-        }
-    }
-}
-
-/// Parses and type-checks an expression.
-///
-/// # Errors
-/// [`ParseError`] if the text is no expression, is ill-typed, too long or too deep.
-pub fn parse(text: &str, _options: &ParseOptions) -> Result<Expr, ParseError> {
-    Err(ParseError::new(text, Span::default(), "not implemented".to_owned()))
-}

@@ -24,14 +24,14 @@ pub struct Signature {
 pub enum Variadic {
     /// Not at all.
     Exact,
-    /// Up to this many at the end may be left out.
+    /// The last one may be left out, or stand up to this many times.
     Optional(u8),
     /// The last one may be left out or repeated without end.
     Repeated,
 }
 
 impl Variadic {
-    /// As the HTTP API shows it: 0, how many are optional, or -1.
+    /// As the HTTP API shows it: 0, how often the last one may stand, or -1.
     pub const fn code(self) -> i8 {
         match self {
             Self::Exact => 0,
@@ -66,22 +66,25 @@ impl Signature {
     pub fn min_args(&self) -> usize {
         match self.variadic {
             Variadic::Exact => self.args.len(),
-            Variadic::Optional(count) => self.args.len().saturating_sub(usize::from(count)),
-            Variadic::Repeated => self.args.len().saturating_sub(1),
+            Variadic::Optional(_) | Variadic::Repeated => self.args.len().saturating_sub(1),
         }
     }
 
     /// The most arguments it takes; `None` if there is no end.
     pub fn max_args(&self) -> Option<usize> {
-        (self.variadic != Variadic::Repeated).then_some(self.args.len())
+        match self.variadic {
+            Variadic::Exact => Some(self.args.len()),
+            Variadic::Optional(count) => Some(self.min_args() + usize::from(count)),
+            Variadic::Repeated => None,
+        }
     }
 
     /// The type of the argument at a position, repeated ones included.
     pub fn arg(&self, position: usize) -> Option<ValueType> {
         match (self.args.get(position), self.variadic) {
             (Some(arg), _) => Some(*arg),
-            (None, Variadic::Repeated) => self.args.last().copied(),
-            (None, _) => None,
+            (None, Variadic::Exact) => None,
+            (None, _) => self.args.last().copied(),
         }
     }
 
@@ -148,8 +151,7 @@ functions! {
     HistogramFraction "histogram_fraction" (Scalar, Scalar, Vector) Exact => Vector, Stable;
     HistogramQuantile "histogram_quantile" (Scalar, Vector) Exact => Vector, Stable;
     HistogramQuantiles "histogram_quantiles"
-        (Vector, String, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar, Scalar)
-        Optional(9) => Vector, Experimental;
+        (Vector, String, Scalar, Scalar) Optional(9) => Vector, Experimental;
     HistogramStddev "histogram_stddev" (Vector) Exact => Vector, Stable;
     HistogramStdvar "histogram_stdvar" (Vector) Exact => Vector, Stable;
     HistogramSum "histogram_sum" (Vector) Exact => Vector, Stable;

@@ -20,12 +20,19 @@ pub(crate) async fn snapshot(State(shared): State<Shared>, request: Request<Body
         text => match parse_bool(text) {
             Ok(true) => SnapshotHead::Skip,
             Ok(false) => SnapshotHead::Include,
-            Err(why) => return Err(ApiError::parameter("skip_head", format!("unable to parse boolean: {why}"))),
+            Err(why) => {
+                return Err(ApiError::parameter(
+                    "skip_head",
+                    format!("unable to parse boolean: {why}"),
+                ));
+            }
         },
     };
     let name = shared
         .read(None, move |api, _| {
-            api.db.snapshot(head).map_err(|error| ApiError::internal(format!("create snapshot: {}", chain(&error))))
+            api.db
+                .snapshot(head)
+                .map_err(|error| ApiError::internal(format!("create snapshot: {}", chain(&error))))
         })
         .await?;
     Ok(Reply::json(|json| {
@@ -57,11 +64,18 @@ pub(crate) async fn clean_tombstones(State(shared): State<Shared>) -> Result<Rep
 }
 
 fn enabled(shared: &Shared) -> Result<(), ApiError> {
-    if shared.api.admin_api { Ok(()) } else { Err(ApiError::unavailable("admin APIs disabled")) }
+    if shared.api.admin_api {
+        Ok(())
+    } else {
+        Err(ApiError::unavailable("admin APIs disabled"))
+    }
 }
 
 fn not_built(what: &str) -> ApiError {
-    ApiError::new(ErrorKind::NotBuilt, format!("{what} is not supported by this version of tidegauge"))
+    ApiError::new(
+        ErrorKind::NotBuilt,
+        format!("{what} is not supported by this version of tidegauge"),
+    )
 }
 
 /// An error with its causes.

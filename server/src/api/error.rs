@@ -27,6 +27,8 @@ pub(crate) enum ErrorKind {
     Unavailable,
     /// Not ready yet, and worth another try.
     Starting,
+    /// A part of upstream's API that this version does not have.
+    NotBuilt,
 }
 
 impl ErrorKind {
@@ -38,6 +40,7 @@ impl ErrorKind {
             Self::Timeout | Self::Starting => StatusCode::SERVICE_UNAVAILABLE,
             // Nginx' number for a client that closed the request; not in the registry.
             Self::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
+            Self::NotBuilt => StatusCode::NOT_IMPLEMENTED,
             Self::Internal | Self::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -49,7 +52,7 @@ impl ErrorKind {
             Self::Timeout => "timeout",
             Self::Canceled => "canceled",
             Self::Internal => "internal",
-            Self::Unavailable | Self::Starting => "unavailable",
+            Self::Unavailable | Self::Starting | Self::NotBuilt => "unavailable",
         }
     }
 }
@@ -63,7 +66,10 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
+        Self {
+            kind,
+            text: text.into(),
+        }
     }
 
     /// 400 as it is.
@@ -90,6 +96,11 @@ impl ApiError {
     pub(crate) fn unavailable(text: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unavailable, text)
     }
+}
+
+/// The answer to what should never happen.
+pub(crate) fn internal_error(text: &str) -> Response {
+    ApiError::internal(text).into_response()
 }
 
 impl fmt::Display for ApiError {
@@ -132,7 +143,9 @@ impl IntoResponse for ApiError {
         out.push(b'}');
         let mut response = Response::new(Body::from(out));
         *response.status_mut() = self.kind.status();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
 }

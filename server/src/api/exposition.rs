@@ -66,7 +66,10 @@ pub(crate) fn write_text(mut listings: Vec<Listing>) -> Vec<u8> {
         }
         last = name;
         for (labels, value) in samples {
-            let suffix = labels.iter().find(|(label, _)| label.is_empty()).map(|(_, suffix)| suffix.as_str());
+            let suffix = labels
+                .iter()
+                .find(|(label, _)| label.is_empty())
+                .map(|(_, suffix)| suffix.as_str());
             let default = if *kind == MetricKind::Histogram { "_bucket" } else { "" };
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(suffix.unwrap_or(default).as_bytes());
@@ -129,13 +132,28 @@ mod tests {
     #[test]
     fn the_text_is_what_a_scraper_expects() {
         let listings: Vec<Listing> = vec![
-            ("b_seconds", "Time.", MetricKind::Histogram, vec![
-                (vec![("h", "/x".into()), ("le", "+Inf".into())], 2.0),
-                (vec![("h", "/x".into()), ("", "_sum".into())], 0.5),
-                (vec![("", "_count".into())], 2.0),
-            ]),
-            ("a_total", "Things\nwith \\ and \".", MetricKind::Counter, vec![(vec![], 1e21)]),
-            ("a_total", "Again.", MetricKind::Counter, vec![(vec![("x", "a\"\\\n".into())], f64::NAN)]),
+            (
+                "b_seconds",
+                "Time.",
+                MetricKind::Histogram,
+                vec![
+                    (vec![("h", "/x".into()), ("le", "+Inf".into())], 2.0),
+                    (vec![("h", "/x".into()), ("", "_sum".into())], 0.5),
+                    (vec![("", "_count".into())], 2.0),
+                ],
+            ),
+            (
+                "a_total",
+                "Things\nwith \\ and \".",
+                MetricKind::Counter,
+                vec![(vec![], 1e21)],
+            ),
+            (
+                "a_total",
+                "Again.",
+                MetricKind::Counter,
+                vec![(vec![("x", "a\"\\\n".into())], f64::NAN)],
+            ),
         ];
         assert_eq!(
             String::from_utf8(write_text(listings)).unwrap(),

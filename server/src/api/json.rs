@@ -99,7 +99,8 @@ impl Json {
 
     pub(crate) fn integer(&mut self, number: i64) -> &mut Self {
         self.separate();
-        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.out
+            .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         self
     }
 
@@ -145,7 +146,10 @@ mod tests {
         push_string(&mut out, "a\"b\\c\n\r\t\u{1}\u{1f}é\u{2028}");
         let back: String = serde_json::from_slice(&out).unwrap();
         assert_eq!(back, "a\"b\\c\n\r\t\u{1}\u{1f}é\u{2028}");
-        assert_eq!(String::from_utf8(out).unwrap(), "\"a\\\"b\\\\c\\n\\r\\t\\u0001\\u001fé\u{2028}\"");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"a\\\"b\\\\c\\n\\r\\t\\u0001\\u001fé\u{2028}\""
+        );
     }
 
     #[test]
@@ -153,9 +157,16 @@ mod tests {
         let mut json = Json::new();
         json.object(|o| {
             o.key("a").integer(1).key("b").array(|a| {
-                a.string("x").string("{").object(|_| {}).array(|_| {}).float(1e-9).null().boolean(true);
+                a.string("x")
+                    .string("{")
+                    .object(|_| {})
+                    .array(|_| {})
+                    .float(1e-9)
+                    .null()
+                    .boolean(true);
             });
-            o.key("c").labels(&Labels::from_pairs([("z", "1"), ("y", "2")]).unwrap());
+            o.key("c")
+                .labels(&Labels::from_pairs([("z", "1"), ("y", "2")]).unwrap());
         });
         assert_eq!(
             String::from_utf8(json.finish()).unwrap(),

@@ -37,11 +37,15 @@ pub(crate) async fn reload(State(shared): State<Shared>, method: Method) -> Resp
     }
     match tokio::time::timeout(RELOAD_PATIENCE, answer).await {
         Ok(Ok(Ok(()))) => StatusCode::OK.into_response(),
-        Ok(Ok(Err(why))) => {
-            text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {why}\n"))
-        }
+        Ok(Ok(Err(why))) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("failed to reload config: {why}\n"),
+        ),
         Ok(Err(_)) => text(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n"),
-        Err(_) => text(StatusCode::GATEWAY_TIMEOUT, "the reload has not ended yet; see the log\n"),
+        Err(_) => text(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the reload has not ended yet; see the log\n",
+        ),
     }
 }
 
@@ -56,7 +60,10 @@ pub(crate) async fn quit(State(shared): State<Shared>, method: Method) -> Respon
 
 fn refused(shared: &Shared, method: &Method) -> Option<Response> {
     if !matches!(*method, Method::POST | Method::PUT) {
-        return Some(text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed"));
+        return Some(text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Only POST or PUT requests allowed",
+        ));
     }
     (!shared.api.lifecycle.enabled).then(|| text(StatusCode::FORBIDDEN, "Lifecycle API is not enabled."))
 }

@@ -23,7 +23,9 @@ pub(crate) fn push_plain(out: &mut Vec<u8>, value: f64) {
     if push_odd(out, value) {
         return;
     }
-    if value.abs() < EXACT_INTEGER && value.trunc().to_bits() == value.to_bits() && value.to_bits() != (-0.0f64).to_bits()
+    if value.abs() < EXACT_INTEGER
+        && value.trunc().to_bits() == value.to_bits()
+        && value.to_bits() != (-0.0f64).to_bits()
     {
         out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
         return;
@@ -110,7 +112,11 @@ impl Decimal {
         if digits.is_empty() {
             (digits, point) = (vec![b'0'], 1);
         }
-        Self { negative, digits, point }
+        Self {
+            negative,
+            digits,
+            point,
+        }
     }
 
     fn push_plain(&self, out: &mut Vec<u8>) {

@@ -29,9 +29,11 @@ impl Params {
             .and_then(|value| value.split(';').next())
             .is_some_and(|media| media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
         if is_form && matches!(parts.method, Method::POST | Method::PUT) {
-            let bytes = axum::body::to_bytes(body, form_bytes)
-                .await
-                .map_err(|_| ApiError::too_large(format!("the form body is larger than {form_bytes} bytes or was cut off")))?;
+            let bytes = axum::body::to_bytes(body, form_bytes).await.map_err(|_| {
+                ApiError::too_large(format!(
+                    "the form body is larger than {form_bytes} bytes or was cut off"
+                ))
+            })?;
             params.extend(&bytes);
         }
         params.extend(parts.uri.query().unwrap_or_default().as_bytes());
@@ -41,7 +43,10 @@ impl Params {
     fn extend(&mut self, query: &[u8]) {
         for pair in query.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
             let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
-            let (name, value) = (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default());
+            let (name, value) = (
+                pair.get(..at).unwrap_or_default(),
+                pair.get(at + 1..).unwrap_or_default(),
+            );
             match (unescape(name), unescape(value)) {
                 (Ok(name), Ok(value)) => self.pairs.push((name, value)),
                 (Err(bad), _) | (_, Err(bad)) => {
@@ -54,19 +59,28 @@ impl Params {
     /// Fails if some pair could not be unescaped, for the endpoints that look.
     pub(crate) fn well_formed(&self) -> Result<(), ApiError> {
         match &self.bad_escape {
-            Some(bad) => Err(ApiError::bad_data(format!("error parsing form values: invalid URL escape {bad:?}"))),
+            Some(bad) => Err(ApiError::bad_data(format!(
+                "error parsing form values: invalid URL escape {bad:?}"
+            ))),
             None => Ok(()),
         }
     }
 
     /// The first value of a name; empty if there is none.
     pub(crate) fn text(&self, name: &str) -> Result<&str, ApiError> {
-        self.pairs.iter().find(|(n, _)| n == name.as_bytes()).map_or(Ok(""), |(_, value)| utf8(name, value))
+        self.pairs
+            .iter()
+            .find(|(n, _)| n == name.as_bytes())
+            .map_or(Ok(""), |(_, value)| utf8(name, value))
     }
 
     /// All values of a name.
     pub(crate) fn all(&self, name: &str) -> Result<Vec<&str>, ApiError> {
-        self.pairs.iter().filter(|(n, _)| n == name.as_bytes()).map(|(_, value)| utf8(name, value)).collect()
+        self.pairs
+            .iter()
+            .filter(|(n, _)| n == name.as_bytes())
+            .map(|(_, value)| utf8(name, value))
+            .collect()
     }
 
     /// `limit`: 0 means none.
@@ -107,7 +121,11 @@ impl Params {
 
     /// A duration that may be left out.
     pub(crate) fn optional_duration(&self, name: &str) -> Result<Option<SignedDuration>, ApiError> {
-        if self.text(name)?.is_empty() { Ok(None) } else { self.duration(name).map(Some) }
+        if self.text(name)?.is_empty() {
+            Ok(None)
+        } else {
+            self.duration(name).map(Some)
+        }
     }
 }
 
@@ -133,10 +151,11 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, String> {
 /// An integer in the words of upstream's `strconv`.
 pub(crate) fn parse_int(text: &str) -> Result<i64, String> {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-    text.parse().map_err(|error: std::num::ParseIntError| match error.kind() {
-        PosOverflow | NegOverflow => format!("parsing {text:?}: value out of range"),
-        _ => format!("parsing {text:?}: invalid syntax"),
-    })
+    text.parse()
+        .map_err(|error: std::num::ParseIntError| match error.kind() {
+            PosOverflow | NegOverflow => format!("parsing {text:?}: value out of range"),
+            _ => format!("parsing {text:?}: invalid syntax"),
+        })
 }
 
 /// A boolean in the words of upstream's `strconv`.
@@ -162,7 +181,9 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
     if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
         return Err(bad());
     }
-    text.parse::<jiff::Timestamp>().map(|t| Timestamp::from_millis(t.as_millisecond())).map_err(|_| bad())
+    text.parse::<jiff::Timestamp>()
+        .map(|t| Timestamp::from_millis(t.as_millisecond()))
+        .map_err(|_| bad())
 }
 
 /// A duration as upstream's parameters have it: it may be negative, which each use judges by itself.
@@ -257,19 +278,54 @@ mod tests {
         ] {
             assert_eq!(parse_time(text), Ok(Timestamp::from_millis(ms)), "{text}");
         }
-        for text in ["", "x", "NaN", "Inf", "1e30", "0x10", "2026-01-02", "2026-01-02 03:04:05Z", "2026-01-02T03:04:05"] {
-            assert_eq!(parse_time(text), Err(format!("cannot parse {text:?} to a valid timestamp")));
+        for text in [
+            "",
+            "x",
+            "NaN",
+            "Inf",
+            "1e30",
+            "0x10",
+            "2026-01-02",
+            "2026-01-02 03:04:05Z",
+            "2026-01-02T03:04:05",
+        ] {
+            assert_eq!(
+                parse_time(text),
+                Err(format!("cannot parse {text:?} to a valid timestamp"))
+            );
         }
     }
 
     #[test]
     fn durations_are_seconds_or_promql() {
-        for (text, ms) in [("15", 15_000), ("0.5", 500), ("-5", -5000), ("2s", 2000), ("1m0s", 60_000), ("1h30m", 5_400_000), ("1d12h5ms", 129_600_005)] {
+        for (text, ms) in [
+            ("15", 15_000),
+            ("0.5", 500),
+            ("-5", -5000),
+            ("2s", 2000),
+            ("1m0s", 60_000),
+            ("1h30m", 5_400_000),
+            ("1d12h5ms", 129_600_005),
+        ] {
             assert_eq!(parse_duration(text).map(SignedDuration::millis), Ok(ms), "{text}");
         }
-        for text in ["", "x", "1", "s", "1s1m", "1s1s", "1.5h", "-1s", "99999999999999999999y", "9223372036854775807y"] {
+        for text in [
+            "",
+            "x",
+            "1",
+            "s",
+            "1s1m",
+            "1s1s",
+            "1.5h",
+            "-1s",
+            "99999999999999999999y",
+            "9223372036854775807y",
+        ] {
             if text != "1" {
-                assert_eq!(parse_duration(text), Err(format!("cannot parse {text:?} to a valid duration")));
+                assert_eq!(
+                    parse_duration(text),
+                    Err(format!("cannot parse {text:?} to a valid duration"))
+                );
             }
         }
         assert_eq!(
@@ -284,18 +340,30 @@ mod tests {
         assert_eq!(params.text("query").unwrap(), "a+b c");
         assert_eq!(params.all("match[]").unwrap(), ["x", "y"]);
         assert_eq!((params.text("empty").unwrap(), params.text("bad").unwrap()), ("", ""));
-        assert!(params.text("raw").unwrap_err().to_string().contains("invalid parameter \"raw\""));
+        assert!(
+            params
+                .text("raw")
+                .unwrap_err()
+                .to_string()
+                .contains("invalid parameter \"raw\"")
+        );
         assert_eq!(
             params.well_formed().unwrap_err().to_string(),
             "error parsing form values: invalid URL escape \"%zz\""
         );
-        assert_eq!(of("a=%4").well_formed().unwrap_err().to_string(), "error parsing form values: invalid URL escape \"%4\"");
+        assert_eq!(
+            of("a=%4").well_formed().unwrap_err().to_string(),
+            "error parsing form values: invalid URL escape \"%4\""
+        );
     }
 
     #[test]
     fn limits_are_plain_integers() {
         for (text, expected) in [
-            ("limit=x", "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax"),
+            (
+                "limit=x",
+                "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax",
+            ),
             ("limit=-1", "invalid parameter \"limit\": limit must be non-negative"),
             (
                 "limit=99999999999999999999",

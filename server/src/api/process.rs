@@ -39,8 +39,18 @@ pub(crate) fn list() -> Vec<Listing> {
         gauge,
         stat.as_ref().and_then(Stat::start_seconds),
     );
-    push("process_open_fds", "Number of open file descriptors.", gauge, open_fds());
-    push("process_max_fds", "Maximum number of open file descriptors.", gauge, max_fds());
+    push(
+        "process_open_fds",
+        "Number of open file descriptors.",
+        gauge,
+        open_fds(),
+    );
+    push(
+        "process_max_fds",
+        "Maximum number of open file descriptors.",
+        gauge,
+        max_fds(),
+    );
     listings
 }
 
@@ -75,7 +85,11 @@ impl Stat {
         static BOOT: OnceLock<Option<f64>> = OnceLock::new();
         let boot = BOOT.get_or_init(|| {
             let stat = fs::read_to_string("/proc/stat").ok()?;
-            stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+            stat.lines()
+                .find_map(|line| line.strip_prefix("btime "))?
+                .trim()
+                .parse()
+                .ok()
         });
         boot.map(|boot| boot + self.start_ticks)
     }
@@ -100,8 +114,16 @@ mod tests {
     fn this_process_is_described() {
         let listings = list();
         let names: Vec<&str> = listings.iter().map(|listing| listing.0).collect();
-        assert!(names.contains(&"process_resident_memory_bytes") && names.contains(&"process_open_fds"), "{names:?}");
-        assert!(listings.iter().all(|listing| listing.3.iter().all(|(_, value)| *value > 0.0 || listing.0.contains("cpu"))));
+        assert!(
+            names.contains(&"process_resident_memory_bytes") && names.contains(&"process_open_fds"),
+            "{names:?}"
+        );
+        assert!(listings.iter().all(|listing| {
+            listing
+                .3
+                .iter()
+                .all(|(_, value)| *value > 0.0 || listing.0.contains("cpu"))
+        }));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use super::params::{Params, SignedDuration};
 use super::render::{Data, Reply};
 use super::shared::Shared;
 use super::state::ApiState;
+use super::tree;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
 use axum::response::{IntoResponse, Response};
-use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::{Cancel, Timestamp};
 use tidegauge_query::parser::{ParseOptions, ValueType};
@@ -65,7 +65,10 @@ fn steps(params: &Params) -> Result<(Timestamp, Timestamp, i64), ApiError> {
     let start = params.time("start")?;
     let end = params.time("end")?;
     if end < start {
-        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+        return Err(ApiError::parameter(
+            "end",
+            "end timestamp must not be before start time",
+        ));
     }
     let step = params.duration("step")?;
     // Upstream takes steps under a millisecond and then divides by zero.
@@ -95,7 +98,9 @@ impl Asked {
         let lookback = params.optional_duration("lookback_delta").map_err(|error| {
             // Upstream's one parameter error without the usual prefix.
             let text = error.to_string();
-            let why = text.strip_prefix("invalid parameter \"lookback_delta\": ").unwrap_or(&text);
+            let why = text
+                .strip_prefix("invalid parameter \"lookback_delta\": ")
+                .unwrap_or(&text);
             ApiError::bad_data(format!("error parsing lookback delta duration: {why}"))
         })?;
         Ok(Self {
@@ -119,7 +124,10 @@ impl Asked {
 
 /// What this server's parser accepts.
 pub(crate) fn parse_options(api: &ApiState) -> ParseOptions {
-    ParseOptions { features: api.engine.options().features, ..ParseOptions::default() }
+    ParseOptions {
+        features: api.engine.options().features,
+        ..ParseOptions::default()
+    }
 }
 
 fn bad_query(error: ParseError) -> ApiError {
@@ -127,7 +135,11 @@ fn bad_query(error: ParseError) -> ApiError {
 }
 
 fn reply(output: QueryOutput, limit: usize, with_stats: bool) -> Reply {
-    let QueryOutput { mut value, annotations, stats } = output;
+    let QueryOutput {
+        mut value,
+        annotations,
+        stats,
+    } = output;
     let truncated = match &mut value {
         Value::Vector(samples) if limit > 0 && samples.len() > limit => {
             samples.truncate(limit);
@@ -165,4 +177,11 @@ pub(crate) async fn format(State(shared): State<Shared>, request: Request<Body>)
     Ok(Reply::json(|json| {
         json.string(&expr.pretty());
     }))
+}
+
+/// `GET|POST /api/v1/parse_query`
+pub(crate) async fn tree(State(shared): State<Shared>, request: Request<Body>) -> Result<Reply, ApiError> {
+    let params = shared.params(request).await?;
+    let expr = tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api)).map_err(bad_query)?;
+    Ok(Reply::json(|json| tree::push(json, &expr)))
 }

@@ -44,7 +44,11 @@ pub(crate) enum Data {
 
 impl Reply {
     pub(crate) fn new(data: Data) -> Self {
-        Self { data, warnings: Vec::new(), infos: Vec::new() }
+        Self {
+            data,
+            warnings: Vec::new(),
+            infos: Vec::new(),
+        }
     }
 
     /// One JSON value, written by `write`.
@@ -82,7 +86,9 @@ impl IntoResponse for Reply {
             Body::from_stream(stream::iter(all.map(Ok::<_, Infallible>)))
         };
         let mut response = Response::new(body);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
 }
@@ -129,7 +135,13 @@ impl Pieces {
         push_notes(&mut tail, "warnings", &reply.warnings);
         push_notes(&mut tail, "infos", &reply.infos);
         tail.push(b'}');
-        Self { head, items, any_item: false, any_point: false, tail: Some(tail) }
+        Self {
+            head,
+            items,
+            any_item: false,
+            any_point: false,
+            tail: Some(tail),
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -156,7 +168,13 @@ impl Pieces {
                 out.extend_from_slice(b"{\"metric\":");
                 json::push_labels(out, &sample.labels);
                 out.extend_from_slice(b",\"value\":");
-                push_point(out, Sample { at: sample.at, value: sample.value });
+                push_point(
+                    out,
+                    Sample {
+                        at: sample.at,
+                        value: sample.value,
+                    },
+                );
                 out.push(b'}');
             }
             Items::Matrix(series, points) => {
@@ -313,22 +331,58 @@ mod tests {
 
     #[test]
     fn each_kind_of_value_has_its_shape() {
-        let scalar = Value::Scalar(Sample { at: at(4000), value: 1e21 });
-        let string = Value::String { at: at(4500), text: "a\"b".into() };
+        let scalar = Value::Scalar(Sample {
+            at: at(4000),
+            value: 1e21,
+        });
+        let string = Value::String {
+            at: at(4500),
+            text: "a\"b".into(),
+        };
         let vector = Value::Vector(vec![
-            InstantSample { labels: labels("x"), at: at(1100), value: 1e21 },
-            InstantSample { labels: Labels::empty(), at: at(1100), value: f64::NAN },
+            InstantSample {
+                labels: labels("x"),
+                at: at(1100),
+                value: 1e21,
+            },
+            InstantSample {
+                labels: Labels::empty(),
+                at: at(1100),
+                value: f64::NAN,
+            },
         ]);
-        let points = |ms: &[i64]| ms.iter().map(|ms| Sample { at: at(*ms), value: 0.5 }).collect();
+        let points = |ms: &[i64]| {
+            ms.iter()
+                .map(|ms| Sample {
+                    at: at(*ms),
+                    value: 0.5,
+                })
+                .collect()
+        };
         let matrix = Value::Matrix(vec![
-            RangeSeries { labels: labels("x"), points: points(&[1000, 2000]) },
-            RangeSeries { labels: labels("y"), points: points(&[1001]) },
+            RangeSeries {
+                labels: labels("x"),
+                points: points(&[1000, 2000]),
+            },
+            RangeSeries {
+                labels: labels("y"),
+                points: points(&[1001]),
+            },
         ]);
         for (value, expected) in [
-            (scalar, r#"{"resultType":"scalar","result":[4,"1000000000000000000000"]}"#),
+            (
+                scalar,
+                r#"{"resultType":"scalar","result":[4,"1000000000000000000000"]}"#,
+            ),
             (string, r#"{"resultType":"string","result":[4.5,"a\"b"]}"#),
-            (vector, r#"{"resultType":"vector","result":[{"metric":{"__name__":"x"},"value":[1.1,"1e+21"]},{"metric":{},"value":[1.1,"NaN"]}]}"#),
-            (matrix, r#"{"resultType":"matrix","result":[{"metric":{"__name__":"x"},"values":[[1,"0.5"],[2,"0.5"]]},{"metric":{"__name__":"y"},"values":[[1.001,"0.5"]]}]}"#),
+            (
+                vector,
+                r#"{"resultType":"vector","result":[{"metric":{"__name__":"x"},"value":[1.1,"1e+21"]},{"metric":{},"value":[1.1,"NaN"]}]}"#,
+            ),
+            (
+                matrix,
+                r#"{"resultType":"matrix","result":[{"metric":{"__name__":"x"},"values":[[1,"0.5"],[2,"0.5"]]},{"metric":{"__name__":"y"},"values":[[1.001,"0.5"]]}]}"#,
+            ),
             (Value::Vector(vec![]), r#"{"resultType":"vector","result":[]}"#),
             (Value::Matrix(vec![]), r#"{"resultType":"matrix","result":[]}"#),
         ] {
@@ -339,7 +393,11 @@ mod tests {
 
     #[test]
     fn notes_and_statistics_have_their_places() {
-        let stats = QueryStats { samples: 2, peak_samples: 3, ..QueryStats::default() };
+        let stats = QueryStats {
+            samples: 2,
+            peak_samples: 3,
+            ..QueryStats::default()
+        };
         let reply = Reply::new(Data::Value(Value::Vector(vec![]), Some(stats)))
             .with_notes(vec!["w".into()], vec!["i".into()])
             .truncated_if(true);
@@ -351,15 +409,32 @@ mod tests {
 
     #[test]
     fn large_answers_come_in_pieces() {
-        let points: Vec<Sample> = (0..20_000).map(|i| Sample { at: at(i), value: i as f64 }).collect();
-        let series = vec![RangeSeries { labels: labels("x"), points }; 3];
+        let points: Vec<Sample> = (0..20_000)
+            .map(|i| Sample {
+                at: at(i),
+                value: i as f64,
+            })
+            .collect();
+        let series = vec![
+            RangeSeries {
+                labels: labels("x"),
+                points
+            };
+            3
+        ];
         let (written, pieces) = text(Reply::new(Data::Value(Value::Matrix(series), None)));
         assert!(pieces > 10, "{pieces} pieces");
         let back: serde_json::Value = serde_json::from_str(&written).unwrap();
-        assert_eq!(back["data"]["result"][2]["values"][19_999], serde_json::json!([19.999, "19999"]));
+        assert_eq!(
+            back["data"]["result"][2]["values"][19_999],
+            serde_json::json!([19.999, "19999"])
+        );
 
         let (written, pieces) = text(Reply::new(Data::Strings(vec!["x".repeat(1000); 200])));
         assert!(pieces > 2 && written.ends_with("x\"]}"));
-        assert_eq!(text(Reply::new(Data::Series(vec![]))).0, r#"{"status":"success","data":[]}"#);
+        assert_eq!(
+            text(Reply::new(Data::Series(vec![]))).0,
+            r#"{"status":"success","data":[]}"#
+        );
     }
 }

@@ -29,7 +29,10 @@ pub(crate) async fn rules(State(shared): State<Shared>, request: Request<Body>) 
             ApiError::parameter("group_limit", why)
         })?;
         if limit <= 0 {
-            return Err(ApiError::parameter("group_limit", "group_limit needs to be greater than 0"));
+            return Err(ApiError::parameter(
+                "group_limit",
+                "group_limit needs to be greater than 0",
+            ));
         }
     } else if !params.text("group_next_token")?.is_empty() {
         let why = "group_limit needs to be present in order to paginate over the groups";

@@ -12,6 +12,7 @@ use axum::http::{Request, Uri};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use tidegauge_model::{Limited, Matcher, Queryable, SelectError, TimeRange};
+use tidegauge_query::parser::parse_metric_selector;
 
 /// `GET|POST /api/v1/series`
 pub(crate) async fn series(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, ApiError> {
@@ -29,8 +30,12 @@ pub(crate) async fn series(State(shared): State<Shared>, request: Request<Body>)
         .read(None, move |api, cancel| {
             let querier = api.db.querier(range)?;
             let cx = context.context(cancel);
-            let found = union(&selectors, limit, |matchers, limit| querier.series(matchers, limit, &cx))?;
-            Ok(Reply::new(Data::Series(found.items)).truncated_if(found.truncated).into_response())
+            let found = union(&selectors, limit, |matchers, limit| {
+                querier.series(matchers, limit, &cx)
+            })?;
+            Ok(Reply::new(Data::Series(found.items))
+                .truncated_if(found.truncated)
+                .into_response())
         })
         .await
 }
@@ -44,8 +49,12 @@ pub(crate) async fn names(State(shared): State<Shared>, request: Request<Body>) 
         .read(None, move |api, cancel| {
             let querier = api.db.querier(range)?;
             let cx = context.context(cancel);
-            let found = union(&selectors, limit, |matchers, limit| querier.label_names(matchers, limit, &cx))?;
-            Ok(Reply::new(Data::Strings(found.items)).truncated_if(found.truncated).into_response())
+            let found = union(&selectors, limit, |matchers, limit| {
+                querier.label_names(matchers, limit, &cx)
+            })?;
+            Ok(Reply::new(Data::Strings(found.items))
+                .truncated_if(found.truncated)
+                .into_response())
         })
         .await
 }
@@ -60,8 +69,12 @@ pub(crate) async fn values(State(shared): State<Shared>, request: Request<Body>)
         .read(None, move |api, cancel| {
             let querier = api.db.querier(range)?;
             let cx = context.context(cancel);
-            let found = union(&selectors, limit, |matchers, limit| querier.label_values(&name, matchers, limit, &cx))?;
-            Ok(Reply::new(Data::Strings(found.items)).truncated_if(found.truncated).into_response())
+            let found = union(&selectors, limit, |matchers, limit| {
+                querier.label_values(&name, matchers, limit, &cx)
+            })?;
+            Ok(Reply::new(Data::Strings(found.items))
+                .truncated_if(found.truncated)
+                .into_response())
         })
         .await
 }
@@ -87,9 +100,12 @@ pub(crate) fn selectors(api: &ApiState, texts: &[&str]) -> Result<Vec<Vec<Matche
     let options = parse_options(api);
     let selectors = texts
         .iter()
-        .map(|text| tidegauge_query::parse_metric_selector(text, &options).map_err(|error| error.to_string()))
+        .map(|text| parse_metric_selector(text, &options).map_err(|error| error.to_string()))
         .collect::<Result<Vec<_>, _>>()?;
-    if selectors.iter().any(|matchers| matchers.iter().all(Matcher::matches_empty)) {
+    if selectors
+        .iter()
+        .any(|matchers| matchers.iter().all(Matcher::matches_empty))
+    {
         return Err("match[] must contain at least one non-empty matcher".into());
     }
     Ok(selectors)
@@ -101,7 +117,10 @@ fn union<T: Ord>(
     limit: usize,
     mut find: impl FnMut(&[Matcher], usize) -> Result<Limited<Vec<T>>, SelectError>,
 ) -> Result<Limited<Vec<T>>, SelectError> {
-    let mut all = Limited { items: Vec::new(), truncated: false };
+    let mut all = Limited {
+        items: Vec::new(),
+        truncated: false,
+    };
     for matchers in selectors {
         let found = find(matchers, limit)?;
         all.items.extend(found.items);
@@ -125,7 +144,10 @@ fn label_name(uri: &Uri) -> Result<String, ApiError> {
     let bytes: Vec<u8> = percent_decode_str(segment).collect();
     let name = String::from_utf8(bytes).ok().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| {
-        let shown = percent_decode_str(segment).collect::<Vec<u8>>().escape_ascii().to_string();
+        let shown = percent_decode_str(segment)
+            .collect::<Vec<u8>>()
+            .escape_ascii()
+            .to_string();
         ApiError::bad_data(format!("invalid label name: \"{shown}\""))
     })?;
     Ok(unescape_name(&name).unwrap_or(name))
@@ -174,7 +196,15 @@ mod tests {
         ] {
             assert_eq!(unescape_name(escaped).as_deref(), Some(name), "{escaped}");
         }
-        for bad in ["plain", "U__a_", "U__a_2", "U__a_xyz_", "U__a_d800_", "U__a_+41_", "U__a_1234567_"] {
+        for bad in [
+            "plain",
+            "U__a_",
+            "U__a_2",
+            "U__a_xyz_",
+            "U__a_d800_",
+            "U__a_+41_",
+            "U__a_1234567_",
+        ] {
             assert_eq!(unescape_name(bad), None, "{bad}");
         }
     }
@@ -186,14 +216,28 @@ mod tests {
         assert_eq!(of("/api/v1/label/a%2Fb%20c/values?x=/values"), Ok("a/b c".into()));
         assert_eq!(of("/api/v1/label/U__a_2e_b/values"), Ok("a.b".into()));
         assert_eq!(of("/api/v1/label/U__a_2/values"), Ok("U__a_2".into()));
-        assert_eq!(of("/api/v1/label/%ff/values"), Err("invalid label name: \"\\xff\"".into()));
+        assert_eq!(
+            of("/api/v1/label/%ff/values"),
+            Err("invalid label name: \"\\xff\"".into())
+        );
     }
 
     #[test]
     fn unions_are_sorted_unique_and_cut() {
         let selectors = vec![vec![], vec![]];
         let mut answers = vec![vec!["c", "d"], vec!["a", "c"]];
-        let mut find = |_: &[Matcher], _| Ok(Limited { items: answers.pop().unwrap(), truncated: false });
-        assert_eq!(union(&selectors, 2, &mut find).unwrap(), Limited { items: vec!["a", "c"], truncated: true });
+        let mut find = |_: &[Matcher], _| {
+            Ok(Limited {
+                items: answers.pop().unwrap(),
+                truncated: false,
+            })
+        };
+        assert_eq!(
+            union(&selectors, 2, &mut find).unwrap(),
+            Limited {
+                items: vec!["a", "c"],
+                truncated: true
+            }
+        );
     }
 }

@@ -57,14 +57,20 @@ impl Shared {
     /// Fails while the server is not ready.
     pub(crate) fn ready(&self) -> Result<(), ApiError> {
         match self.api.ready.why_not() {
-            Some(why) => Err(ApiError::new(ErrorKind::Starting, format!("Service Unavailable: {why}"))),
+            Some(why) => Err(ApiError::new(
+                ErrorKind::Starting,
+                format!("Service Unavailable: {why}"),
+            )),
             None => Ok(()),
         }
     }
 
     /// What a read of labels or series goes with.
     pub(crate) fn context(&self, cancel: Cancel) -> ReadContext {
-        ReadContext { cancel, meter: self.meter.clone() }
+        ReadContext {
+            cancel,
+            meter: self.meter.clone(),
+        }
     }
 
     /// Runs a read on a blocking thread, once there is a place; cancelled when the client goes away.

@@ -1,17 +1,26 @@
 //! What the handlers know of the rest of the program. Filled by start-up, shared by every request.
 
-use super::exposition::Registry;
+use super::exposition::{Listing, Registry};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use tidegauge_model::{Clock, Timestamp};
+use tidegauge_model::{Clock, MetricKind, Timestamp};
+use tidegauge_query::Engine;
+use tidegauge_scraper::Manager;
+use tidegauge_tsdb::Db;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// Everything an API handler may use.
 pub struct ApiState {
+    /// The store.
+    pub db: Arc<Db>,
+    /// Evaluates queries over it.
+    pub engine: Arc<Engine>,
+    /// Knows the targets.
+    pub scraper: Manager,
     /// Tells the time of a query that does not say.
     pub clock: Arc<dyn Clock>,
     /// Every upstream flag with its effective value (`status/flags`).
@@ -142,6 +151,34 @@ impl Default for BuildInfo {
             compiler: format!("rustc {}", env!("CARGO_PKG_RUST_VERSION")),
             product_version,
         }
+    }
+}
+
+impl BuildInfo {
+    /// The metrics that tell versions apart: ours, and the one by which others look for a Prometheus.
+    pub(crate) fn list(&self) -> Vec<Listing> {
+        let common = |version: &str| {
+            vec![
+                ("version", version.to_owned()),
+                ("revision", self.revision.clone()),
+                ("branch", self.branch.clone()),
+                ("goversion", self.compiler.clone()),
+            ]
+        };
+        vec![
+            (
+                "prometheus_build_info",
+                "Always 1; its labels say which version of Prometheus this server is compatible with.",
+                MetricKind::Gauge,
+                vec![(common(&self.version), 1.0)],
+            ),
+            (
+                "tidegauge_build_info",
+                "Always 1; its labels say which version of tidegauge this is.",
+                MetricKind::Gauge,
+                vec![(common(&self.product_version), 1.0)],
+            ),
+        ]
     }
 }
 

@@ -51,7 +51,9 @@ pub(crate) async fn flags(State(shared): State<Shared>) -> Reply {
 pub(crate) async fn runtime_info(State(shared): State<Shared>) -> Reply {
     let api = &shared.api;
     let reload = api.config.last_reload();
-    let directory = std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default();
+    let directory = std::env::current_dir()
+        .map(|dir| dir.display().to_string())
+        .unwrap_or_default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let retention = api.flags.get("storage.tsdb.retention.time").map_or("", String::as_str);
     let corrupt = corruptions(&shared);
@@ -64,9 +66,15 @@ pub(crate) async fn runtime_info(State(shared): State<Shared>) -> Reply {
             o.key("reloadConfigSuccess").boolean(reload.successful);
             o.key("lastConfigTime").string(&rfc3339(reload.at));
             o.key("corruptionCount").count(corrupt);
-            o.key("goroutineCount").count(tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64);
+            o.key("goroutineCount")
+                .count(tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64);
             o.key("GOMAXPROCS").count(threads);
-            o.key("GOMEMLIMIT").count(api.flags.get("memory.limit").and_then(|bytes| bytes.parse().ok()).unwrap_or(0));
+            o.key("GOMEMLIMIT").count(
+                api.flags
+                    .get("memory.limit")
+                    .and_then(|bytes| bytes.parse().ok())
+                    .unwrap_or(0),
+            );
             o.key("GOGC").string("");
             o.key("GODEBUG").string("");
             o.key("storageRetention").string(retention);
@@ -76,10 +84,16 @@ pub(crate) async fn runtime_info(State(shared): State<Shared>) -> Reply {
 
 /// Damaged places found in the log and among the blocks.
 fn corruptions(shared: &Shared) -> u64 {
-    let damaged = ["tidegauge_tsdb_wal_damaged_records_total", "tidegauge_tsdb_blocks_damaged_total"];
+    let damaged = [
+        "tidegauge_tsdb_wal_damaged_records_total",
+        "tidegauge_tsdb_blocks_damaged_total",
+    ];
     let listings = shared.api.db.metrics().list();
     let found = listings.iter().filter(|listing| damaged.contains(&listing.0));
-    found.flat_map(|listing| &listing.3).map(|(_, value)| *value as u64).sum()
+    found
+        .flat_map(|listing| &listing.3)
+        .map(|(_, value)| *value as u64)
+        .sum()
 }
 
 /// The machine's name as the kernel knows it.
@@ -130,8 +144,10 @@ pub(crate) async fn tsdb(State(shared): State<Shared>, request: Request<Body>) -
                         h.key("numLabelPairs").count(stats.num_label_pairs);
                         h.key("chunkCount").count(stats.chunk_count);
                         // Upstream's values for an empty head.
-                        h.key("minTime").integer(stats.min_time.map_or(i64::MAX, Timestamp::millis));
-                        h.key("maxTime").integer(stats.max_time.map_or(i64::MIN, Timestamp::millis));
+                        h.key("minTime")
+                            .integer(stats.min_time.map_or(i64::MAX, Timestamp::millis));
+                        h.key("maxTime")
+                            .integer(stats.max_time.map_or(i64::MIN, Timestamp::millis));
                     });
                     counts(o, "seriesCountByMetricName", &stats.series_count_by_metric_name);
                     counts(o, "labelValueCountByLabelName", &stats.label_value_count_by_label_name);
@@ -168,8 +184,14 @@ mod tests {
 
     #[test]
     fn times_are_rfc_3339() {
-        assert_eq!(rfc3339(Timestamp::from_millis(1_795_225_163_140)), "2026-11-21T01:39:23.14Z");
-        assert_eq!(rfc3339(Timestamp::from_millis(1_795_225_163_000)), "2026-11-21T01:39:23Z");
+        assert_eq!(
+            rfc3339(Timestamp::from_millis(1_795_225_163_140)),
+            "2026-11-21T01:39:23.14Z"
+        );
+        assert_eq!(
+            rfc3339(Timestamp::from_millis(1_795_225_163_000)),
+            "2026-11-21T01:39:23Z"
+        );
         assert_eq!(rfc3339(Timestamp::MIN), ZERO_TIME);
     }
 }

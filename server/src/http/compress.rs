@@ -7,7 +7,7 @@ use tower_http::compression::{CompressionLayer, CompressionLevel};
 /// Every answer with a body is compressed, however short, as upstream does. Fastest level: most answers go to a
 /// neighbour, and what the others save in bytes is not worth their time here.
 pub(crate) fn layer() -> CompressionLayer<impl Predicate> {
-    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(
-        |status: StatusCode, _: Version, _: &HeaderMap, _: &Extensions| status != StatusCode::NO_CONTENT,
-    )
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(|status: StatusCode, _: Version, _: &HeaderMap, _: &Extensions| status != StatusCode::NO_CONTENT)
 }

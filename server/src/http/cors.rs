@@ -6,7 +6,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 const ALLOWED: [(HeaderName, &str); 3] = [
-    (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Authorization, Content-Type, Origin"),
+    (
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "Accept, Authorization, Content-Type, Origin",
+    ),
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
     (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Date"),
 ];

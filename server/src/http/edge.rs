@@ -4,7 +4,7 @@ use super::Metrics;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::FutureExt;
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -28,7 +28,9 @@ pub(crate) async fn guard(State(edge): State<Edge>, request: Request, next: Next
     let handler = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or("other", |path| path.as_str().strip_prefix(&*edge.prefix).unwrap_or(path.as_str()))
+        .map_or("other", |path| {
+            path.as_str().strip_prefix(&*edge.prefix).unwrap_or(path.as_str())
+        })
         .to_owned();
     let response = if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > edge.uri_bytes {
         text(StatusCode::URI_TOO_LONG, "URI Too Long\n")
@@ -38,12 +40,17 @@ pub(crate) async fn guard(State(edge): State<Edge>, request: Request, next: Next
             Ok(response) => response,
             Err(panic) => {
                 edge.metrics.panicked();
-                tracing::error!(request = what, panic = panic_text(&*panic), "a handler panicked; this is a defect");
-                crate::api::internal_error("unexpected error: the handler failed; see the log").into_response()
+                tracing::error!(
+                    request = what,
+                    panic = panic_text(&*panic),
+                    "a handler panicked; this is a defect"
+                );
+                crate::api::internal_error("unexpected error: the handler failed; see the log")
             }
         }
     };
-    edge.metrics.observe(&handler, response.status().as_u16(), started.elapsed());
+    edge.metrics
+        .observe(&handler, response.status().as_u16(), started.elapsed());
     response
 }
 
@@ -60,7 +67,10 @@ pub(crate) fn text(status: StatusCode, text: impl Into<axum::body::Body>) -> Res
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -34,7 +34,10 @@ impl Metrics {
             durations.insert(handler.to_owned(), Durations::default());
         }
         if let Some(of_handler) = durations.get_mut(handler) {
-            let at = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+            let at = BOUNDS
+                .iter()
+                .position(|bound| seconds <= *bound)
+                .unwrap_or(BOUNDS.len());
             if let Some(count) = of_handler.counts.get_mut(at) {
                 *count += 1;
             }
@@ -52,7 +55,12 @@ impl Metrics {
         let requests = self.requests.lock();
         let requests = requests
             .iter()
-            .map(|((handler, code), count)| (vec![("handler", handler.clone()), ("code", code.to_string())], *count as f64))
+            .map(|((handler, code), count)| {
+                (
+                    vec![("handler", handler.clone()), ("code", code.to_string())],
+                    *count as f64,
+                )
+            })
             .collect();
         let panics = *self.panics.lock() as f64;
         let mut listings = vec![
@@ -82,7 +90,10 @@ impl Metrics {
                 total += count;
                 samples.push((vec![("handler", handler.clone()), ("le", bound)], total as f64));
             }
-            samples.push((vec![("handler", handler.clone()), ("", "_sum".into())], durations.sum_seconds));
+            samples.push((
+                vec![("handler", handler.clone()), ("", "_sum".into())],
+                durations.sum_seconds,
+            ));
             samples.push((vec![("handler", handler.clone()), ("", "_count".into())], total as f64));
         }
         (
