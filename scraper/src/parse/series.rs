@@ -1,0 +1,171 @@
+//! The slow path: a series part becomes label pairs.
+
+use std::borrow::Cow;
+
+use tidegauge_model::{Labels, MetricKind, reserved};
+
+use super::entries::Escapes;
+use super::error::{ParseError, go_quote};
+use super::lex::{self, Dialect, Named, Sink};
+use super::number::{go_float, normal_form};
+use super::openmetrics::ExemplarLabels;
+use super::text::Text;
+use crate::naming::NameScheme;
+
+/// A label's name and value, borrowed from the body where they hold no escape sequences.
+pub type Pair<'b> = (Cow<'b, str>, Cow<'b, str>);
+
+/// Reads the label pairs of a series part that an [`super::Entries`] yielded into `pairs`, the metric name among them
+/// as `__name__`, in order of name. `kind` is the one that came with the sample: it decides whether `le` or `quantile`
+/// is normalised. Empty values are left out, as an empty label is no label.
+///
+/// # Errors
+/// A name that `scheme` does not allow or that occurs twice; `pairs` is then of no use.
+pub fn parse_series<'b>(
+    series: &'b [u8],
+    kind: MetricKind,
+    scheme: NameScheme,
+    pairs: &mut Vec<Pair<'b>>,
+) -> Result<(), ParseError> {
+    pairs.clear();
+    let mut reader = Reader { series, kind, pairs };
+    read_pairs::<Text>(series, &mut reader)?;
+    let pairs = reader.pairs;
+    if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+    for pair in pairs.windows(2) {
+        if let [(a, _), (b, _)] = pair
+            && a == b
+        {
+            let name = go_quote(a.as_bytes());
+            return Err(ParseError::series(format!(
+                "label name {name} is not unique: invalid sample"
+            )));
+        }
+    }
+    let valid = |(name, value): &Pair<'_>| {
+        scheme.allows_label(name) && (name != reserved::METRIC_NAME || scheme.allows_metric(value))
+    };
+    if !pairs.iter().all(valid) {
+        return Err(invalid_names(pairs));
+    }
+    pairs.retain(|(_, value)| !value.is_empty());
+    Ok(())
+}
+
+fn read_pairs<D: Dialect>(series: &[u8], reader: &mut Reader<'_, '_>) -> Result<(), ParseError> {
+    let (open, named) = match lex::metric_name_end(series, 0) {
+        Some(end) => {
+            reader.metric((0, end));
+            (lex::skip_blanks(series, end), Named::Yes)
+        }
+        None => (0, Named::No),
+    };
+    if named == Named::Yes && open == series.len() {
+        return Ok(());
+    }
+    if series.get(open) == Some(&b'{') {
+        match lex::labels::<D, _>(series, open, named, true, reader) {
+            Ok((end, Named::Yes)) if end == series.len() => return Ok(()),
+            Ok(_) => {}
+            Err(stop) => return Err(ParseError::stopped::<D>(series, 0, stop)),
+        }
+    }
+    Err(ParseError::series(format!("not a series: {}", go_quote(series))))
+}
+
+fn invalid_names(pairs: &[Pair<'_>]) -> ParseError {
+    let labels = Labels::from_sorted(pairs.iter().map(|(n, v)| (&**n, &**v)));
+    ParseError::series(format!("invalid metric name or label names: {labels}"))
+}
+
+/// The labels of an exemplar, from the bytes between and with its braces.
+pub(super) fn exemplar_labels(list: &[u8]) -> Result<Labels, ParseError> {
+    let mut pairs = Vec::new();
+    let mut reader = Reader {
+        series: list,
+        kind: MetricKind::Unknown,
+        pairs: &mut pairs,
+    };
+    lex::labels::<ExemplarLabels, _>(list, 0, Named::Yes, false, &mut reader)
+        .map_err(|stop| ParseError::stopped::<ExemplarLabels>(list, 0, stop))?;
+    Labels::from_pairs(pairs).map_err(|error| ParseError::series(error.to_string()))
+}
+
+/// The metric name of a series part whose name stands inside the braces, as written.
+pub(super) fn metric_name(series: &[u8]) -> Option<&[u8]> {
+    struct Name(Option<(usize, usize)>);
+    impl Sink for Name {
+        fn metric(&mut self, name: (usize, usize)) {
+            self.0 = Some(name);
+        }
+        fn label(&mut self, _: (usize, usize), _: (usize, usize)) {}
+    }
+    let mut name = Name(None);
+    lex::labels::<Text, _>(series, 0, Named::No, true, &mut name).ok()?;
+    let (start, end) = name.0?;
+    series.get(start..end)
+}
+
+/// Collects pairs.
+struct Reader<'b, 'p> {
+    series: &'b [u8],
+    kind: MetricKind,
+    pairs: &'p mut Vec<Pair<'b>>,
+}
+
+impl<'b> Reader<'b, '_> {
+    fn text(&self, range: (usize, usize)) -> Cow<'b, str> {
+        let raw = self.series.get(range.0..range.1).unwrap_or_default();
+        match std::str::from_utf8(raw) {
+            Ok(text) => unescape(text, Escapes::Label),
+            // Not UTF-8: an empty name is refused below, whatever the scheme. Values were looked at before.
+            Err(_) => Cow::Borrowed(""),
+        }
+    }
+}
+
+impl Sink for Reader<'_, '_> {
+    fn metric(&mut self, name: (usize, usize)) {
+        let name = self.text(name);
+        self.pairs.push((Cow::Borrowed(reserved::METRIC_NAME), name));
+    }
+
+    fn label(&mut self, name: (usize, usize), value: (usize, usize)) {
+        let (name, mut value) = (self.text(name), self.text(value));
+        let bound = matches!(
+            (self.kind, &*name),
+            (MetricKind::Histogram, reserved::BUCKET) | (MetricKind::Summary, reserved::QUANTILE)
+        );
+        if bound && let Ok(number) = go_float(value.as_bytes()) {
+            let normal = normal_form(number);
+            if normal != *value {
+                value = Cow::Owned(normal);
+            }
+        }
+        self.pairs.push((name, value));
+    }
+}
+
+/// Resolves escape sequences; one that is not known stays as it is.
+pub(super) fn unescape(text: &str, escapes: Escapes) -> Cow<'_, str> {
+    if escapes == Escapes::None || memchr::memchr(b'\\', text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let resolved = match (c, chars.peek()) {
+            ('\\', Some('\\')) => Some('\\'),
+            ('\\', Some('n')) => Some('\n'),
+            ('\\', Some('"')) if escapes == Escapes::Label => Some('"'),
+            _ => None,
+        };
+        if resolved.is_some() {
+            chars.next();
+        }
+        out.push(resolved.unwrap_or(c));
+    }
+    Cow::Owned(out)
+}
