@@ -1,5 +1,8 @@
 //! Warnings and infos: what a user should know about an answer that is none the less an answer.
 
+use crate::functions::math::go_float;
+use crate::functions::time::rfc3339;
+use crate::parser::Place;
 use std::collections::BTreeMap;
 
 /// How much it matters.
@@ -11,15 +14,12 @@ pub enum Severity {
     Info,
 }
 
-/// Where in the query an annotation points: a byte offset.
-pub(crate) type Place = usize;
-
 /// The annotations of one query, each text once, in the order of the text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Annotations {
-    /// Texts with the place appended; the numbers a merged text needs beside it.
-    notes: BTreeMap<(Severity, Note, Place), Repair>,
-    /// Offsets of the query's line starts, to turn places into `line:column`.
+    /// What is said about which byte of the query; the numbers a merged text needs beside it.
+    notes: BTreeMap<(Severity, Note, usize), Repair>,
+    /// The query, to turn bytes into `line:column`.
     text: String,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Note {
     PossibleNonCounterType(String, String),
     /// `sort` in a range query.
     SortInRangeQuery,
-    /// A step of a classic histogram that mixes kinds or anything else said in full.
+    /// Anything else, in full.
     Other(String),
 }
 
@@ -56,6 +56,18 @@ pub(crate) struct Repair {
 }
 
 impl Repair {
+    /// Counts one repaired histogram at one time.
+    pub(crate) fn add(&mut self, ms: i64, min_bucket: f64, max_bucket: f64, max_diff: f64) {
+        self.merge(&Self {
+            min_ms: ms,
+            max_ms: ms,
+            count: 1,
+            min_bucket,
+            max_bucket,
+            max_diff,
+        });
+    }
+
     fn merge(&mut self, other: &Self) {
         if self.count == 0 {
             *self = *other;
@@ -90,22 +102,17 @@ impl Annotations {
     }
 
     fn texts(&self, severity: Severity) -> Vec<String> {
+        let kind = match severity {
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        };
         let mut texts: Vec<String> = self
             .notes
             .iter()
             .filter(|((s, _, _), _)| *s == severity)
             .map(|((_, note, place), repair)| {
-                let (line, column) = line_column(&self.text, *place);
-                let (head, tail) = note.text(repair);
-                let kind = match severity {
-                    Severity::Warning => "warning",
-                    Severity::Info => "info",
-                };
-                if tail.is_empty() {
-                    format!("PromQL {kind}: {head} ({line}:{column})")
-                } else {
-                    format!("PromQL {kind}: {head} ({line}:{column}){tail}")
-                }
+                let byte = u32::try_from(*place).unwrap_or(u32::MAX);
+                format!("PromQL {kind}: {} ({})", note.text(repair), Place::at(&self.text, byte))
             })
             .collect();
         texts.sort_unstable();
@@ -117,68 +124,93 @@ impl Annotations {
         text.clone_into(&mut self.text);
     }
 
-    pub(crate) fn warn(&mut self, note: Note, place: Place) {
+    pub(crate) fn warn(&mut self, note: Note, place: usize) {
         self.notes.entry((Severity::Warning, note, place)).or_default();
     }
 
-    pub(crate) fn info(&mut self, note: Note, place: Place) {
+    pub(crate) fn info(&mut self, note: Note, place: usize) {
         self.notes.entry((Severity::Info, note, place)).or_default();
     }
 
-    pub(crate) fn repaired(&mut self, metric: &str, place: Place, repair: &Repair) {
+    pub(crate) fn repaired(&mut self, metric: &str, place: usize, repair: &Repair) {
         let key = (Severity::Info, Note::ForcedMonotonicity(metric.to_owned()), place);
         self.notes.entry(key).or_default().merge(repair);
-    }
-
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (key, repair) in other.notes {
-            self.notes.entry(key).or_default().merge(&repair);
-        }
     }
 }
 
 impl Note {
-    /// The text before and after the position.
-    fn text(&self, repair: &Repair) -> (String, String) {
-        let _ = repair;
-        let head = match self {
+    fn text(&self, repair: &Repair) -> String {
+        match self {
             Self::InvalidQuantile(q) => format!("quantile value should be between 0 and 1, got {q}"),
             Self::InvalidRatio(given, used) => {
                 format!("ratio value should be between -1 and 1, got {given}, capping to {used}")
             }
-            Self::BadBucketLabel(value, metric) => {
-                format!("bucket label \"le\" is missing or has a malformed value of {value:?}{}", for_metric(metric))
-            }
-            Self::ForcedMonotonicity(metric) => format!(
-                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}",
+            Self::BadBucketLabel(value, metric) => format!(
+                "bucket label \"le\" is missing or has a malformed value of {value:?}{}",
                 for_metric(metric)
             ),
-            Self::PossibleNonCounter(metric) => format!(
-                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:{}",
-                named(metric)
+            Self::ForcedMonotonicity(metric) => format!(
+                "input to histogram_quantile needed to be fixed for monotonicity (see {GUIDE}){}, from buckets {} to {}, \
+                 with a max diff of {}, over {} samples from {} to {}",
+                for_metric(metric),
+                go_float(repair.min_bucket),
+                go_float(repair.max_bucket),
+                two_digits(repair.max_diff),
+                repair.count,
+                rfc3339(repair.min_ms),
+                rfc3339(repair.max_ms)
             ),
-            Self::PossibleNonCounterType(metric, kind) => {
-                format!("metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind:?}:{}", named(metric))
+            Self::PossibleNonCounter(metric) => format!(
+                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric:?}"
+            ),
+            Self::PossibleNonCounterType(metric, kind) => format!(
+                "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind:?}: {metric:?}"
+            ),
+            Self::SortInRangeQuery => {
+                "sort is ineffective for range queries since results are always ordered by labels".to_owned()
             }
-            Self::SortInRangeQuery => "sort is ineffective for range queries since results are always ordered by labels".to_owned(),
             Self::Other(text) => text.clone(),
-        };
-        (head, String::new())
+        }
     }
 }
 
-fn named(metric: &str) -> String {
-    format!(" {metric:?}")
-}
+/// Where upstream explains the repair.
+const GUIDE: &str = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile";
 
 fn for_metric(metric: &str) -> String {
     if metric.is_empty() { String::new() } else { format!(" for metric name {metric:?}") }
 }
 
-/// Line and column of a byte, both from 1.
-fn line_column(text: &str, place: usize) -> (usize, usize) {
-    let before = text.as_bytes().get(..place.min(text.len())).unwrap_or_default();
-    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-    let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-    (line, before.len() - start + 1)
+/// A float with two significant digits (Go's `%.2g`).
+fn two_digits(value: f64) -> String {
+    go_float(format!("{value:.1e}").parse().unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_upstream_s_and_occur_once() {
+        let mut notes = Annotations::default();
+        notes.set_text("sum(\n  rate(x[5m]))");
+        notes.info(Note::PossibleNonCounter("x".into()), 12);
+        notes.info(Note::PossibleNonCounter("x".into()), 12);
+        let mut other = Repair::default();
+        other.add(0, 1.0, 2.0, 0.123);
+        other.add(60_000, 0.5, 2.0, 0.1);
+        notes.repaired("", 0, &other);
+        notes.warn(Note::InvalidQuantile("NaN".into()), 0);
+        assert_eq!(notes.warnings(), ["PromQL warning: quantile value should be between 0 and 1, got NaN (1:1)"]);
+        assert_eq!(
+            notes.infos(),
+            [
+                format!(
+                    "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see {GUIDE}), from buckets \
+                     0.5 to 2, with a max diff of 0.12, over 2 samples from 1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z (1:1)"
+                ),
+                "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"x\" (2:8)".into(),
+            ]
+        );
+    }
 }

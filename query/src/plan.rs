@@ -5,7 +5,7 @@ use crate::engine::{EngineOptions, Shape};
 use crate::error::QueryError;
 use crate::parser::{
     Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, DurationContext, DurationError, Expr, ExprKind,
-    Extent, Function, Grouping, MatrixSelector, Span, Subquery, UnaryOp, ValueType, VectorMatching, VectorSelector,
+    Extent, Function, Grouping, MatrixSelector, Span, Subquery, UnaryOp, VectorMatching, VectorSelector,
 };
 use crate::window::{Frame, Grid};
 use tidegauge_model::{MatchOp, Matcher, TimeRange, reserved::METRIC_NAME};
@@ -459,25 +459,4 @@ fn depends_on_step(function: Function) -> bool {
             | F::Time
             | F::Timestamp
     )
-}
-
-impl Node {
-    /// What it evaluates to.
-    pub(crate) fn value_type(&self) -> ValueType {
-        match self {
-            Self::Number(_) => ValueType::Scalar,
-            Self::Text(_) => ValueType::String,
-            Self::Select(_) | Self::Aggregate(_) => ValueType::Vector,
-            Self::Window(_) => ValueType::Matrix,
-            Self::Call(call) => call.function.signature().returns,
-            Self::Binary(binary) => {
-                if binary.lhs.value_type() == ValueType::Scalar && binary.rhs.value_type() == ValueType::Scalar {
-                    ValueType::Scalar
-                } else {
-                    ValueType::Vector
-                }
-            }
-            Self::Negate(inner) | Self::Once(inner) => inner.value_type(),
-        }
-    }
 }

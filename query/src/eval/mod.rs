@@ -8,13 +8,28 @@
 //!
 //! A row is a series' values at all steps, [`ABSENT`](table::ABSENT) where there is none.
 
+mod aggregate;
+mod binary;
+mod buckets;
+mod call;
+mod collect;
+mod info;
+mod matching;
+mod rank;
+mod stream;
 mod subset;
 mod table;
+mod whole;
+
+pub(crate) use binary::scalar_binary;
+pub(crate) use table::ABSENT;
+#[cfg(test)]
+pub(crate) use table::is_absent;
 
 use crate::annotation::{Annotations, Note, Repair};
 use crate::engine::{EngineOptions, Query};
 use crate::error::QueryError;
-use crate::parser::{BinaryOp, Features, Span};
+use crate::parser::{Features, Span};
 use crate::plan::{Node, Plan, Times};
 use crate::value::{QueryStats, RangeSeries, StatsLevel};
 use crate::window::Grid;
@@ -74,6 +89,8 @@ pub(crate) struct Held {
     lease: Option<Lease>,
     /// Bytes of the lease not yet spoken for: the meter is asked in larger pieces than rows.
     spare: u64,
+    /// Taken over from others.
+    others: Vec<Lease>,
 }
 
 /// Bytes asked of the meter at a time.
@@ -108,6 +125,15 @@ impl Held {
         inner.peak_bytes.fetch_max(inner.meter.used(), Ordering::Relaxed);
         self.spare = self.spare + wanted - bytes;
         Ok(())
+    }
+}
+
+impl Held {
+    /// Counts what another held.
+    pub(crate) fn take_over(&mut self, mut other: Self) {
+        self.samples += std::mem::take(&mut other.samples);
+        self.others.extend(other.lease.take());
+        self.others.append(&mut other.others);
     }
 }
 
@@ -171,6 +197,7 @@ impl<'q> Cx<'q> {
             samples: 0,
             lease: None,
             spare: 0,
+            others: Vec::new(),
         }
     }
 
@@ -245,6 +272,18 @@ impl<'q> Cx<'q> {
         });
     }
 
+    /// Joins series that have become one by losing their names. Names that go at the end of the query join then, if
+    /// only one step is looked at.
+    ///
+    /// # Errors
+    /// Two of them have a value at the same step.
+    pub(crate) fn join_twins(&self, table: &mut Table) -> Result<(), QueryError> {
+        if self.features.delayed_name_removal && table.width == 1 {
+            return Ok(());
+        }
+        table.join_twins()
+    }
+
     /// Takes away the names that were to go at the end of the query.
     ///
     /// # Errors
@@ -276,11 +315,54 @@ pub(crate) fn points(values: &[f64], grid: Grid) -> Vec<Sample> {
 }
 
 /// Evaluates a node at each step.
-pub(crate) fn evaluate(_cx: &Cx<'_>, _node: &Node, _grid: Grid) -> Result<Output, QueryError> {
-    Err(QueryError::execution("not implemented"))
+pub(crate) fn evaluate(cx: &Cx<'_>, node: &Node, grid: Grid) -> Result<Output, QueryError> {
+    cx.check()?;
+    Ok(match node {
+        Node::Number(value) => Output::Scalar(vec![*value; grid.len]),
+        Node::Text(text) => Output::Text(text.clone()),
+        Node::Select(_) => Output::Vector(collect::collect(cx, grid, |make| stream::rows(cx, node, grid, make))?),
+        Node::Window(window) => Output::Matrix(whole::window(cx, window, grid)?),
+        Node::Call(call) => call::call(cx, call, node, grid)?,
+        Node::Aggregate(aggregate) => Output::Vector(aggregate::aggregate(cx, aggregate, grid)?),
+        Node::Binary(binary) => binary::binary(cx, binary, grid)?,
+        Node::Negate(inner) => match evaluate(cx, inner, grid)? {
+            Output::Scalar(mut values) => {
+                values.iter_mut().for_each(|v| *v = -*v);
+                Output::Scalar(values)
+            }
+            Output::Vector(mut table) => {
+                table.map(|v| -v);
+                table.drop_names(cx.drop_names());
+                if !cx.features.delayed_name_removal {
+                    table.join_twins()?;
+                }
+                Output::Vector(table)
+            }
+            other => other,
+        },
+        Node::Once(inner) => repeat(cx, evaluate(cx, inner, grid.first())?, grid.len)?,
+    })
 }
 
-/// `l op r` for two numbers; a comparison gives 0 or 1.
-pub(crate) fn scalar_binary(_op: BinaryOp, l: f64, _r: f64) -> f64 {
-    l
+/// Makes what holds at one step hold at all.
+fn repeat(cx: &Cx<'_>, once: Output, len: usize) -> Result<Output, QueryError> {
+    Ok(match once {
+        Output::Scalar(values) => Output::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); len]),
+        Output::Vector(table) if len != 1 => {
+            let mut all = cx.table(len);
+            for (head, value) in table.heads.into_iter().zip(table.cells) {
+                all.push(head, &vec![value; len])?;
+            }
+            Output::Vector(all)
+        }
+        other => other,
+    })
+}
+
+/// The value of a scalar by step.
+pub(crate) fn scalar(cx: &Cx<'_>, node: &Node, grid: Grid) -> Result<Vec<f64>, QueryError> {
+    match evaluate(cx, node, grid)? {
+        Output::Scalar(values) => Ok(values),
+        _ => Err(QueryError::execution("expected a scalar")),
+    }
 }

@@ -109,6 +109,13 @@ impl Table {
         }
     }
 
+    /// Takes over the series of another.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.heads.append(&mut other.heads);
+        self.cells.append(&mut other.cells);
+        self.held.take_over(other.held);
+    }
+
     /// Takes the names away, now or (delayed) at the end.
     pub(crate) fn drop_names(&mut self, when: DropNames) {
         for head in &mut self.heads {

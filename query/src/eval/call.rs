@@ -1,0 +1,331 @@
+//! Function calls: arguments evaluated, names dropped or kept, and the functions that look at whole vectors.
+
+use super::aggregate::operand;
+use super::collect::collect;
+use super::stream::{Take, instant_rows};
+use super::table::{ABSENT, Head, Table, is_absent, is_present};
+use super::{Cx, Output, buckets, info, scalar, stream};
+use crate::annotation::Note;
+use crate::error::QueryError;
+use crate::functions::label::{Replace, is_label_name, join, natural};
+use crate::functions::math::{self, elementwise, nan_first};
+use crate::parser::Function;
+use crate::plan::{CallNode, Node, Select, Source, Window};
+use crate::window::Grid;
+use std::cmp::Ordering;
+use tidegauge_model::{Labels, LabelsBuilder, MatchOp, reserved::METRIC_NAME};
+
+/// The range vector a function is called with, and which argument it is.
+pub(crate) fn range_call(call: &CallNode) -> Option<(&Window, usize)> {
+    call.args.iter().enumerate().find_map(|(index, arg)| match bare(arg) {
+        Node::Window(window) => Some((&**window, index)),
+        _ => None,
+    })
+}
+
+/// A part without the mark that it is the same at each step.
+pub(crate) fn bare(node: &Node) -> &Node {
+    let mut node = node;
+    while let Node::Once(inner) = node {
+        node = inner;
+    }
+    node
+}
+
+/// The scalar arguments by step, but the one at `except`.
+pub(crate) fn scalar_args(
+    cx: &Cx<'_>,
+    call: &CallNode,
+    except: usize,
+    grid: Grid,
+) -> Result<Vec<Vec<f64>>, QueryError> {
+    let args = call.args.iter().enumerate().filter(|(index, _)| *index != except);
+    let params: Vec<Vec<f64>> = args.map(|(_, arg)| scalar(cx, arg, grid)).collect::<Result<_, _>>()?;
+    if call.function == Function::QuantileOverTime
+        && let (Some(first), Some(place)) = (params.first(), call.arg_spans.first())
+    {
+        for q in first {
+            if q.is_nan() || !(0.0..=1.0).contains(q) {
+                cx.warn(Note::InvalidQuantile(math::go_float(*q)), *place);
+            }
+        }
+    }
+    Ok(params)
+}
+
+/// Evaluates a call.
+pub(crate) fn call(cx: &Cx<'_>, node: &CallNode, whole: &Node, grid: Grid) -> Result<Output, QueryError> {
+    use Function as F;
+    if range_call(node).is_some() {
+        return range_function(cx, node, whole, grid);
+    }
+    if let Some(f) = elementwise(node.function) {
+        return Ok(Output::Vector(elements(cx, node, grid, f)?));
+    }
+    let table = |index: usize| match node.args.get(index) {
+        Some(arg) => operand(cx, arg, grid),
+        None => Ok(cx.table(grid.len)),
+    };
+    let number = |index: usize| match node.args.get(index) {
+        Some(arg) => scalar(cx, arg, grid),
+        None => Ok(vec![f64::NAN; grid.len]),
+    };
+    Ok(match node.function {
+        F::Time => Output::Scalar(grid.times().map(|t| t as f64 / 1000.0).collect()),
+        F::MinOf | F::MaxOf => {
+            let f = if node.function == F::MinOf { math::min } else { math::max };
+            let (a, b) = (number(0)?, number(1)?);
+            Output::Scalar(a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect())
+        }
+        F::Scalar => Output::Scalar(only_value(&table(0)?)),
+        F::Vector => {
+            let mut out = cx.table(grid.len);
+            let head = Head {
+                labels: Labels::empty(),
+                drop_name: false,
+            };
+            out.push(head, &number(0)?)?;
+            Output::Vector(out)
+        }
+        F::Absent => Output::Vector(absent(cx, node, &table(0)?, grid)?),
+        F::Timestamp => Output::Vector(timestamp(cx, node, grid)?),
+        F::Clamp | F::ClampMin | F::ClampMax | F::Round => Output::Vector(bounded(cx, node, grid)?),
+        F::Sort | F::SortDesc | F::SortByLabel | F::SortByLabelDesc => {
+            let mut table = table(0)?;
+            sort(cx, node, &mut table, grid);
+            Output::Vector(table)
+        }
+        F::LabelReplace | F::LabelJoin => Output::Vector(relabel(cx, node, table(0)?)?),
+        F::HistogramQuantile | F::HistogramFraction | F::HistogramQuantiles => {
+            Output::Vector(buckets::histogram(cx, node, grid)?)
+        }
+        F::HistogramAvg | F::HistogramCount | F::HistogramStddev | F::HistogramStdvar | F::HistogramSum => {
+            // These look at native histograms only, and the operand has none: reading one is an error.
+            table(0)?;
+            Output::Vector(cx.table(grid.len))
+        }
+        F::Info => Output::Vector(info::info(cx, node, grid)?),
+        other => {
+            let name = other.signature().name;
+            return Err(QueryError::execution(format!("{name} cannot be called like this")));
+        }
+    })
+}
+
+/// A text argument.
+pub(crate) fn text(node: &CallNode, index: usize) -> &str {
+    match node.args.get(index).map(bare) {
+        Some(Node::Text(text)) => text,
+        _ => "",
+    }
+}
+
+fn range_function(cx: &Cx<'_>, node: &CallNode, whole: &Node, grid: Grid) -> Result<Output, QueryError> {
+    let table = collect(cx, grid, |make| stream::rows(cx, whole, grid, make))?;
+    if node.function == Function::AbsentOverTime {
+        return Ok(Output::Vector(absent(cx, node, &table, grid)?));
+    }
+    if !cx.features.delayed_name_removal && table.has_twins() {
+        return Err(super::table::same_labelset());
+    }
+    Ok(Output::Vector(table))
+}
+
+/// Functions of one number; without an argument those of the calendar take the time.
+fn elements(cx: &Cx<'_>, node: &CallNode, grid: Grid, f: fn(f64) -> f64) -> Result<Table, QueryError> {
+    let Some(arg) = node.args.first() else {
+        let mut out = cx.table(grid.len);
+        let values: Vec<f64> = grid.times().map(|t| f(t.div_euclid(1000) as f64)).collect();
+        let head = Head {
+            labels: Labels::empty(),
+            drop_name: false,
+        };
+        out.push(head, &values)?;
+        return Ok(out);
+    };
+    let mut table = operand(cx, arg, grid)?;
+    table.map(f);
+    renamed(cx, table)
+}
+
+/// A table whose series have lost their names.
+fn renamed(cx: &Cx<'_>, mut table: Table) -> Result<Table, QueryError> {
+    table.drop_names(cx.drop_names());
+    cx.join_twins(&mut table)?;
+    Ok(table)
+}
+
+fn bounded(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Table, QueryError> {
+    let Some(arg) = node.args.first() else {
+        return Ok(cx.table(grid.len));
+    };
+    let mut table = operand(cx, arg, grid)?;
+    let param = |index: usize, default: f64| match node.args.get(index) {
+        Some(arg) => scalar(cx, arg, grid),
+        None => Ok(vec![default; grid.len]),
+    };
+    if node.function == Function::Round {
+        let nearest = param(1, 1.0)?;
+        table.map_steps(|step, value| {
+            let inverse = 1.0 / nearest[step];
+            (value * inverse + 0.5).floor() / inverse
+        });
+        return renamed(cx, table);
+    }
+    let (least, greatest) = match node.function {
+        Function::ClampMin => (param(1, f64::NAN)?, vec![f64::INFINITY; grid.len]),
+        Function::ClampMax => (vec![f64::NEG_INFINITY; grid.len], param(1, f64::NAN)?),
+        _ => (param(1, f64::NAN)?, param(2, f64::NAN)?),
+    };
+    table.map_steps(|step, value| {
+        if greatest[step] < least[step] {
+            return ABSENT;
+        }
+        math::max(least[step], math::min(greatest[step], value))
+    });
+    table.drop_empty();
+    renamed(cx, table)
+}
+
+/// The value of the only series at each step; NaN if there is none or another.
+fn only_value(table: &Table) -> Vec<f64> {
+    let mut out = vec![ABSENT; table.width];
+    for row in 0..table.len() {
+        for (cell, value) in out.iter_mut().zip(table.row(row)) {
+            if is_present(*value) {
+                *cell = if is_absent(*cell) { *value } else { f64::NAN };
+            }
+        }
+    }
+    for cell in &mut out {
+        if is_absent(*cell) {
+            *cell = f64::NAN;
+        }
+    }
+    out
+}
+
+/// One series where no other is: `absent`, `absent_over_time`.
+fn absent(cx: &Cx<'_>, node: &CallNode, table: &Table, grid: Grid) -> Result<Table, QueryError> {
+    let mut values = vec![1.0; grid.len];
+    for row in 0..table.len() {
+        for (cell, value) in values.iter_mut().zip(table.row(row)) {
+            if is_present(*value) {
+                *cell = ABSENT;
+            }
+        }
+    }
+    let selector = match node.args.first().map(bare) {
+        Some(Node::Select(select)) => Some(select),
+        Some(Node::Window(window)) => match &window.source {
+            Source::Series(select) => Some(select),
+            Source::Subquery { .. } => None,
+        },
+        _ => None,
+    };
+    let mut out = cx.table(grid.len);
+    let head = Head {
+        labels: selector.map_or_else(Labels::empty, labels_asked_for),
+        drop_name: false,
+    };
+    out.push(head, &values)?;
+    Ok(out)
+}
+
+/// The labels that a selector asks for by a single `=`.
+fn labels_asked_for(select: &Select) -> Labels {
+    let mut builder = LabelsBuilder::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for matcher in &select.matchers {
+        let name = matcher.name();
+        if name == METRIC_NAME {
+            continue;
+        }
+        if matcher.op() == MatchOp::Equal && !seen.contains(&name) {
+            builder.set(name, matcher.value());
+            seen.push(name);
+        } else {
+            builder.remove(name);
+        }
+    }
+    builder.build()
+}
+
+/// The time of each sample: of what a selector found, else of the step.
+fn timestamp(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Table, QueryError> {
+    let Some(arg) = node.args.first() else {
+        return Ok(cx.table(grid.len));
+    };
+    let table = match bare(arg) {
+        Node::Select(select) => collect(cx, grid, |make| instant_rows(cx, select, grid, Take::Time, make))?,
+        _ => {
+            let mut table = operand(cx, arg, grid)?;
+            table.map_steps(|step, _| grid.at(step) as f64 / 1000.0);
+            table
+        }
+    };
+    renamed(cx, table)
+}
+
+fn sort(cx: &Cx<'_>, node: &CallNode, table: &mut Table, grid: Grid) {
+    if cx.times.step_ms > 0 {
+        cx.warn(Note::SortInRangeQuery, node.span);
+    }
+    if grid.len != 1 {
+        return;
+    }
+    let names: Vec<&str> = (1..node.args.len()).map(|i| text(node, i)).collect();
+    let value = |row: usize| table.cells[row];
+    let labels = |row: usize| &table.heads[row].labels;
+    // NaN is last either way.
+    let by_value = |a: usize, b: usize, flip: bool| match (value(a).is_nan(), value(b).is_nan()) {
+        (false, false) if flip => nan_first(value(b), value(a)),
+        (false, false) => nan_first(value(a), value(b)),
+        (a_nan, b_nan) => a_nan.cmp(&b_nan),
+    };
+    let by_label = |a: usize, b: usize| {
+        let of_names = names.iter().map(|n| natural(labels(a).value(n), labels(b).value(n)));
+        of_names
+            .into_iter()
+            .find(|o| *o != Ordering::Equal)
+            .unwrap_or_else(|| labels(a).cmp(labels(b)))
+    };
+    let mut order: Vec<usize> = (0..table.len()).collect();
+    match node.function {
+        Function::Sort => order.sort_by(|a, b| by_value(*a, *b, false)),
+        Function::SortDesc => order.sort_by(|a, b| by_value(*a, *b, true)),
+        Function::SortByLabel => order.sort_by(|a, b| by_label(*a, *b)),
+        _ => order.sort_by(|a, b| by_label(*b, *a)),
+    }
+    table.reorder(&order);
+}
+
+/// `label_replace` and `label_join`.
+fn relabel(cx: &Cx<'_>, node: &CallNode, mut table: Table) -> Result<Table, QueryError> {
+    let target = text(node, 1);
+    if node.function == Function::LabelReplace {
+        let replace = Replace::new(target, text(node, 2), text(node, 3), text(node, 4))?;
+        for head in &mut table.heads {
+            if let Some(labels) = replace.apply(&head.labels) {
+                head.labels = labels;
+                head.drop_name &= replace.target() != METRIC_NAME;
+            }
+        }
+    } else {
+        let sources: Vec<&str> = (3..node.args.len()).map(|i| text(node, i)).collect();
+        if let Some(bad) = sources.iter().find(|s| !is_label_name(s)) {
+            return Err(QueryError::execution(format!("invalid source label name in label_join(): {bad}")));
+        }
+        if !is_label_name(target) {
+            return Err(QueryError::execution(format!("invalid destination label name in label_join(): {target}")));
+        }
+        for head in &mut table.heads {
+            head.labels = join(&head.labels, target, text(node, 2), &sources);
+            head.drop_name &= target != METRIC_NAME;
+        }
+    }
+    cx.check()?;
+    table.join_twins()?;
+    Ok(table)
+}
+

@@ -1,0 +1,288 @@
+//! Sums that keep what rounding loses, quantiles, and functions of one number.
+
+use crate::parser::Function;
+
+/// A Kahan–Neumaier sum.
+///
+/// # Reference
+/// Prometheus `util/kahansum`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kahan {
+    pub(crate) sum: f64,
+    pub(crate) lost: f64,
+}
+
+impl Kahan {
+    /// Starts with a first value.
+    pub(crate) fn new(sum: f64) -> Self {
+        Self { sum, lost: 0.0 }
+    }
+
+    /// Adds a value. An infinite sum has lost nothing.
+    #[inline]
+    pub(crate) fn add(&mut self, value: f64) {
+        let total = self.sum + value;
+        if total.is_infinite() {
+            self.lost = 0.0;
+        } else if self.sum.abs() >= value.abs() {
+            self.lost += (self.sum - total) + value;
+        } else {
+            self.lost += (value - total) + self.sum;
+        }
+        self.sum = total;
+    }
+
+    /// The sum with what was lost.
+    #[inline]
+    pub(crate) fn total(self) -> f64 {
+        self.sum + self.lost
+    }
+
+    /// As [`Kahan::total`], but an infinite sum stays as it is.
+    #[inline]
+    pub(crate) fn total_of_range(self) -> f64 {
+        if self.sum.is_infinite() { self.sum } else { self.total() }
+    }
+}
+
+/// A mean: of the sum while that is finite, else updated value by value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mean {
+    /// The sum, or the mean so far.
+    acc: Kahan,
+    pub(crate) count: f64,
+    incremental: bool,
+}
+
+impl Mean {
+    /// Starts with a first value.
+    #[inline]
+    pub(crate) fn new(first: f64) -> Self {
+        Self {
+            acc: Kahan::new(first),
+            count: 1.0,
+            incremental: false,
+        }
+    }
+
+    /// Adds a value.
+    #[inline]
+    pub(crate) fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        if !self.incremental {
+            let mut next = self.acc;
+            next.add(value);
+            if !next.sum.is_infinite() {
+                self.acc = next;
+                return;
+            }
+            self.become_incremental(self.count - 1.0);
+        }
+        let share = (self.count - 1.0) / self.count;
+        self.acc.sum *= share;
+        self.acc.lost *= share;
+        self.acc.add(value / self.count);
+    }
+
+    fn become_incremental(&mut self, count: f64) {
+        if !self.incremental {
+            self.incremental = true;
+            self.acc.sum /= count;
+            self.acc.lost /= count;
+        }
+    }
+
+    /// Adds the values of another.
+    pub(crate) fn merge(&mut self, mut other: Self) {
+        let count = self.count + other.count;
+        if !self.incremental && !other.incremental {
+            let mut next = self.acc;
+            next.add(other.acc.sum);
+            next.lost += other.acc.lost;
+            if !next.sum.is_infinite() {
+                self.acc = next;
+                self.count = count;
+                return;
+            }
+        }
+        self.become_incremental(self.count);
+        other.become_incremental(other.count);
+        let (mine, theirs) = (self.count / count, other.count / count);
+        self.acc.sum *= mine;
+        self.acc.lost *= mine;
+        self.acc.add(other.acc.sum * theirs);
+        self.acc.lost += other.acc.lost * theirs;
+        self.count = count;
+    }
+
+    /// The mean.
+    #[inline]
+    pub(crate) fn value(&self) -> f64 {
+        if self.incremental {
+            self.acc.total()
+        } else {
+            self.acc.sum / self.count + self.acc.lost / self.count
+        }
+    }
+}
+
+/// Orders values with NaN below all others.
+pub(crate) fn nan_first(a: f64, b: f64) -> std::cmp::Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (true, true) => std::cmp::Ordering::Equal,
+        (true, false) => std::cmp::Ordering::Less,
+        (false, true) => std::cmp::Ordering::Greater,
+        (false, false) => a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal),
+    }
+}
+
+/// The q-quantile of values, which are left in some other order.
+pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if values.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    let rank = q * (values.len() - 1) as f64;
+    let below = rank.floor();
+    let weight = rank - below;
+    let (_, lower, above) = values.select_nth_unstable_by(below as usize, |a, b| nan_first(*a, *b));
+    let lower = *lower;
+    let upper = above.iter().copied().min_by(|a, b| nan_first(*a, *b)).unwrap_or(lower);
+    lower * (1.0 - weight) + upper * weight
+}
+
+/// Go's `math.Max`: infinity before NaN before numbers.
+pub(crate) fn max(a: f64, b: f64) -> f64 {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else if a == 0.0 && b == 0.0 {
+        if a.is_sign_negative() { b } else { a }
+    } else {
+        a.max(b)
+    }
+}
+
+/// Go's `math.Min`: infinity before NaN before numbers.
+pub(crate) fn min(a: f64, b: f64) -> f64 {
+    -max(-a, -b)
+}
+
+/// The function of one number that a PromQL function is, if it is one.
+pub(crate) fn elementwise(function: Function) -> Option<fn(f64) -> f64> {
+    use Function as F;
+    Some(match function {
+        F::Abs => f64::abs,
+        F::Ceil => f64::ceil,
+        F::Floor => f64::floor,
+        F::Exp => f64::exp,
+        F::Sqrt => f64::sqrt,
+        F::Ln => f64::ln,
+        F::Log2 => f64::log2,
+        F::Log10 => f64::log10,
+        F::Sin => f64::sin,
+        F::Cos => f64::cos,
+        F::Tan => f64::tan,
+        F::Asin => f64::asin,
+        F::Acos => f64::acos,
+        F::Atan => f64::atan,
+        F::Sinh => f64::sinh,
+        F::Cosh => f64::cosh,
+        F::Tanh => f64::tanh,
+        F::Asinh => f64::asinh,
+        F::Acosh => f64::acosh,
+        F::Atanh => f64::atanh,
+        F::Rad => |v| v * std::f64::consts::PI / 180.0,
+        F::Deg => |v| v * 180.0 / std::f64::consts::PI,
+        F::Sgn => |v| {
+            if v < 0.0 {
+                -1.0
+            } else if v > 0.0 {
+                1.0
+            } else {
+                v
+            }
+        },
+        other => return super::time::of_seconds(other),
+    })
+}
+
+/// A float as Go's `%g` and `%v` print it.
+pub(crate) fn go_float(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
+    }
+    let magnitude = value.abs();
+    if value == 0.0 || (1e-4..1e21).contains(&magnitude) {
+        return value.to_string();
+    }
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, digits) = match exponent.strip_prefix('-') {
+        Some(digits) => ('-', digits),
+        None => ('+', exponent),
+    };
+    format!("{mantissa}e{sign}{digits:0>2}")
+}
+
+/// A float as Go's `'f'` form with the fewest digits: never an exponent.
+pub(crate) fn plain_float(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
+    }
+    value.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_keep_what_rounding_loses() {
+        let mut sum = Kahan::default();
+        for v in [1.0, 1e100, 1.0, -1e100] {
+            sum.add(v);
+        }
+        assert_eq!(sum.total(), 2.0);
+        let mut mean = Mean::new(f64::MAX);
+        mean.add(f64::MAX);
+        assert_eq!(mean.value(), f64::MAX);
+        let mut other = Mean::new(0.0);
+        other.add(0.0);
+        mean.merge(other);
+        assert_eq!((mean.value(), mean.count), (f64::MAX / 2.0, 4.0));
+    }
+
+    #[test]
+    fn quantiles_interpolate_and_nan_is_least() {
+        assert_eq!(quantile(0.5, &mut [4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert_eq!(quantile(1.0, &mut [4.0, 1.0]), 4.0);
+        assert_eq!(quantile(0.75, &mut [0.0, f64::NAN, 1.0]), 0.5);
+        assert_eq!(quantile(-0.1, &mut [1.0]), f64::NEG_INFINITY);
+        assert!(quantile(f64::NAN, &mut [1.0]).is_nan() && quantile(0.5, &mut []).is_nan());
+    }
+
+    #[test]
+    fn floats_print_as_go_prints_them() {
+        for (value, g, f) in [
+            (1.0, "1", "1"),
+            (1.5, "1.5", "1.5"),
+            (1e21, "1e+21", "1000000000000000000000"),
+            (1e-5, "1e-05", "0.00001"),
+            (f64::INFINITY, "+Inf", "+Inf"),
+            (f64::NAN, "NaN", "NaN"),
+            (-0.0, "-0", "-0"),
+        ] {
+            assert_eq!((go_float(value).as_str(), plain_float(value).as_str()), (g, f));
+        }
+    }
+}
