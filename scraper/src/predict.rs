@@ -474,3 +474,186 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn series(n: u64) -> Slot {
+        Slot::Series(SeriesRef::from_bits(n))
+    }
+
+    /// Runs one good body through a prediction, giving each new line the slot that `slot` says.
+    fn run(
+        prediction: &mut Prediction,
+        body: &[&str],
+        slot: impl Fn(&str) -> Slot,
+    ) -> (Vec<Predicted>, Vec<u64>, Changes) {
+        let mut pass = prediction.begin();
+        let mut answers = Vec::new();
+        for line in body {
+            let answer = pass.next(line.as_bytes());
+            if answer == Predicted::New {
+                pass.insert(line.as_bytes(), slot(line));
+            }
+            answers.push(answer);
+        }
+        let mut vanished = Vec::new();
+        let changes = pass.finish(|series| vanished.push(series.bits()));
+        (answers, vanished, changes)
+    }
+
+    /// A slot by the line's text: `x...` is dropped, `t...` is stamped, others go by their first letter, so that
+    /// `a1` and `a2` stand for the same series.
+    fn by_letter(line: &str) -> Slot {
+        let letter = line.bytes().next().unwrap_or(0);
+        let series = SeriesRef::from_bits(u64::from(letter));
+        match letter {
+            b'x' => Slot::Dropped,
+            b't' => Slot::Stamped(series),
+            _ => Slot::Series(series),
+        }
+    }
+
+    #[test]
+    fn bodies_are_told_apart_line_by_line() {
+        for (name, before, after, added, vanished) in [
+            ("unchanged", "a b c d", "a b c d", 0, ""),
+            ("cut short", "a b c d", "a b", 0, "cd"),
+            ("went on", "a b", "a b c d", 2, ""),
+            ("removed in the middle", "a b c d e", "a d e", 0, "bc"),
+            ("many removed", "a b c d e f g h i", "a i", 0, "bcdefgh"),
+            ("inserted in the middle", "a b", "a c d b", 2, ""),
+            ("replaced", "a b c", "a z c", 1, "b"),
+            ("all replaced", "a b c", "p q r", 3, "abc"),
+            ("swapped", "a b c d", "b a d c", 0, ""),
+            ("a block moved", "a b c d e f g h", "e f g h a b c d", 0, ""),
+            ("reversed", "a b c d e f g h", "h g f e d c b a", 0, ""),
+            ("emptied", "a b", "", 0, "ab"),
+            ("first body", "", "a b", 2, ""),
+            ("a line twice", "a b", "a a b", 0, ""),
+            ("no longer twice", "a b a", "a b", 0, ""),
+            ("two lines, one series", "a1 a2 b", "a2 b", 0, ""),
+            ("another line, same series", "a1 b", "a2 b", 1, ""),
+            ("dropped lines do not vanish", "x1 a x2", "a", 0, ""),
+            ("stamped series do not go stale", "t1 a", "a", 0, ""),
+        ] {
+            let mut prediction = Prediction::new();
+            let split = |body: &'static str| body.split_whitespace().collect::<Vec<_>>();
+            run(&mut prediction, &split(before), by_letter);
+            let (answers, mut gone, changes) = run(&mut prediction, &split(after), by_letter);
+            gone.sort_unstable();
+            let news = answers.iter().filter(|answer| **answer == Predicted::New).count();
+            assert_eq!(
+                (news, changes.added, changes.vanished),
+                (added, added, vanished.len()),
+                "{name}"
+            );
+            assert_eq!(gone, vanished.bytes().map(u64::from).collect::<Vec<_>>(), "{name}");
+            let (answers, gone, _) = run(&mut prediction, &split(after), by_letter);
+            assert!(gone.is_empty() && !answers.contains(&Predicted::New), "{name}");
+            assert_eq!(prediction.len(), split(after).len(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_failed_scrape_ends_all_series_once() {
+        let mut prediction = Prediction::new();
+        let fail = |prediction: &mut Prediction| {
+            let mut gone = Vec::new();
+            prediction.fail(|series| gone.push(series.bits()));
+            gone
+        };
+        assert!(fail(&mut prediction).is_empty());
+        run(&mut prediction, &["a1", "b", "x", "t", "a2"], by_letter);
+        assert_eq!(fail(&mut prediction), [97, 98]);
+        assert!(fail(&mut prediction).is_empty());
+        // It comes back without one of its lines: that one is stale already.
+        let (answers, gone, _) = run(&mut prediction, &["a1", "x", "t", "a2"], by_letter);
+        assert!(gone.is_empty() && !answers.contains(&Predicted::New));
+    }
+
+    #[test]
+    fn a_pass_that_is_dropped_changes_nothing() {
+        let mut prediction = Prediction::new();
+        run(&mut prediction, &["a", "b", "c"], by_letter);
+        let mut pass = prediction.begin();
+        assert_eq!(pass.next(b"c"), Predicted::Known(by_letter("c")));
+        assert_eq!(pass.next(b"z"), Predicted::New);
+        pass.insert(b"z", by_letter("z"));
+        drop(pass);
+        let (answers, gone, changes) = run(&mut prediction, &["a", "b", "c"], by_letter);
+        assert!(gone.is_empty() && answers.len() == 3 && changes.known == 3);
+    }
+
+    #[test]
+    fn a_slot_can_be_exchanged() {
+        let mut prediction = Prediction::new();
+        run(&mut prediction, &["a", "b"], by_letter);
+        for body in [&["a", "b"][..], &["b", "a"][..]] {
+            let mut pass = prediction.begin();
+            for line in body {
+                pass.next(line.as_bytes());
+                if *line == "a" {
+                    pass.update(series(body.len() as u64 + 5));
+                }
+            }
+            let mut gone = 0;
+            pass.finish(|_| gone += 1);
+            assert_eq!(gone, 0);
+        }
+        let mut pass = prediction.begin();
+        assert_eq!(pass.next(b"b"), Predicted::Known(by_letter("b")));
+        assert_eq!(pass.next(b"a"), Predicted::Known(series(7)));
+    }
+
+    #[test]
+    fn what_is_kept_is_the_bytes_and_little_more() {
+        let mut prediction = Prediction::new();
+        let lines: Vec<String> = (0..1000)
+            .map(|n| format!("metric_with_a_name{{label=\"{n:040}\"}}"))
+            .collect();
+        let body: Vec<&str> = lines.iter().map(String::as_str).collect();
+        run(&mut prediction, &body, |line| series(line.len() as u64));
+        let bytes: usize = lines.iter().map(String::len).sum();
+        let over = prediction.heap_bytes() - bytes;
+        assert!(over < 1000 * 24, "{over} bytes over {bytes}");
+        run(&mut prediction, &body[500..], |line| series(line.len() as u64));
+        assert!(prediction.heap_bytes() < bytes * 2 / 3);
+    }
+
+    proptest! {
+        /// Whatever bodies say, each line is known exactly if the last body had it (or this one had it before), its
+        /// slot is the one given, and what vanishes is the difference of the sets.
+        #[test]
+        fn agrees_with_sets(bodies in proptest::collection::vec(proptest::collection::vec("[a-e]{1,2}", 0..24), 1..8)) {
+            let mut prediction = Prediction::new();
+            let mut slots: BTreeMap<String, u64> = BTreeMap::new();
+            let mut last: BTreeSet<String> = BTreeSet::new();
+            for body in &bodies {
+                let now: BTreeSet<String> = body.iter().cloned().collect();
+                for line in body {
+                    let next = slots.len() as u64;
+                    slots.entry(line.clone()).or_insert(next);
+                }
+                let lines: Vec<&str> = body.iter().map(String::as_str).collect();
+                let (answers, gone, _) = run(&mut prediction, &lines, |line| series(slots[line]));
+                for (line, answer) in body.iter().zip(&answers) {
+                    match answer {
+                        Predicted::Known(slot) => prop_assert_eq!(*slot, series(slots[line])),
+                        Predicted::New => prop_assert!(!last.contains(line)),
+                    }
+                }
+                let want: BTreeSet<u64> = last.difference(&now).map(|line| slots[line]).collect();
+                prop_assert_eq!(gone.len(), want.len());
+                prop_assert_eq!(gone.into_iter().collect::<BTreeSet<_>>(), want);
+                prop_assert_eq!(prediction.len(), body.len());
+                last = now;
+            }
+        }
+    }
+}
