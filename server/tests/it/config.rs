@@ -78,7 +78,7 @@ fn prometheus_files_get_prometheus_verdicts() {
 /// Whether an error says what upstream's does. Places are ours, and so are words about Go's own types.
 fn says(error: &str, needle: &str) -> bool {
     let needle = needle.replace("testdata/", "");
-    let needle = match needle.split_once(" in type ") {
+    let needle = match needle.split_once(" in type") {
         Some((start, _)) => start.to_owned(),
         None => needle,
     };

@@ -2,4 +2,7 @@
 
 mod cli;
 mod config;
+mod crash;
+mod peers;
+mod process;
 mod program;

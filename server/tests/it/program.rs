@@ -48,7 +48,11 @@ pub(crate) fn texts(args: &[&str]) -> (Option<i32>, String, String) {
         drop(child.kill());
     }
     let code = child.wait().expect("it was started").code();
-    (code, out.unwrap_or("(did not end)".to_owned()), err.unwrap_or("(did not end)".to_owned()))
+    (
+        code,
+        out.unwrap_or("(did not end)".to_owned()),
+        err.unwrap_or("(did not end)".to_owned()),
+    )
 }
 
 impl Program {
