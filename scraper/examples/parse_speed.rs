@@ -1,7 +1,8 @@
 //! Measures how fast an exposition is parsed: `cargo run --release --example parse_speed -- FILE [FILE ...]`.
 //!
 //! *cold* parses every line; *predicted* walks an unchanged body with the prediction of the one before; *slow path*
-//! also makes labels of every series, as the first scrape of a target does.
+//! also makes labels of every series, as the first scrape of a target does; *churn* is *predicted* when every fiftieth
+//! series is another one each time (and its labels are not made).
 
 #![expect(clippy::print_stdout, reason = "an example reports to the terminal")]
 
@@ -32,6 +33,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         report("cold", &body, || cold(&body, format))?;
         report("slow path", &body, || slow(&body, format))?;
         report("predicted", &body, || predicted(&body, format, &mut prediction))?;
+        let other = churned(&body, format)?;
+        let mut turn = false;
+        report("churn 2 %", &body, || {
+            turn = !turn;
+            predicted(if turn { &other } else { &body }, format, &mut prediction)
+        })?;
     }
     Ok(())
 }
@@ -52,6 +59,23 @@ fn report(name: &str, body: &[u8], mut run: impl FnMut() -> Result<usize, ParseE
         seconds * 1e9 / samples.max(1) as f64
     );
     Ok(())
+}
+
+/// The body with another series on every fiftieth sample line.
+fn churned(body: &[u8], format: Format) -> Result<Vec<u8>, ParseError> {
+    let mut other = body.to_vec();
+    let mut samples = 0;
+    for entry in Entries::new(body, format) {
+        let Entry::Sample(sample) = entry? else { continue };
+        samples += 1;
+        let at = sample.series.as_ptr().addr() - body.as_ptr().addr();
+        if samples % 50 == 0
+            && let Some(first) = other.get_mut(at)
+        {
+            *first = b'Z';
+        }
+    }
+    Ok(other)
 }
 
 fn cold(body: &[u8], format: Format) -> Result<usize, ParseError> {

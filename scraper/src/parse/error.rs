@@ -129,10 +129,12 @@ fn byte<D: Dialect>(b: &[u8], i: usize) -> Option<u8> {
 }
 
 fn quoted<D: Dialect>(b: &[u8], start: usize, end: usize) -> String {
-    let mut bytes = b.get(start..end.min(b.len())).unwrap_or_default().to_vec();
-    if D::LOOSE && end > b.len() {
-        bytes.push(b'\n');
+    let bytes = b.get(start..end.min(b.len())).unwrap_or_default();
+    if !D::LOOSE || end <= b.len() || bytes.len() > MAX_QUOTED_BYTES {
+        return go_quote(bytes);
     }
+    let mut bytes = bytes.to_vec();
+    bytes.push(b'\n');
     go_quote(&bytes)
 }
 

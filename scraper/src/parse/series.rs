@@ -17,10 +17,13 @@ pub type Pair<'b> = (Cow<'b, str>, Cow<'b, str>);
 
 /// Reads the label pairs of a series part that an [`super::Entries`] yielded into `pairs`, the metric name among them
 /// as `__name__`, in order of name. `kind` is the one that came with the sample: it decides whether `le` or `quantile`
-/// is normalised. Empty values are left out, as an empty label is no label.
+/// is normalised. A label with an empty value is left out, as an empty label is no label.
+///
+/// Upstream looks at names after relabelling, which may still mend or spoil them: where that matters, hand in
+/// [`NameScheme::Utf8`], which allows all that can be told from nothing, and look again at the end.
 ///
 /// # Errors
-/// A name that `scheme` does not allow or that occurs twice; `pairs` is then of no use.
+/// No metric name, a name that `scheme` does not allow, a name that occurs twice; `pairs` is then of no use.
 pub fn parse_series<'b>(
     series: &'b [u8],
     kind: MetricKind,
@@ -28,30 +31,64 @@ pub fn parse_series<'b>(
     pairs: &mut Vec<Pair<'b>>,
 ) -> Result<(), ParseError> {
     pairs.clear();
-    let mut reader = Reader { series, kind, pairs };
+    let mut reader = Reader {
+        series,
+        kind,
+        pairs,
+        broken: false,
+    };
     read_pairs::<Text>(series, &mut reader)?;
+    if reader.broken {
+        let series = go_quote(series);
+        return Err(ParseError::series(format!(
+            "invalid metric name or label names: {series}"
+        )));
+    }
     let pairs = reader.pairs;
     if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
-    }
-    for pair in pairs.windows(2) {
-        if let [(a, _), (b, _)] = pair
-            && a == b
-        {
-            let name = go_quote(a.as_bytes());
-            return Err(ParseError::series(format!(
-                "label name {name} is not unique: invalid sample"
-            )));
-        }
-    }
-    let valid = |(name, value): &Pair<'_>| {
-        scheme.allows_label(name) && (name != reserved::METRIC_NAME || scheme.allows_metric(value))
-    };
-    if !pairs.iter().all(valid) {
-        return Err(invalid_names(pairs));
+        refuse_duplicates(pairs)?;
     }
     pairs.retain(|(_, value)| !value.is_empty());
+    let metric = pairs.binary_search_by(|(name, _)| (**name).cmp(reserved::METRIC_NAME));
+    let Some((_, metric)) = metric.ok().and_then(|at| pairs.get(at)) else {
+        return Err(ParseError::series("missing metric name (__name__ label)".to_owned()));
+    };
+    if !scheme.allows_metric(metric) || !pairs.iter().all(|(name, _)| scheme.allows_label(name)) {
+        let labels = Labels::from_sorted(pairs.iter().map(|(n, v)| (&**n, &**v)));
+        return Err(ParseError::series(format!(
+            "invalid metric name or label names: {labels}"
+        )));
+    }
     Ok(())
+}
+
+/// Of pairs in order of name. One empty value takes its name out altogether, as upstream's builder of label sets does.
+fn refuse_duplicates(pairs: &mut Vec<Pair<'_>>) -> Result<(), ParseError> {
+    let twice = |pairs: &[Pair<'_>]| {
+        let pair = pairs
+            .windows(2)
+            .find(|pair| matches!(pair, [(a, _), (b, _)] if a == b))?;
+        pair.first().map(|(name, _)| name.clone().into_owned())
+    };
+    if twice(pairs).is_none() {
+        return Ok(());
+    }
+    let empty: Vec<String> = pairs
+        .iter()
+        .filter(|(_, value)| value.is_empty())
+        .map(|(name, _)| name.clone().into_owned())
+        .collect();
+    pairs.retain(|(name, _)| empty.binary_search_by(|gone| gone.as_str().cmp(name)).is_err());
+    match twice(pairs) {
+        Some(name) => {
+            let name = go_quote(name.as_bytes());
+            Err(ParseError::series(format!(
+                "label name {name} is not unique: invalid sample"
+            )))
+        }
+        None => Ok(()),
+    }
 }
 
 fn read_pairs<D: Dialect>(series: &[u8], reader: &mut Reader<'_, '_>) -> Result<(), ParseError> {
@@ -75,11 +112,6 @@ fn read_pairs<D: Dialect>(series: &[u8], reader: &mut Reader<'_, '_>) -> Result<
     Err(ParseError::series(format!("not a series: {}", go_quote(series))))
 }
 
-fn invalid_names(pairs: &[Pair<'_>]) -> ParseError {
-    let labels = Labels::from_sorted(pairs.iter().map(|(n, v)| (&**n, &**v)));
-    ParseError::series(format!("invalid metric name or label names: {labels}"))
-}
-
 /// The labels of an exemplar, from the bytes between and with its braces.
 pub(super) fn exemplar_labels(list: &[u8]) -> Result<Labels, ParseError> {
     let mut pairs = Vec::new();
@@ -87,9 +119,14 @@ pub(super) fn exemplar_labels(list: &[u8]) -> Result<Labels, ParseError> {
         series: list,
         kind: MetricKind::Unknown,
         pairs: &mut pairs,
+        broken: false,
     };
     lex::labels::<ExemplarLabels, _>(list, 0, Named::Yes, false, &mut reader)
         .map_err(|stop| ParseError::stopped::<ExemplarLabels>(list, 0, stop))?;
+    if reader.broken {
+        let labels = go_quote(list);
+        return Err(ParseError::series(format!("invalid exemplar label names: {labels}")));
+    }
     Labels::from_pairs(pairs).map_err(|error| ParseError::series(error.to_string()))
 }
 
@@ -113,15 +150,19 @@ struct Reader<'b, 'p> {
     series: &'b [u8],
     kind: MetricKind,
     pairs: &'p mut Vec<Pair<'b>>,
+    /// Whether something was not UTF-8.
+    broken: bool,
 }
 
 impl<'b> Reader<'b, '_> {
-    fn text(&self, range: (usize, usize)) -> Cow<'b, str> {
+    fn text(&mut self, range: (usize, usize)) -> Cow<'b, str> {
         let raw = self.series.get(range.0..range.1).unwrap_or_default();
         match std::str::from_utf8(raw) {
             Ok(text) => unescape(text, Escapes::Label),
-            // Not UTF-8: an empty name is refused below, whatever the scheme. Values were looked at before.
-            Err(_) => Cow::Borrowed(""),
+            Err(_) => {
+                self.broken = true;
+                Cow::Borrowed("")
+            }
         }
     }
 }

@@ -10,6 +10,9 @@
 //!
 //! Blanks may stand between any two tokens and at the start of a line, commas between labels may be missing, and
 //! a value may follow its name or brace at once. A NUL where a line may begin ends the body.
+//!
+//! Two accidents of the reference are not repeated: blanks before a name are no part of it, and a NUL next to a
+//! quoted label value is an error.
 
 use tidegauge_model::{MetricKind, Timestamp};
 

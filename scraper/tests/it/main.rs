@@ -1,5 +1,12 @@
 //! The scraper against the shared conformance data and expositions.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests, helpers included, say what is wrong by panicking"
+)]
+
 mod parse;
 mod relabel;
 

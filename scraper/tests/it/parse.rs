@@ -1,8 +1,10 @@
 //! Expositions: the shared cases, our own files, and bytes of all kinds.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tidegauge_model::{Labels, MetricKind};
+use tidegauge_model::{Labels, MetricKind, Timestamp, is_stale};
 use tidegauge_scraper::naming::{EscapingScheme, NameScheme};
 use tidegauge_scraper::parse::{
     ContentTypeError, CreatedLines, Entries, Entry, Format, ParseError, ScrapeProtocol, accept_header, parse_series,
@@ -272,4 +274,272 @@ fn the_accept_header_is_upstream_s() {
          application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
          text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
     );
+}
+
+/// What a body says, an entry per line.
+fn dump(body: &[u8], format: Format) -> String {
+    let mut out = String::new();
+    let mut walk = Entries::new(body, format).created_lines(CreatedLines::StartTimestamps);
+    while let Some(entry) = walk.next() {
+        match entry.unwrap() {
+            Entry::Sample(sample) => {
+                let labels = labels(sample.series, sample.kind).unwrap();
+                write!(out, "sample {labels} {:?} {}", sample.value, sample.kind).unwrap();
+                if let Some(at) = sample.at {
+                    write!(out, " at {at:?}").unwrap();
+                }
+                if let Some(exemplar) = walk.exemplar() {
+                    write!(
+                        out,
+                        " exemplar {} {:?} {:?}",
+                        exemplar.labels().unwrap(),
+                        exemplar.value,
+                        exemplar.at
+                    )
+                    .unwrap();
+                }
+                out.push('\n');
+            }
+            Entry::Created { series, start } => {
+                writeln!(
+                    out,
+                    "created {} {start:?}",
+                    labels(series, MetricKind::Unknown).unwrap()
+                )
+                .unwrap();
+            }
+            Entry::Help { metric, text } => writeln!(out, "help {:?} {:?}", metric.text(), text.text()).unwrap(),
+            Entry::Type { metric, kind } => writeln!(out, "type {:?} {kind}", metric.text()).unwrap(),
+            Entry::Unit { metric, unit } => writeln!(out, "unit {:?} {:?}", metric.text(), unit.text()).unwrap(),
+            Entry::Comment(text) => writeln!(out, "comment {:?}", String::from_utf8_lossy(text)).unwrap(),
+        }
+    }
+    out
+}
+
+#[test]
+fn our_own_bodies_say_what_stands_beside_them() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/exposition");
+    for file in ["boiler.prom", "boiler.om.txt", "names.prom"] {
+        let body = std::fs::read(format!("{folder}/{file}")).unwrap();
+        let format = if file.contains(".om.") {
+            Format::OpenMetrics
+        } else {
+            Format::PrometheusText
+        };
+        let got = dump(&body, format);
+        let expected = format!("{folder}/{file}.expected");
+        if std::env::var_os("TIDEGAUGE_BLESS").is_some() {
+            std::fs::write(&expected, &got).unwrap();
+        }
+        assert_eq!(got, std::fs::read_to_string(&expected).unwrap(), "{file}");
+    }
+}
+
+#[test]
+fn created_lines_are_samples_unless_told_otherwise() {
+    let body = b"# TYPE a counter\na_total 1\na_created 5.5\n# TYPE b_created gauge\nb_created 2\n# EOF\n";
+    assert_eq!(scrape(body, Format::OpenMetrics), Ok(3));
+    let starts = Entries::new(body, Format::OpenMetrics).created_lines(CreatedLines::StartTimestamps);
+    let starts: Vec<_> = starts
+        .filter(|entry| matches!(entry, Ok(Entry::Created { .. })))
+        .collect();
+    let start = Timestamp::from_millis(5500);
+    assert_eq!(
+        starts,
+        [Ok(Entry::Created {
+            series: b"a_created",
+            start
+        })]
+    );
+}
+
+#[test]
+fn broken_lines_are_told_in_upstream_s_words() {
+    use Format::{OpenMetrics as Om, PrometheusText as Text};
+    for (format, body, error) in [
+        (
+            Text,
+            "x{y=\"1\",y=\"2\"} 1",
+            "label name \"y\" is not unique: invalid sample",
+        ),
+        (
+            Text,
+            "x{__name__=\"y\"} 1",
+            "label name \"__name__\" is not unique: invalid sample",
+        ),
+        (Text, "{\"\"} 1", "missing metric name (__name__ label)"),
+        (
+            Text,
+            "x{\"\"=\"y\"} 1",
+            "invalid metric name or label names: {\"\"=\"y\", __name__=\"x\"}",
+        ),
+        (
+            Text,
+            "x 1 99999999999999999999",
+            "strconv.ParseInt: parsing \"99999999999999999999\": value out of range while parsing: \"x 1 99999999999999999999\"",
+        ),
+        (
+            Text,
+            "x 1e999",
+            "strconv.ParseFloat: parsing \"1e999\": value out of range while parsing: \"x 1e999\"",
+        ),
+        (
+            Text,
+            "x -nan",
+            "strconv.ParseFloat: parsing \"-nan\": invalid syntax while parsing: \"x -nan\"",
+        ),
+        (
+            Text,
+            "x 1 -5",
+            "expected timestamp or new record, got \"-\" (\"INVALID\") while parsing: \"x 1 -\"",
+        ),
+        (
+            Text,
+            "x 1\r\n",
+            "strconv.ParseFloat: parsing \"1\\r\": invalid syntax while parsing: \"x 1\\r\"",
+        ),
+        (
+            Text,
+            "x{\"y\"} 1",
+            "metric name already set while parsing: \"x{\\\"y\\\"}\"",
+        ),
+        (Text, "# TYPE x counter \n", "invalid metric type \"counter \""),
+        (
+            Text,
+            "9x 1",
+            "expected a valid start token, got \"9\" (\"INVALID\") while parsing: \"9\"",
+        ),
+        (Om, "x 1\n", "data does not end with # EOF"),
+        (Om, "# EOF\nx 1\n", "unexpected data after # EOF"),
+        (
+            Om,
+            "x  1\n# EOF\n",
+            "expected value after metric, got \"  \" (\"INVALID\") while parsing: \"x  \"",
+        ),
+        (Om, "x 1 Inf\n# EOF\n", "invalid timestamp +Inf"),
+        (
+            Om,
+            "x{a=\"1\" ,b=\"2\"} 1\n# EOF\n",
+            "expected comma or brace close, got \" \" (\"INVALID\") while parsing: \"x{a=\\\"1\\\" \"",
+        ),
+        (
+            Om,
+            "x 1 # {\"y\"} 1\n# EOF\n",
+            "expected label name, got \"} \" (\"BCLOSE\") while parsing: \"x 1 # {\\\"y\\\"} \"",
+        ),
+        (Om, "# UNIT x_s m\n# EOF\n", "unit \"m\" not a suffix of metric \"x_s\""),
+    ] {
+        assert_eq!(
+            scrape(body.as_bytes(), format).unwrap_err().to_string(),
+            error,
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn a_message_quotes_no_more_of_a_body_than_is_of_use() {
+    for tail in ["", "\n# EOF\n"] {
+        let body = format!("x{{y=\"{}{tail}", "z".repeat(1 << 20));
+        for format in [Format::PrometheusText, Format::OpenMetrics] {
+            let error = scrape(body.as_bytes(), format).unwrap_err();
+            assert!(error.to_string().len() < 2048 && error.offset() == 0, "{error}");
+        }
+    }
+}
+
+/// Something like an exposition: pieces that lines are made of, in any order.
+fn almost_a_body() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        8 => prop::sample::select(vec![
+            "a", "b_total", "a{", "}", "\"", "\\", "\n", " ", "\t", ",", "=", "le=\"1\"", "b=\"c\"", "{\"a.b\"", "1", "-2.5e3",
+            "NaN", "1700000000", "# ", "#", "HELP ", "TYPE ", "UNIT ", "histogram", "# EOF\n", " # {", "\0", "a 1\n",
+            "a{b=\"c\"} 1\n", "# TYPE a summary\n", "ä",
+        ])
+        .prop_map(|piece| piece.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 1..3),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+fn formats() -> impl Strategy<Value = Format> {
+    prop::sample::select(vec![Format::PrometheusText, Format::OpenMetrics])
+}
+
+/// A label value or quoted name as an exposition writes it.
+fn quote(text: &str) -> String {
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_answer(body in almost_a_body(), format in formats()) {
+        let _ = scrape(&body, format);
+        for entry in Entries::new(&body, format).flatten() {
+            if let Entry::Help { metric, text } = entry {
+                prop_assert!(metric.text().len() + text.text().len() <= 3 * body.len());
+            }
+        }
+    }
+
+    /// Bytes of a series part need not come from `Entries` for `parse_series` to keep its temper.
+    #[test]
+    fn any_bytes_are_no_series_at_worst(series in almost_a_body()) {
+        let mut pairs = Vec::new();
+        let _ = parse_series(&series, MetricKind::Histogram, NameScheme::Legacy, &mut pairs);
+    }
+
+    /// A line that is expected is read like one that is not, whatever was expected.
+    #[test]
+    fn expecting_changes_nothing(before in almost_a_body(), body in almost_a_body(), format in formats()) {
+        let mut expected: Vec<&[u8]> = vec![b""];
+        for bytes in [&before, &body] {
+            expected.extend(Entries::new(bytes, format).filter_map(|entry| match entry {
+                Ok(Entry::Sample(sample)) => Some(sample.series),
+                _ => None,
+            }));
+        }
+        let cold: Vec<_> = Entries::new(&body, format).collect();
+        for one in expected {
+            let mut walk = Entries::new(&body, format);
+            let warm: Vec<_> = std::iter::from_fn(|| walk.next_expecting(one)).collect();
+            prop_assert_eq!(format!("{warm:?}"), format!("{cold:?}"));
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_parsed(
+        name in "[a-zA-Z_:][a-zA-Z0-9_:]{0,9}|\\PC{1,9}",
+        pairs in prop::collection::btree_map("[a-z_][a-z0-9_]{0,5}|\\PC{1,5}", "[^\\x00]{1,9}", 0..5),
+        bits: u64,
+        ms in prop::option::of(0..1i64 << 50),
+        format in formats(),
+    ) {
+        let value = f64::from_bits(bits);
+        let mut body = format!("{{{}", quote(&name));
+        for (name, value) in pairs.iter().filter(|(name, _)| *name != "__name__") {
+            write!(body, ",{}={}", quote(name), quote(value)).unwrap();
+        }
+        write!(body, "}} {value}").unwrap();
+        if let Some(ms) = ms {
+            match format {
+                Format::PrometheusText => write!(body, " {ms}").unwrap(),
+                Format::OpenMetrics => write!(body, " {}", ms / 1000).unwrap(),
+            }
+        }
+        body.push_str("\n# EOF\n");
+        let entry = Entries::new(body.as_bytes(), format).next();
+        let Some(Ok(Entry::Sample(sample))) = entry else { panic!("{body}: {entry:?}") };
+        let mut want = pairs.clone();
+        want.insert("__name__".to_owned(), name);
+        prop_assert_eq!(labels(sample.series, sample.kind).unwrap(), Labels::from_pairs(want.iter()).unwrap());
+        prop_assert!(sample.value.to_bits() == bits || (sample.value.is_nan() && value.is_nan()));
+        prop_assert!(!is_stale(sample.value));
+        let ms = ms.map(|ms| if format == Format::OpenMetrics { ms / 1000 * 1000 } else { ms });
+        prop_assert_eq!(sample.at.map(Timestamp::millis), ms);
+    }
 }
