@@ -22,8 +22,8 @@ use crate::target::{Health, LastScrape, Live, Target};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::{
-    AppendError, Appender, CommitError, Committed, OnReject, OverBudget, RejectReason, SeriesRef,
-    TimelineRef, Timestamp, stale_marker,
+    AppendError, Appender, CommitError, Committed, OnReject, OverBudget, RejectReason, SeriesRef, TimelineRef,
+    Timestamp, stale_marker,
 };
 use tokio::time::Instant;
 

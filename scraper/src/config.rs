@@ -560,10 +560,8 @@ impl ScrapeConfig {
         http::check(&self)?;
         self.bearer_to_authorization();
         self.inherit(global);
-        self.check().map_err(|problem| ConfigError::Invalid {
-            job: self.job_name.clone(),
-            problem,
-        })?;
+        let job = self.job_name.clone();
+        self.check().map_err(|problem| ConfigError::Invalid { job, problem })?;
         Ok(self)
     }
 
@@ -624,12 +622,16 @@ impl ScrapeConfig {
         }));
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         if self.scrape_timeout > self.scrape_interval {
             return Err("scrape timeout greater than scrape interval".to_owned());
         }
         check_protocols(&self.scrape_protocols)?;
         check_names(self.metric_name_validation_scheme, self.metric_name_escaping_scheme)?;
+        let scheme = self.metric_name_validation_scheme.unwrap_or_default();
+        for rule in self.relabel_configs.iter_mut().chain(&mut self.metric_relabel_configs) {
+            rule.set_scheme(scheme).map_err(|problem| problem.to_string())?;
+        }
         for group in &self.static_configs {
             for target in &group.targets {
                 check_address(target)?;

@@ -103,7 +103,7 @@ impl<'a, 'b> SampleLabels<'a, 'b> {
         let labels = if self.rules.metric_relabel.is_empty() {
             labels
         } else {
-            match relabel::apply(&self.rules.metric_relabel, &labels) {
+            match relabel::apply(&self.rules.metric_relabel, labels) {
                 Some(labels) if !labels.is_empty() => labels,
                 _ => return Ok(None),
             }

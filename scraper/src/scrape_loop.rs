@@ -165,7 +165,8 @@ impl<'c> Turns<'c> {
     /// Waits for the next turn; gives the time to stamp its row with: the planned one if we are near enough.
     async fn next(&mut self) -> Timestamp {
         let now = self.clock.now().millis();
-        if (self.due - now).abs() > self.interval_ms {
+        // A turn may have come a little early: only what is clearly too far off says that the clock has jumped.
+        if (self.due - now).abs() > self.interval_ms + self.interval_ms / 2 + 2 {
             self.due = self.after(now);
         }
         // Timers fire up to a millisecond late, never early: this halves the distance to the planned time.

@@ -150,7 +150,7 @@ impl Target {
     /// What is wrong with it, in upstream's words.
     pub(crate) fn make(config: &ScrapeConfig, group: &TargetGroup, own: &Labels) -> Result<Made, String> {
         let discovered = discovered_labels(config, group, own);
-        let Some(relabelled) = relabel::apply(&config.relabel_configs, &discovered) else {
+        let Some(relabelled) = relabel::apply(&config.relabel_configs, discovered.clone()) else {
             return Ok(Made::Dropped(discovered));
         };
         let address = relabelled.value("__address__");

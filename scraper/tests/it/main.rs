@@ -1,4 +1,4 @@
-//! The scraper against the shared conformance data and expositions.
+//! The scraper against targets on loopback, the shared conformance data and expositions.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,7 @@
 
 mod parse;
 mod relabel;
+mod scrape;
 
 use std::path::PathBuf;
 
