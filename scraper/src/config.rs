@@ -13,10 +13,11 @@ mod secret;
 mod units;
 
 pub use http::{Authorization, BasicAuth, HeaderValues, HttpConfig, TlsConfig, TlsVersion};
-pub use protocol::{NameEscaping, NameValidation, ScrapeProtocol};
 pub use secret::{MASK, Opaque, Secret};
 pub use units::{ByteSize, PromDuration, UnitError};
 
+use crate::naming::{EscapingScheme, NameScheme};
+use crate::parse::ScrapeProtocol;
 use crate::relabel::RelabelConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,10 +99,10 @@ pub struct GlobalConfig {
     pub keep_dropped_targets: u64,
     /// Which names are valid.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metric_name_validation_scheme: Option<NameValidation>,
+    pub metric_name_validation_scheme: Option<NameScheme>,
     /// How targets are asked to escape others.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metric_name_escaping_scheme: Option<NameEscaping>,
+    pub metric_name_escaping_scheme: Option<EscapingScheme>,
     /// For native histograms, which are not scraped here.
     #[serde(skip_serializing_if = "is_false")]
     pub scrape_native_histograms: bool,
@@ -152,8 +153,8 @@ impl GlobalConfig {
     /// What holds when the file has no section `global`.
     pub fn absent() -> Self {
         let mut global = Self {
-            metric_name_validation_scheme: Some(NameValidation::Utf8),
-            metric_name_escaping_scheme: Some(NameEscaping::AllowUtf8),
+            metric_name_validation_scheme: Some(NameScheme::Utf8),
+            metric_name_escaping_scheme: Some(EscapingScheme::AllowUtf8),
             ..Self::default()
         };
         global.fill();
@@ -319,10 +320,10 @@ pub struct ScrapeConfig {
     pub keep_dropped_targets: u64,
     /// Which names are valid.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metric_name_validation_scheme: Option<NameValidation>,
+    pub metric_name_validation_scheme: Option<NameScheme>,
     /// How targets are asked to escape others.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metric_name_escaping_scheme: Option<NameEscaping>,
+    pub metric_name_escaping_scheme: Option<EscapingScheme>,
     /// A user and password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
@@ -559,10 +560,8 @@ impl ScrapeConfig {
         http::check(&self)?;
         self.bearer_to_authorization();
         self.inherit(global);
-        self.check().map_err(|problem| ConfigError::Invalid {
-            job: self.job_name.clone(),
-            problem,
-        })?;
+        let job = self.job_name.clone();
+        self.check().map_err(|problem| ConfigError::Invalid { job, problem })?;
         Ok(self)
     }
 
@@ -618,17 +617,21 @@ impl ScrapeConfig {
         self.metric_name_validation_scheme = Some(validation);
         let escaping = self.metric_name_escaping_scheme.or(global.metric_name_escaping_scheme);
         self.metric_name_escaping_scheme = Some(escaping.unwrap_or(match validation {
-            NameValidation::Utf8 => NameEscaping::AllowUtf8,
-            NameValidation::Legacy => NameEscaping::Underscores,
+            NameScheme::Utf8 => EscapingScheme::AllowUtf8,
+            NameScheme::Legacy => EscapingScheme::Underscores,
         }));
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         if self.scrape_timeout > self.scrape_interval {
             return Err("scrape timeout greater than scrape interval".to_owned());
         }
         check_protocols(&self.scrape_protocols)?;
         check_names(self.metric_name_validation_scheme, self.metric_name_escaping_scheme)?;
+        let scheme = self.metric_name_validation_scheme.unwrap_or_default();
+        for rule in self.relabel_configs.iter_mut().chain(&mut self.metric_relabel_configs) {
+            rule.set_scheme(scheme).map_err(|problem| problem.to_string())?;
+        }
         for group in &self.static_configs {
             for target in &group.targets {
                 check_address(target)?;
@@ -752,8 +755,8 @@ fn check_protocols(protocols: &[ScrapeProtocol]) -> Result<(), String> {
     Ok(())
 }
 
-fn check_names(validation: Option<NameValidation>, escaping: Option<NameEscaping>) -> Result<(), &'static str> {
-    if validation == Some(NameValidation::Legacy) && escaping == Some(NameEscaping::AllowUtf8) {
+fn check_names(validation: Option<NameScheme>, escaping: Option<EscapingScheme>) -> Result<(), &'static str> {
+    if validation == Some(NameScheme::Legacy) && escaping == Some(EscapingScheme::AllowUtf8) {
         return Err("utf8 metric names requested but validation scheme is not set to UTF8");
     }
     Ok(())

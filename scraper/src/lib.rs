@@ -1,11 +1,35 @@
-//! Front page; see ARCHITECTURE.md.
+//! Network in: finds targets, scrapes them and hands their samples to the store through the door in.
+//!
+//! ```text
+//!   body --> [ parse ] --> entries --> [ predict ] -- known line --------------> column, value
+//!                                          |
+//!                                          +-- new line --> parse_series --> [ relabel ] --> resolve
+//! ```
+//!
+//! A body is parsed in place and borrowed from: nothing is allocated per line. What the previous body of the same
+//! target said is the prediction for this one, so that only lines that differ become label sets.
+//!
+//! Words: a **series part** is a sample line up to its value, as written; a **slot** is what a series part stands
+//! for: a column of the store, or nothing because relabelling dropped it.
+
 #![forbid(unsafe_code)]
 
+mod append;
 pub mod config;
+mod discovery;
 mod error;
+mod fetch;
 mod manager;
+mod metadata;
 mod metrics;
+pub mod naming;
+pub mod parse;
+mod pool;
+pub mod predict;
 pub mod relabel;
+mod report;
+mod sample;
+mod scrape_loop;
 mod target;
 
 pub use error::ScrapeError;

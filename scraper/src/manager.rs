@@ -1,13 +1,21 @@
 //! Owns every pool: applies configurations, answers what is being scraped, stops it all.
 
-use crate::config::ScrapeConfig;
+use crate::append::Buffers;
+use crate::config::{ConfigError, ScrapeConfig};
 use crate::error::ScrapeError;
+use crate::metadata::Interner;
 use crate::metrics::Metrics;
+use crate::pool::{Job, Pool};
 use crate::target::{DroppedTarget, TargetStatus};
-use std::collections::BTreeMap;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tidegauge_model::{Appendable, Clock, Labels, Metadata, Meter};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Limits and choices of scraping that are not in the file's sections.
 #[derive(Debug, Clone)]
@@ -70,18 +78,121 @@ pub struct TargetMetadata {
     pub metadata: Arc<Metadata>,
 }
 
+/// What every pool and loop shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: ScrapeOptions,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Every task there is, blocking ones as well, so that stopping can wait for them.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled once, at the end.
+    pub(crate) shutdown: CancellationToken,
+    /// How many scrapes may be appended at a time.
+    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) buffers: Lent<Buffers>,
+    pub(crate) raw_buffers: Lent<Vec<u8>>,
+    pub(crate) interner: Interner,
+    /// Hash of the external labels: what tells this server from a twin with the same configuration.
+    external_hash: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn offset_seed(&self) -> u64 {
+        self.options.offset_seed ^ self.external_hash.load(Ordering::Relaxed)
+    }
+}
+
+/// The door to the store, with a `Debug` that shows nothing of it.
+pub(crate) struct Store(Arc<dyn Appendable>);
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl std::ops::Deref for Store {
+    type Target = dyn Appendable;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+/// Buffers lent from one scrape to the next: a few are kept, none is waited for.
+#[derive(Debug)]
+pub(crate) struct Lent<T> {
+    free: Mutex<Vec<T>>,
+    keep: usize,
+}
+
+/// A buffer that can be used again.
+pub(crate) trait Reuse: Default {
+    /// Empties it and gives back what an uncommon use needed.
+    fn trim(&mut self);
+}
+
+/// A body's buffer that grew beyond this is given back to the allocator.
+const KEPT_RAW_BYTES: usize = 512 << 10;
+
+impl Reuse for Vec<u8> {
+    fn trim(&mut self) {
+        self.clear();
+        self.shrink_to(KEPT_RAW_BYTES);
+    }
+}
+
+impl<T: Reuse> Lent<T> {
+    fn new(keep: usize) -> Self {
+        Self {
+            free: Mutex::new(Vec::new()),
+            keep,
+        }
+    }
+
+    pub(crate) fn take(&self) -> T {
+        self.free.lock().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give(&self, mut buffer: T) {
+        buffer.trim();
+        let mut free = self.free.lock();
+        if free.len() < self.keep {
+            free.push(buffer);
+        }
+    }
+}
+
 /// A handle to all of scraping. Clones are the same manager.
 #[derive(Debug, Clone)]
 pub struct Manager {
-    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+    /// By job. Held while a configuration is applied or looked at; never across an await.
+    pools: Arc<Mutex<BTreeMap<String, Arc<Pool>>>>,
 }
 
 impl Manager {
     /// A manager without jobs.
     pub fn new(store: Arc<dyn Appendable>, clock: Arc<dyn Clock>, options: ScrapeOptions) -> Self {
-        let _ = (store, clock, options);
-        Self {
+        let parallel = options.parallel_appends.max(1);
+        let shared = Shared {
+            store: Store(store),
+            clock,
             metrics: Arc::default(),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            permits: Arc::new(Semaphore::new(parallel)),
+            buffers: Lent::new(parallel),
+            raw_buffers: Lent::new(4 * parallel),
+            interner: Interner::default(),
+            external_hash: AtomicU64::new(0),
+            options,
+        };
+        Self {
+            shared: Arc::new(shared),
+            pools: Arc::default(),
         }
     }
 
@@ -92,32 +203,84 @@ impl Manager {
     /// # Errors
     /// [`ScrapeError`].
     pub fn apply(&self, jobs: Vec<ScrapeConfig>, external_labels: &Labels) -> Result<(), ScrapeError> {
-        let _ = (jobs, external_labels);
+        if self.shared.shutdown.is_cancelled() {
+            return Err(ScrapeError::Stopped);
+        }
+        let mut pools = self.pools.lock();
+        let mut names = BTreeSet::new();
+        let mut changed = Vec::new();
+        for config in jobs {
+            if !names.insert(config.job_name.clone()) {
+                return Err(ConfigError::DuplicateJob(config.job_name).into());
+            }
+            if pools
+                .get(&config.job_name)
+                .is_some_and(|pool| pool.job().config == config)
+            {
+                continue;
+            }
+            let name = config.job_name.clone();
+            let job = Job::new(config, &self.shared).map_err(|problem| ScrapeError::Client { job: name, problem })?;
+            changed.push(job);
+        }
+        // From here on nothing can fail.
+        self.shared
+            .external_hash
+            .store(external_labels.stable_hash(), Ordering::Relaxed);
+        pools.retain(|name, pool| {
+            let stays = names.contains(name);
+            if !stays {
+                pool.close();
+            }
+            stays
+        });
+        for job in changed {
+            match pools.get(&job.name) {
+                Some(pool) => pool.change(job),
+                None => {
+                    pools.insert(job.name.clone(), Pool::start(&self.shared, job));
+                }
+            }
+        }
         Ok(())
     }
 
     /// What is being scraped.
     pub fn targets(&self) -> TargetsSnapshot {
-        TargetsSnapshot::default()
+        let mut snapshot = TargetsSnapshot::default();
+        for (name, pool) in &*self.pools.lock() {
+            snapshot.active.extend(pool.active());
+            let (dropped, count) = pool.dropped();
+            snapshot.dropped.extend(dropped);
+            snapshot.dropped_counts.insert(name.clone(), count);
+        }
+        snapshot
     }
 
     /// The names of the pools (jobs), sorted.
     pub fn pools(&self) -> Vec<String> {
-        Vec::new()
+        self.pools.lock().keys().cloned().collect()
     }
 
-    /// The metadata of a metric, or of all, by target.
+    /// The metadata of a metric, or of all, by target, in the order of its body.
     pub fn metadata(&self, metric: Option<&str>) -> Vec<TargetMetadata> {
-        let _ = metric;
-        Vec::new()
+        let mut metadata = Vec::new();
+        for pool in self.pools.lock().values() {
+            pool.metadata(metric, &mut metadata);
+        }
+        metadata
     }
 
     /// The scraper's counters.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.shared.metrics
     }
 
     /// Stops all of it and waits: scrapes under way are dropped or finish their commit. Writes no stale markers, since
     /// the targets are expected to be scraped again after a restart.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.shared.shutdown.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
 }

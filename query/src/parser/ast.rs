@@ -206,8 +206,8 @@ pub struct StringLiteral {
     pub bytes: Option<Box<[u8]>>,
 }
 
-/// Which series, at one instant.
-#[derive(Debug, Clone, PartialEq)]
+/// Which series, at one instant. Equal to another whatever the order of the matchers.
+#[derive(Debug, Clone)]
 pub struct VectorSelector {
     /// The metric name, if it stands before the braces. One in quotes within them is a matcher like any other.
     pub name: Option<String>,
@@ -219,6 +219,25 @@ pub struct VectorSelector {
     pub at: Option<AtModifier>,
     /// `anchored` or `smoothed`
     pub extent: Option<Extent>,
+}
+
+impl VectorSelector {
+    fn sorted_matchers(&self) -> Vec<(&str, &str, &str)> {
+        let mut sorted: Vec<_> = self
+            .matchers
+            .iter()
+            .map(|m| (m.name(), m.op().as_str(), m.value()))
+            .collect();
+        sorted.sort_unstable();
+        sorted
+    }
+}
+
+impl PartialEq for VectorSelector {
+    fn eq(&self, other: &Self) -> bool {
+        let rest = |s: &Self| (s.name.clone(), s.at, s.extent);
+        rest(self) == rest(other) && self.offset == other.offset && self.sorted_matchers() == other.sorted_matchers()
+    }
 }
 
 /// The `@` modifier: the time to evaluate at.
@@ -472,8 +491,8 @@ impl BinaryOp {
     }
 }
 
-/// How series of two vectors find each other.
-#[derive(Debug, Clone, PartialEq)]
+/// How series of two vectors find each other. Fills are compared by bits.
+#[derive(Debug, Clone)]
 pub struct VectorMatching {
     /// How many may match how many.
     pub cardinality: Cardinality,
@@ -487,6 +506,15 @@ pub struct VectorMatching {
     pub fill_left: Option<f64>,
     /// `fill_right`, or `fill`: what stands for a series that is missing on the right.
     pub fill_right: Option<f64>,
+}
+
+impl PartialEq for VectorMatching {
+    fn eq(&self, other: &Self) -> bool {
+        let fills = |m: &Self| (m.fill_left.map(f64::to_bits), m.fill_right.map(f64::to_bits));
+        (self.cardinality, self.match_on) == (other.cardinality, other.match_on)
+            && (&self.labels, &self.include) == (&other.labels, &other.include)
+            && fills(self) == fills(other)
+    }
 }
 
 /// How many series of one side may match how many of the other.

@@ -1,6 +1,7 @@
 //! Durations: of ranges, steps and offsets, plain or computed.
 
 use super::ast::{Notation, NumberLiteral};
+use super::number::whole_ms;
 use super::span::Span;
 
 /// A duration, or (behind `promql-duration-expr`) an expression that gives one.
@@ -127,12 +128,22 @@ impl DurationExpr {
         }
     }
 
-    /// The milliseconds of a plain duration; `None` for an expression.
+    /// The milliseconds of a duration in which nothing is computed: `5m`, `-(5m)`; `None` for all others.
     pub fn plain_ms(&self) -> Option<i64> {
-        match self.kind {
+        match &self.kind {
             DurationKind::Literal(number) => Some(whole_ms(number.value)),
-            _ => None,
+            DurationKind::Negated(inner) => inner.plain_ms().map(i64::wrapping_neg),
+            DurationKind::Paren(inner) => inner.plain_ms(),
+            DurationKind::Step | DurationKind::Range | DurationKind::Arithmetic { .. } => None,
         }
+    }
+
+    /// A plain number by itself says the same as the duration it is worth: `[300]` and `[5m]`.
+    pub(crate) fn with_units(mut self) -> Self {
+        if let DurationKind::Literal(number) = &mut self.kind {
+            number.notation = Notation::Duration;
+        }
+        self
     }
 
     /// The milliseconds of a range or of a step.
@@ -140,14 +151,11 @@ impl DurationExpr {
     /// # Errors
     /// [`DurationError`] if it divides by zero, or is not greater than zero.
     pub fn positive_ms(&self, context: DurationContext) -> Result<i64, DurationError> {
-        if let Some(ms) = self.plain_ms() {
-            return Ok(ms);
-        }
         let seconds = self.eval(context)?;
         if seconds <= 0.0 {
             return Err(DurationError::NotPositive(self.span));
         }
-        self.computed_ms(seconds)
+        self.ms_of(seconds)
     }
 
     /// The milliseconds of an offset, which may be negative.
@@ -155,16 +163,17 @@ impl DurationExpr {
     /// # Errors
     /// [`DurationError`] if it divides by zero.
     pub fn offset_ms(&self, context: DurationContext) -> Result<i64, DurationError> {
-        match self.plain_ms() {
-            Some(ms) => Ok(ms),
-            None => self.computed_ms(self.eval(context)?),
-        }
+        self.ms_of(self.eval(context)?)
     }
 
-    fn computed_ms(&self, seconds: f64) -> Result<i64, DurationError> {
+    fn ms_of(&self, seconds: f64) -> Result<i64, DurationError> {
+        if let DurationKind::Literal(number) = &self.kind {
+            return Ok(whole_ms(number.value));
+        }
         if seconds.is_nan() || seconds.abs() > MAX_SECONDS {
             return Err(DurationError::OutOfRange(self.span));
         }
+        // What is computed is cut, not rounded, as upstream does.
         Ok((seconds * 1000.0) as i64)
     }
 
@@ -192,11 +201,6 @@ impl DurationExpr {
             }
         })
     }
-}
-
-/// Upstream rounds to nanoseconds and then cuts to milliseconds.
-fn whole_ms(seconds: f64) -> i64 {
-    (seconds * 1e9).round() as i64 / 1_000_000
 }
 
 /// Equal if they say the same, wherever they stand.

@@ -207,11 +207,15 @@ impl<'t> Parser<'t> {
 
     // Errors.
 
+    #[cold]
+    #[inline(never)]
     pub(crate) fn error(&self, span: Span, message: impl Into<String>) -> ParseError {
         ParseError::new(self.text, span, message.into())
     }
 
     /// The next token cannot stand here.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn unexpected(&self, expected: Option<Expected>) -> ParseError {
         if let (TokenKind::Broken, Some(why)) = (self.token.kind, &self.lexer.broken) {
             return self.error(self.token.span, why.clone());
@@ -257,6 +261,8 @@ impl<'t> Parser<'t> {
 
     // Height.
 
+    #[cold]
+    #[inline(never)]
     fn too_deep(&self, span: Span) -> ParseError {
         let most = self.options.max_depth;
         self.error(
@@ -286,6 +292,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Puts an expression on top of what is `below` levels high.
+    #[inline(never)]
     fn built(&self, kind: ExprKind, span: Span, below: usize) -> Result<Built> {
         let expr = Expr::new(kind, span);
         if below < self.options.max_depth {
@@ -320,6 +327,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The rest of a binary expression, its operator taken.
+    #[inline(never)]
     fn binary(&mut self, left: Built, op: BinaryOp, precedence: Precedence) -> Result<Built> {
         let return_bool = self.take_if(TokenKind::Keyword(Keyword::Bool)).is_some();
         let matching = self.vector_matching()?;
@@ -340,6 +348,7 @@ impl<'t> Parser<'t> {
     }
 
     /// `on (...)`, `group_left (...)`, `fill (...)`: any of them, or nothing.
+    #[inline(never)]
     fn vector_matching(&mut self) -> Result<VectorMatching> {
         let mut matching = VectorMatching {
             cardinality: Cardinality::OneToOne,
@@ -397,6 +406,7 @@ impl<'t> Parser<'t> {
     }
 
     /// `(a, "b c", by,)`
+    #[inline(never)]
     fn grouping_labels(&mut self) -> Result<Vec<String>> {
         self.expect(TokenKind::LeftParen, Some(GROUPING_OPEN))?;
         let mut labels = Vec::new();
@@ -428,29 +438,14 @@ impl<'t> Parser<'t> {
     }
 
     /// An expression without binary operators and modifiers.
+    ///
+    /// What it reads is read by functions that are not inlined: on the way down only small frames are stacked.
     fn operand(&mut self) -> Result<Built> {
         let token = self.token;
         match token.kind {
-            TokenKind::Number | TokenKind::Duration => {
-                self.take();
-                let number = self.number_literal(token)?;
-                self.built(ExprKind::Number(number), token.span, 0)
-            }
-            TokenKind::String => {
-                self.take();
-                let string = string_literal(self.text_of(token));
-                self.built(ExprKind::String(string), token.span, 0)
-            }
-            TokenKind::LeftParen => {
-                self.take();
-                let inner = self.expression(Precedence::Or)?;
-                let close = self.expect(TokenKind::RightParen, None)?;
-                self.built(
-                    ExprKind::Paren(Box::new(inner.expr)),
-                    token.span.to(close.span),
-                    inner.height,
-                )
-            }
+            TokenKind::Number | TokenKind::Duration => self.number(),
+            TokenKind::String => self.string(),
+            TokenKind::LeftParen => self.parenthesised(),
             TokenKind::Operator(BinaryOp::Add) => self.signed(UnaryOp::Plus),
             TokenKind::Operator(BinaryOp::Sub) => self.signed(UnaryOp::Minus),
             TokenKind::LeftBrace => self.selector(None),
@@ -479,12 +474,40 @@ impl<'t> Parser<'t> {
         }
     }
 
+    #[inline(never)]
+    fn number(&mut self) -> Result<Built> {
+        let token = self.take();
+        let number = self.number_literal(token)?;
+        self.built(ExprKind::Number(number), token.span, 0)
+    }
+
+    #[inline(never)]
+    fn string(&mut self) -> Result<Built> {
+        let token = self.take();
+        let string = string_literal(self.text_of(token));
+        self.built(ExprKind::String(string), token.span, 0)
+    }
+
+    #[inline(never)]
+    fn parenthesised(&mut self) -> Result<Built> {
+        let open = self.take();
+        let inner = self.expression(Precedence::Or)?;
+        let close = self.expect(TokenKind::RightParen, None)?;
+        self.built(
+            ExprKind::Paren(Box::new(inner.expr)),
+            open.span.to(close.span),
+            inner.height,
+        )
+    }
+
+    #[inline(never)]
     fn selector(&mut self, name: Option<Token>) -> Result<Built> {
         let (selector, span) = self.vector_selector(name)?;
         self.built(ExprKind::Vector(selector), span, 0)
     }
 
     /// A sign, and what it belongs to: only `^` and modifiers bind more tightly.
+    #[inline(never)]
     fn signed(&mut self, op: UnaryOp) -> Result<Built> {
         let sign = self.take();
         let inner = self.expression(Precedence::Power)?;
@@ -534,9 +557,16 @@ impl<'t> Parser<'t> {
 
     // Calls and aggregations.
 
+    #[inline(never)]
     fn call(&mut self, name: Token) -> Result<Built> {
         let (args, below) = self.arguments()?;
         let span = Span::new(name.span.start, self.last_end);
+        let function = self.function(name)?;
+        self.built(ExprKind::Call(Call { function, args }), span, below)
+    }
+
+    #[inline(never)]
+    fn function(&self, name: Token) -> Result<&'static Signature> {
         // Keywords that are functions too may be written in any case.
         let written = self.text_of(name);
         let found = match name.kind {
@@ -551,10 +581,11 @@ impl<'t> Parser<'t> {
             let message = format!("function {} is not enabled", quoted(written));
             return Err(self.error(name.span, message));
         }
-        self.built(ExprKind::Call(Call { function, args }), span, below)
+        Ok(function)
     }
 
     /// Arguments in parentheses, and the height of the highest.
+    #[inline(never)]
     fn arguments(&mut self) -> Result<(Vec<Expr>, usize)> {
         self.expect(TokenKind::LeftParen, None)?;
         let (mut args, mut highest) = (Vec::new(), 0);
@@ -575,6 +606,7 @@ impl<'t> Parser<'t> {
         }
     }
 
+    #[inline(never)]
     fn aggregate(&mut self, op: AggregateOp, name: Token) -> Result<Built> {
         self.aggregations += 1;
         let mut grouping = self.grouping()?;
@@ -594,6 +626,7 @@ impl<'t> Parser<'t> {
         self.built(ExprKind::Aggregate(aggregate), span, below)
     }
 
+    #[inline(never)]
     fn aggregate_arguments(&self, op: AggregateOp, args: Vec<Expr>, span: Span) -> Result<(Option<Box<Expr>>, Expr)> {
         if args.is_empty() {
             return Err(self.error(span, "no arguments for aggregate expression provided"));
@@ -646,6 +679,7 @@ impl<'t> Parser<'t> {
         }
     }
 
+    #[inline(never)]
     fn offset(&mut self, expr: &mut Expr) -> Result<()> {
         self.take();
         let offset = self.offset_duration()?;
@@ -672,6 +706,7 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
+    #[inline(never)]
     fn at(&mut self, expr: &mut Expr) -> Result<()> {
         self.take();
         let at = match self.token.kind {
@@ -722,6 +757,7 @@ impl<'t> Parser<'t> {
         )))
     }
 
+    #[inline(never)]
     fn extent(&mut self, expr: &mut Expr, extent: Extent) -> Result<()> {
         self.take();
         let name = extent.as_str();
@@ -747,6 +783,7 @@ impl<'t> Parser<'t> {
     }
 
     /// `[5m]` makes a range selector, `[1h:1m]` a subquery.
+    #[inline(never)]
     fn range(&mut self, built: Built) -> Result<Built> {
         let open = self.take();
         let range = self.positive_duration(RANGE)?;

@@ -203,6 +203,16 @@ pub(crate) fn parse_duration(text: &str) -> Result<f64, String> {
     Ok((total_ms / 1000) as f64 + (total_ms % 1000) as f64 / 1e3)
 }
 
+/// The whole milliseconds in some seconds; what floats cannot tell from a whole one counts as one.
+pub(crate) fn whole_ms(seconds: f64) -> i64 {
+    let (exact, nearest) = (seconds * 1e3, (seconds * 1e3).round());
+    if (exact - nearest).abs() < 1e-3 {
+        nearest as i64
+    } else {
+        exact as i64
+    }
+}
+
 /// Writes milliseconds as a duration: `1h30m`; years and weeks only if nothing is left over.
 pub(crate) fn write_duration(out: &mut impl Write, ms: u64) -> fmt::Result {
     if ms == 0 {

@@ -19,11 +19,11 @@ pub struct ParseOptions {
 }
 
 impl Default for ParseOptions {
-    /// The stable language, 512 levels and 1 MiB.
+    /// The stable language, 256 levels and 1 MiB.
     fn default() -> Self {
         Self {
             features: Features::default(),
-            max_depth: 512,
+            max_depth: 256,
             max_bytes: 1 << 20,
         }
     }

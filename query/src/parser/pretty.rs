@@ -4,7 +4,7 @@
 //! parentheses are indented, and the operator of a binary expression stands on a line of its own between its
 //! operands.
 
-use super::ast::{Expr, ExprKind, Subquery};
+use super::ast::{Expr, ExprKind};
 use super::print::{AggregateHead, Operator, SubqueryTail};
 use std::fmt::{self, Display, Write};
 
@@ -41,20 +41,37 @@ impl Printer {
         }
     }
 
+    /// An expression, each of its lines indented.
     fn expr(&mut self, expr: &Expr, level: usize) -> fmt::Result {
-        self.indent(level);
-        self.behind_indent(expr, level)
+        match &expr.kind {
+            ExprKind::Unary(unary) => {
+                self.indent(level);
+                self.out.push_str(unary.op.as_str());
+                self.behind_sign(&unary.expr, level)
+            }
+            // Upstream forgets to indent these.
+            ExprKind::Subquery(_) if fits(expr, self.max_bytes) => write!(self.out, "{expr}"),
+            ExprKind::Subquery(subquery) => {
+                self.expr(&subquery.expr, level)?;
+                write!(self.out, "{}", SubqueryTail(subquery))
+            }
+            _ if fits(expr, self.max_bytes) => {
+                self.indent(level);
+                write!(self.out, "{expr}")
+            }
+            _ => self.taken_apart(expr, level),
+        }
     }
 
-    /// An expression whose first line is indented already.
-    fn behind_indent(&mut self, expr: &Expr, level: usize) -> fmt::Result {
-        if let ExprKind::Unary(unary) = &expr.kind {
-            self.out.push_str(unary.op.as_str());
-            return self.behind_sign(&unary.expr, level);
+    fn taken_apart(&mut self, expr: &Expr, level: usize) -> fmt::Result {
+        if let ExprKind::Binary(binary) = &expr.kind {
+            self.expr(&binary.lhs, level + 1)?;
+            self.out.push('\n');
+            self.indent(level);
+            writeln!(self.out, "{}", Operator(binary))?;
+            return self.expr(&binary.rhs, level + 1);
         }
-        if fits(expr, self.max_bytes) {
-            return write!(self.out, "{expr}");
-        }
+        self.indent(level);
         match &expr.kind {
             ExprKind::Aggregate(aggregate) => {
                 writeln!(self.out, "{}(", AggregateHead(aggregate))?;
@@ -80,16 +97,6 @@ impl Printer {
                 self.expr(inner, level + 1)?;
                 self.close(level);
             }
-            ExprKind::Binary(binary) => {
-                // The left operand is one level further in than the operator.
-                self.out.push_str("  ");
-                self.behind_indent(&binary.lhs, level + 1)?;
-                self.out.push('\n');
-                self.indent(level);
-                writeln!(self.out, "{}", Operator(binary))?;
-                self.expr(&binary.rhs, level + 1)?;
-            }
-            ExprKind::Subquery(subquery) => self.subquery(subquery, level)?,
             _ => write!(self.out, "{expr}")?,
         }
         Ok(())
@@ -98,19 +105,13 @@ impl Printer {
     /// What a sign stands before: its first line starts right behind the sign.
     fn behind_sign(&mut self, expr: &Expr, level: usize) -> fmt::Result {
         let start = self.out.len();
-        self.behind_indent(expr, level)?;
-        // A binary expression that is taken apart starts with blanks.
+        self.expr(expr, level)?;
         let blanks = self
             .out
             .get(start..)
             .map_or(0, |added| added.len() - added.trim_start().len());
         self.out.replace_range(start..start + blanks, "");
         Ok(())
-    }
-
-    fn subquery(&mut self, subquery: &Subquery, level: usize) -> fmt::Result {
-        self.behind_indent(&subquery.expr, level)?;
-        write!(self.out, "{}", SubqueryTail(subquery))
     }
 
     fn close(&mut self, level: usize) {

@@ -7,7 +7,7 @@ use super::ast::{
     Notation, NumberLiteral, StringLiteral, Subquery, Unary, VectorMatching, VectorSelector,
 };
 use super::duration::{DurationExpr, DurationKind, DurationOp};
-use super::number::{write_duration, write_number, write_short_number};
+use super::number::{whole_ms, write_duration, write_number, write_short_number};
 use super::quote::{write_quoted, write_quoted_bytes};
 use std::fmt::{self, Display, Formatter, Write};
 use tidegauge_model::{Matcher, reserved};
@@ -43,9 +43,7 @@ fn write_seconds(f: &mut Formatter<'_>, seconds: f64) -> fmt::Result {
     if seconds.is_sign_negative() {
         f.write_char('-')?;
     }
-    // Nanoseconds first, as upstream, so that 1.001 is 1001 milliseconds.
-    let nanos = (seconds.abs() * 1e9).round();
-    write_duration(f, nanos as u64 / 1_000_000)
+    write_duration(f, whole_ms(seconds).unsigned_abs())
 }
 
 impl Display for StringLiteral {

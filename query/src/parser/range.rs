@@ -27,7 +27,7 @@ impl Parser<'_> {
         let duration = self.duration(Precedence::Sum, expected)?;
         match duration.as_number() {
             Some(seconds) if seconds <= 0.0 => Err(self.error(duration.span, "duration must be greater than 0")),
-            _ => Ok(duration),
+            _ => Ok(duration.with_units()),
         }
     }
 
@@ -36,6 +36,10 @@ impl Parser<'_> {
     ///
     /// The exceptions are upstream's: an operand in parentheses or with several signs takes operators.
     pub(crate) fn offset_duration(&mut self) -> Result<DurationExpr> {
+        Ok(self.offset_operand()?.with_units())
+    }
+
+    fn offset_operand(&mut self) -> Result<DurationExpr> {
         self.duration_operators = 0;
         let signs = self.token;
         match signs.kind {

@@ -192,6 +192,7 @@ functions! {
     SortDesc "sort_desc" (Vector) Exact => Vector, Stable;
     Sqrt "sqrt" (Vector) Exact => Vector, Stable;
     Start "start" () Exact => Scalar, Experimental;
+    StartTimestamp "start_timestamp" (Vector) Exact => Vector, Experimental;
     StddevOverTime "stddev_over_time" (Matrix) Exact => Vector, Stable;
     StdvarOverTime "stdvar_over_time" (Matrix) Exact => Vector, Stable;
     Step "step" () Exact => Scalar, Experimental;

@@ -1,5 +1,12 @@
 //! The parser against upstream's own cases: verdicts, errors and printed forms; and against real dashboards.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use serde_json::Value;
 use std::path::PathBuf;
 use tidegauge_model::MatchOp;

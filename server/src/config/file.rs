@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tidegauge_model::Labels;
-use tidegauge_scraper::config::{self as scrape, GlobalConfig, NameValidation, ScrapeConfig};
+use tidegauge_scraper::config::{self as scrape, GlobalConfig, ScrapeConfig};
+use tidegauge_scraper::naming::NameScheme;
 
 /// A larger file is refused: it is read whole.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -201,7 +202,7 @@ impl Reader<'_> {
 
     /// Puts the environment's values in and checks the names.
     fn external_labels(&self, node: &Node, global: &mut GlobalConfig) -> Result<Labels, Fault> {
-        let classic = global.metric_name_validation_scheme == Some(NameValidation::Legacy);
+        let classic = global.metric_name_validation_scheme == Some(NameScheme::Legacy);
         for (key, value) in node.get("external_labels").map_or(&[][..], Node::entries) {
             let name = key.text.as_str();
             if name.is_empty() || (classic && !is_classic_label_name(name)) {
@@ -243,7 +244,7 @@ impl Reader<'_> {
                 super::schema::check(node, shape).map_err(inside)?;
             }
             validate::section(name, node).map_err(inside)?;
-            if name == "otlp" && global.metric_name_validation_scheme == Some(NameValidation::Legacy) {
+            if name == "otlp" && global.metric_name_validation_scheme == Some(NameScheme::Legacy) {
                 validate::otlp_with_legacy_names(node).map_err(inside)?;
             }
         }

@@ -1,12 +1,12 @@
 //! The configuration as `/api/v1/status/config` and `tidegauge config show` print it: defaults filled in, secrets
 //! masked, sections in upstream's order.
 
-use super::yaml::Node;
+use super::yaml::{Key, Node, Value};
 use serde::Serialize;
 use tidegauge_scraper::config::{GlobalConfig, Opaque, ScrapeConfig};
 
 /// The sections that are kept only to be shown again.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 8] = [
     "alerting",
     "rule_files",
     "scrape_config_files",
@@ -15,7 +15,6 @@ const KEPT: [&str; 9] = [
     "remote_write",
     "remote_read",
     "tidegauge",
-    "otlp",
 ];
 
 #[derive(Serialize)]
@@ -55,8 +54,24 @@ enum Otlp {
     Default { translation_strategy: &'static str },
 }
 
+const DEFAULT_STRATEGY: &str = "UnderscoreEscapingWithSuffixes";
+
+/// `otlp` with the one default that upstream shows.
+fn with_strategy(node: &Node) -> Node {
+    let mut node = node.clone();
+    if let Value::Map(entries) = &mut node.value
+        && !entries.iter().any(|(k, _)| k.text == "translation_strategy")
+    {
+        let at = node.at;
+        let text = "translation_strategy".to_owned();
+        entries.push((Key { at, text }, Node::text(at, DEFAULT_STRATEGY)));
+    }
+    node
+}
+
 /// Prints the whole. `jobs` are those of the file itself.
 pub(crate) fn yaml(global: &GlobalConfig, jobs: &[ScrapeConfig], root: &Node) -> String {
+    let otlp = root.get("otlp").filter(|n| !n.is_null()).map(with_strategy);
     let [
         alerting,
         rule_files,
@@ -66,7 +81,6 @@ pub(crate) fn yaml(global: &GlobalConfig, jobs: &[ScrapeConfig], root: &Node) ->
         remote_write,
         remote_read,
         tidegauge,
-        otlp,
     ] = KEPT.map(|key| {
         root.get(key)
             .filter(|n| !n.is_null())
@@ -87,9 +101,9 @@ pub(crate) fn yaml(global: &GlobalConfig, jobs: &[ScrapeConfig], root: &Node) ->
         remote_write,
         remote_read,
         tidegauge,
-        otlp: otlp.map_or(
+        otlp: otlp.and_then(|n| super::de::read(&n).ok()).map_or(
             Otlp::Default {
-                translation_strategy: "UnderscoreEscapingWithSuffixes",
+                translation_strategy: DEFAULT_STRATEGY,
             },
             Otlp::Given,
         ),

@@ -296,7 +296,10 @@ impl<'t> Builder<'t> {
                 break;
             }
             let plain = matches!(event, Event::Scalar(_, ScalarStyle::Plain, ..));
-            let key = self.node(event, span, depth + 1)?;
+            let key = self.node(event, span, depth + 1).map_err(|mut fault| {
+                fault.message = fault.message.replace("a valid label value", "a valid label name");
+                fault
+            })?;
             let at = key.at;
             let Value::Scalar(text, _) = key.value else {
                 return Err(Fault::new(at, format!("a key must be a text, not {}", key.kind())));
@@ -375,10 +378,7 @@ fn binary(text: &str, at: Place) -> Result<String, Fault> {
     }
     String::from_utf8(bytes).map_err(|e| {
         let shown: String = e.as_bytes().escape_ascii().to_string();
-        Fault::new(
-            at,
-            format!("\"{shown}\" is not a valid label name or value: it is not UTF-8"),
-        )
+        Fault::new(at, format!("\"{shown}\" is not a valid label value: it is not UTF-8"))
     })
 }
 

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# What takes longer than CI may: feature combinations, advisories and licences, a long crash run, benchmarks, and, where a
+# nightly toolchain has it, Miri. Each part runs even if one before it failed; the exit code says whether all were green.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+failed=()
+part() { # NAME COMMAND...
+  local name=$1; shift
+  printf '\n=== %s\n' "$name"
+  "$@" || failed+=("$name")
+}
+
+features() {
+  local crate
+  for crate in model tsdb scraper query server; do
+    cargo check --quiet -p "tidegauge-$crate" --no-default-features || return 1
+    cargo check --quiet -p "tidegauge-$crate" --all-features || return 1
+  done
+}
+
+advisories() {
+  command -v cargo-deny >/dev/null || cargo install --quiet --locked cargo-deny || return 1
+  cargo deny check
+}
+
+miri() {
+  cargo +nightly miri --version >/dev/null 2>&1 || { echo "no nightly toolchain with Miri here: skipped"; return 0; }
+  MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p tidegauge-tsdb codec column
+}
+
+part "feature combinations" features
+part "advisories, licences, duplicates" advisories
+part "ten minutes of kill -9" env TIDEGAUGE_CRASH_SECONDS=600 cargo test --release -p tidegauge-server crash -- --nocapture
+part "Miri on codecs" miri
+part "benchmarks" cargo bench -p tidegauge-benches
+
+if [ ${#failed[@]} -gt 0 ]; then
+  printf '\nfailed: %s\n' "${failed[@]}"
+  exit 1
+fi
+printf '\nall green\n'

@@ -1,0 +1,581 @@
+//! The blocking half of a scrape: inflate, parse, predict, relabel, append, commit, report.
+//!
+//! ```text
+//!   row   up  scrape_* ..  |  samples in the order of the body      one append_row
+//!         samples with a time of their own                          append_at each
+//!         stale markers of what vanished                            one append_row, if any
+//!         commit: all of it or nothing
+//! ```
+//!
+//! A body that cannot be taken whole (a bad line, a limit) is not taken at all: what was collected is dropped, and the
+//! scrape is appended again as an empty one, which marks the target's series stale and says `up 0`.
+
+use crate::fetch::{Encoding, FetchError, Fetched, InflateError, Inflater};
+use crate::manager::{Reuse, Shared};
+use crate::metadata::MetadataPass;
+use crate::parse::{ContentTypeError, Entries, Entry, Format, ParseError};
+use crate::pool::Job;
+use crate::predict::{Predicted, Prediction, Slot};
+use crate::report::{Report, ReportColumns};
+use crate::sample::{SampleError, SampleLabels, SampleRules};
+use crate::target::{Health, LastScrape, Live, Target};
+use std::sync::Arc;
+use std::time::Duration;
+use tidegauge_model::{
+    AppendError, Appender, CommitError, Committed, OnReject, OverBudget, RejectReason, SeriesRef, TimelineRef,
+    Timestamp, stale_marker,
+};
+use tokio::time::Instant;
+
+/// What a target's scrapes remember from one to the next.
+#[derive(Debug, Default)]
+pub(crate) struct TargetState {
+    prediction: Prediction,
+    report: ReportColumns,
+    /// What the prediction was made under: another format or other rules make it void.
+    made_under: Option<(Format, Arc<SampleRules>)>,
+    /// Series that were live when the prediction was voided. Those that do not come again get stale markers.
+    orphans: Vec<SeriesRef>,
+    /// Whether the last scrape had samples or series refused, so that this is told once.
+    refused: bool,
+}
+
+/// Buffers that one scrape after another uses.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    text: Vec<u8>,
+    inflater: Inflater,
+    row: Vec<(SeriesRef, f64)>,
+    stamped: Vec<(SeriesRef, Timestamp, f64)>,
+}
+
+/// A buffer that grew beyond this is given back to the allocator.
+const KEPT_BYTES: usize = 4 << 20;
+
+impl Reuse for Buffers {
+    fn trim(&mut self) {
+        self.text.clear();
+        self.text.shrink_to(KEPT_BYTES);
+        self.row.clear();
+        self.row.shrink_to(KEPT_BYTES / 16);
+        self.stamped.clear();
+        self.stamped.shrink_to(KEPT_BYTES / 32);
+    }
+}
+
+/// Why a scrape failed, in the words the user sees.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Inflate(#[from] InflateError),
+    #[error(transparent)]
+    Memory(#[from] OverBudget),
+    #[error(transparent)]
+    ContentType(#[from] ContentTypeError),
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error("{problem} (line {line} of the body)")]
+    Line { problem: ParseError, line: usize },
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    #[error("sample limit exceeded")]
+    SampleLimit,
+    #[error("{0}")]
+    Forced(String),
+    #[error("cannot append: {0}")]
+    Append(#[from] AppendError),
+    #[error("cannot commit: {0}")]
+    Commit(#[from] CommitError),
+}
+
+/// One scrape to append.
+pub(crate) struct Append<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) job: &'a Job,
+    pub(crate) target: &'a Target,
+    pub(crate) live: &'a Live,
+    /// The time of the row.
+    pub(crate) at: Timestamp,
+    /// When the scrape began.
+    pub(crate) began: Instant,
+}
+
+/// What a walk over a body counted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    scraped: u64,
+    kept: u64,
+    added: u64,
+    predicted: u64,
+    refused_series: u64,
+}
+
+impl Append<'_> {
+    /// Appends what a fetch brought, or that it brought nothing. Gives the buffer of the body back.
+    pub(crate) fn run(&self, fetched: Result<Fetched, Failure>) -> Option<Vec<u8>> {
+        let mut state = self.live.state.lock();
+        let mut buffers = self.shared.buffers.take();
+        let (body, raw) = match fetched {
+            Ok(mut fetched) => {
+                let result = self.body(&mut fetched, &mut buffers);
+                (
+                    result.map(|kind| (kind, fetched.content_type)),
+                    Some((fetched.raw, fetched.lease)),
+                )
+            }
+            Err(failure) => (Err(failure), None),
+        };
+        // The text is lent apart from the rest, as entries borrow from it while rows are filled.
+        let text = std::mem::take(&mut buffers.text);
+        let body = body.map(|(encoding, content_type)| {
+            let raw = raw.as_ref().map_or(&[][..], |(raw, _)| raw.as_slice());
+            (
+                if encoding == Encoding::Plain {
+                    raw
+                } else {
+                    text.as_slice()
+                },
+                content_type,
+            )
+        });
+        self.append(&mut state, &mut buffers, body);
+        buffers.text = text;
+        self.shared.buffers.give(buffers);
+        raw.map(|(raw, _)| raw)
+    }
+
+    /// Makes the body readable: in `buffers.text` if it had to be inflated.
+    fn body(&self, fetched: &mut Fetched, buffers: &mut Buffers) -> Result<Encoding, Failure> {
+        let metrics = &self.shared.metrics;
+        metrics.wire_bytes.add(fetched.raw.len() as u64);
+        if fetched.encoding == Encoding::Gzip && !fetched.raw.is_empty() {
+            let lease = &mut fetched.lease;
+            buffers.inflater.inflate(
+                &fetched.raw,
+                &mut buffers.text,
+                self.job.client.limit_bytes(),
+                |bytes| lease.grow(bytes as u64),
+            )?;
+            metrics.body_bytes.add(buffers.text.len() as u64);
+            return Ok(Encoding::Gzip);
+        }
+        metrics.body_bytes.add(fetched.raw.len() as u64);
+        Ok(Encoding::Plain)
+    }
+
+    fn append(&self, state: &mut TargetState, buffers: &mut Buffers, body: Result<(&[u8], Option<String>), Failure>) {
+        let mut report = Report {
+            timeout: self.target.timeout,
+            sample_limit: self.job.rules.sample_limit,
+            body_bytes: match &body {
+                Ok((body, _)) => Some(body.len() as u64),
+                Err(Failure::Inflate(InflateError::TooLong) | Failure::Fetch(FetchError::TooLong)) => None,
+                Err(_) => Some(0),
+            },
+            ..Report::default()
+        };
+        let failure = match body {
+            Ok((body, content_type)) => match self.good(state, buffers, body, content_type.as_deref(), &mut report) {
+                Ok(()) => None,
+                // The store's trouble is not the target's: nothing is gained by trying to write that.
+                Err(failure @ Failure::Commit(_)) => return self.conclude(&report, Some(failure)),
+                Err(failure) => Some(failure),
+            },
+            Err(failure) => Some(failure),
+        };
+        let Some(failure) = failure else {
+            return self.conclude(&report, None);
+        };
+        report.up = false;
+        if let Err(problem) = self.failed(state, buffers, &mut report) {
+            tracing::error!(pool = %self.job.name, url = %self.target.url, %problem, "cannot append the report of a failed scrape");
+        }
+        self.conclude(&report, Some(failure));
+    }
+
+    /// A body came: walks over it and commits its row.
+    fn good(
+        &self,
+        state: &mut TargetState,
+        buffers: &mut Buffers,
+        body: &[u8],
+        content_type: Option<&str>,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let rules = &self.job.rules;
+        let format = if body.is_empty() {
+            // Upstream takes an empty body for no samples, whatever its content type.
+            state
+                .made_under
+                .as_ref()
+                .map_or(Format::PrometheusText, |(format, _)| *format)
+        } else {
+            let negotiated = Format::negotiate(content_type, rules.fallback)?;
+            if let Some(warning) = negotiated.warning {
+                tracing::debug!(pool = %self.job.name, url = %self.target.url, %warning, "content type");
+            }
+            negotiated.format
+        };
+        state.keep_if_made_under(format, rules);
+        let mut appender = self.shared.store.appender();
+        let timeline = appender.timeline(&self.target.timeline_key)?;
+        // Once with the columns known from before; again without, if the store let one of them go.
+        for _ in 0..2 {
+            let reserved =
+                state
+                    .report
+                    .reserve(rules.report, self.target, timeline, appender.as_mut(), &mut buffers.row)?;
+            let mut walk = Walk {
+                append: self,
+                appender: appender.as_mut(),
+                timeline,
+                counts: Counts::default(),
+            };
+            let walked = walk.body(&mut state.prediction, buffers, body, format);
+            let counts = walk.counts;
+            (report.scraped, report.kept, report.added) = (counts.scraped, counts.kept, counts.added);
+            let vanished = walked?;
+            (report.up, report.duration) = (true, self.began.elapsed());
+            report.fill(&mut buffers.row, reserved);
+            match appender.append_row(timeline, self.at, &buffers.row) {
+                Ok(()) => {}
+                Err(AppendError::StaleRef { .. }) => {
+                    // The prediction has moved on to this body: what had vanished is remembered as orphaned.
+                    state.forget();
+                    state.orphans.extend(vanished);
+                    continue;
+                }
+                Err(problem) => {
+                    state.orphans.extend(vanished);
+                    return Err(problem.into());
+                }
+            }
+            let mut samples = buffers.row.len() as u64;
+            for (series, at, value) in &buffers.stamped {
+                if appender.append_at(*series, *at, *value).is_ok() {
+                    samples += 1;
+                }
+            }
+            let vanished = state.all_vanished(vanished, &buffers.row);
+            self.mark_stale(appender.as_mut(), timeline, &vanished);
+            let committed = appender
+                .commit(OnReject::Skip)
+                .inspect_err(|_| state.orphans.extend(vanished))?;
+            self.count(state, &counts, &committed, samples);
+            return Ok(());
+        }
+        Err(Failure::Append(AppendError::StaleRef { place: 0 }))
+    }
+
+    /// Nothing came, or nothing that can be taken: the report, and stale markers for all that was live.
+    fn failed(&self, state: &mut TargetState, buffers: &mut Buffers, report: &mut Report) -> Result<(), Failure> {
+        let mut gone = std::mem::take(&mut state.orphans);
+        state.prediction.fail(|series| gone.push(series));
+        let mut appender = self.shared.store.appender();
+        let timeline = appender.timeline(&self.target.timeline_key)?;
+        report.duration = self.began.elapsed();
+        for _ in 0..2 {
+            let kind = self.job.rules.report;
+            let reserved = state
+                .report
+                .reserve(kind, self.target, timeline, appender.as_mut(), &mut buffers.row)?;
+            report.fill(&mut buffers.row, reserved);
+            match appender.append_row(timeline, self.at, &buffers.row) {
+                Err(AppendError::StaleRef { .. }) => state.report.clear(),
+                Err(problem) => return Err(problem.into()),
+                Ok(()) => break,
+            }
+        }
+        self.mark_stale(appender.as_mut(), timeline, &gone);
+        appender.commit(OnReject::Skip)?;
+        Ok(())
+    }
+
+    /// The target is gone for good: stale markers for all that was live and for the report.
+    pub(crate) fn gone(&self) {
+        let mut state = self.live.state.lock();
+        let mut gone = std::mem::take(&mut state.orphans);
+        state.prediction.fail(|series| gone.push(series));
+        if gone.is_empty() && state.report.is_empty() {
+            return;
+        }
+        let result = (|| -> Result<(), Failure> {
+            let mut appender = self.shared.store.appender();
+            let timeline = appender.timeline(&self.target.timeline_key)?;
+            let mut row = Vec::new();
+            let kind = self.job.rules.report;
+            state
+                .report
+                .reserve(kind, self.target, timeline, appender.as_mut(), &mut row)?;
+            gone.extend(row.iter().map(|(series, _)| *series));
+            self.mark_stale(appender.as_mut(), timeline, &gone);
+            appender.commit(OnReject::Skip)?;
+            Ok(())
+        })();
+        if let Err(problem) = result {
+            tracing::warn!(pool = %self.job.name, url = %self.target.url, %problem, "cannot mark a vanished target stale");
+        }
+    }
+
+    /// Appends stale markers. One for a column that the store let go is not needed.
+    fn mark_stale(&self, appender: &mut dyn Appender, timeline: TimelineRef, series: &[SeriesRef]) {
+        if series.is_empty() {
+            return;
+        }
+        let markers: Vec<(SeriesRef, f64)> = series.iter().map(|series| (*series, stale_marker())).collect();
+        if appender.append_row(timeline, self.at, &markers).is_ok() {
+            return;
+        }
+        for (series, marker) in markers {
+            // Gone already, or refused: either way there is nothing more to do for it.
+            let _ = appender.append_at(series, self.at, marker);
+        }
+    }
+
+    fn count(&self, state: &mut TargetState, counts: &Counts, committed: &Committed, samples: u64) {
+        let metrics = &self.shared.metrics;
+        metrics.samples.add(committed.samples);
+        metrics.predicted_lines.add(counts.predicted);
+        metrics.slow_lines.add(counts.scraped - counts.predicted);
+        metrics.refused_series.add(counts.refused_series);
+        // Stale markers come after the samples; that they are refused is expected and of no interest.
+        let rejected = committed.rejected.iter().filter(|rejected| rejected.ordinal < samples);
+        let mut first = None;
+        let mut count = 0u64;
+        for rejected in rejected {
+            first.get_or_insert(rejected);
+            count += 1;
+            match rejected.reason {
+                RejectReason::OutOfOrder => metrics.out_of_order.inc(),
+                RejectReason::Duplicate { .. } | RejectReason::Repeated => metrics.duplicates.inc(),
+                RejectReason::TooOld | RejectReason::TooNew => metrics.out_of_bounds.inc(),
+            }
+        }
+        let refused = count > 0 || counts.refused_series > 0;
+        if refused && !state.refused {
+            let reason = first.map(|rejected| rejected.reason.to_string()).unwrap_or_default();
+            tracing::warn!(
+                pool = %self.job.name, url = %self.target.url, samples = count, series = counts.refused_series, reason,
+                "some samples of this target were refused (told once until a scrape is whole again)"
+            );
+        }
+        state.refused = refused;
+    }
+
+    /// Tells everyone how it went.
+    fn conclude(&self, report: &Report, failure: Option<Failure>) {
+        let metrics = &self.shared.metrics;
+        metrics.scrapes.inc();
+        let error = failure.as_ref().map(ToString::to_string).unwrap_or_default();
+        if let Some(failure) = &failure {
+            metrics.failures.inc();
+            match failure {
+                Failure::SampleLimit => metrics.over_sample_limit.inc(),
+                Failure::Sample(SampleError::LabelLimit(_)) => metrics.over_label_limit.inc(),
+                Failure::Fetch(FetchError::TooLong) | Failure::Inflate(InflateError::TooLong) => {
+                    metrics.over_body_limit.inc();
+                }
+                Failure::Memory(_)
+                | Failure::Fetch(FetchError::Memory(_))
+                | Failure::Inflate(InflateError::Memory(_)) => {
+                    metrics.over_budget.inc();
+                }
+                Failure::Commit(_) | Failure::Append(_) => metrics.commit_failures.inc(),
+                _ => {}
+            }
+        }
+        let before = self.live.last();
+        let health = if failure.is_none() { Health::Up } else { Health::Down };
+        let (pool, url) = (&self.job.name, &self.target.url);
+        match (before.health, health) {
+            (Health::Up, Health::Down) => tracing::warn!(%pool, %url, %error, "target went down"),
+            (Health::Down, Health::Up) => tracing::info!(%pool, %url, "target is up again"),
+            (_, Health::Down) if error != before.error => tracing::debug!(%pool, %url, %error, "scrape failed"),
+            _ => {}
+        }
+        let took = if report.duration == Duration::ZERO {
+            self.began.elapsed()
+        } else {
+            report.duration
+        };
+        self.live.set_last(LastScrape {
+            at: Some(self.at),
+            took,
+            error,
+            health,
+        });
+    }
+}
+
+impl TargetState {
+    /// Voids the prediction if it was made under another format or other rules.
+    fn keep_if_made_under(&mut self, format: Format, rules: &Arc<SampleRules>) {
+        let same = self
+            .made_under
+            .as_ref()
+            .is_some_and(|(was, under)| *was == format && (Arc::ptr_eq(under, rules) || **under == **rules));
+        if !same {
+            self.forget();
+        }
+        self.made_under = Some((format, Arc::clone(rules)));
+    }
+
+    /// Voids the prediction and the report's columns; remembers what was live.
+    fn forget(&mut self) {
+        let orphans = &mut self.orphans;
+        self.prediction.fail(|series| orphans.push(series));
+        self.prediction.clear();
+        self.report.clear();
+    }
+
+    /// What vanished by the prediction, and what was orphaned and did not come again in this row.
+    fn all_vanished(&mut self, mut vanished: Vec<SeriesRef>, row: &[(SeriesRef, f64)]) -> Vec<SeriesRef> {
+        if self.orphans.is_empty() {
+            return vanished;
+        }
+        let mut present: Vec<SeriesRef> = row.iter().map(|(series, _)| *series).collect();
+        present.sort_unstable();
+        let mut orphans = std::mem::take(&mut self.orphans);
+        orphans.sort_unstable();
+        orphans.dedup();
+        vanished.extend(
+            orphans
+                .into_iter()
+                .filter(|series| present.binary_search(series).is_err()),
+        );
+        vanished
+    }
+}
+
+/// The walk over one body.
+struct Walk<'a, 'p> {
+    append: &'a Append<'a>,
+    appender: &'p mut dyn Appender,
+    timeline: TimelineRef,
+    counts: Counts,
+}
+
+impl Walk<'_, '_> {
+    /// Fills the row behind what is reserved in it; gives the series that vanished.
+    fn body(
+        &mut self,
+        prediction: &mut Prediction,
+        buffers: &mut Buffers,
+        body: &[u8],
+        format: Format,
+    ) -> Result<Vec<SeriesRef>, Failure> {
+        let (append, rules) = (self.append, &*self.append.job.rules);
+        let shared = append.shared;
+        buffers.stamped.clear();
+        let mut labels = SampleLabels::new(rules, &append.target.labels);
+        let mut metadata = MetadataPass::new(
+            append.live.families(),
+            &shared.interner,
+            shared.options.max_metadata_per_target,
+        );
+        let mut entries = Entries::new(body, format);
+        let mut pass = prediction.begin();
+        let mut over_limit = false;
+        // An empty body is no samples in any format, though OpenMetrics alone would miss its end.
+        while !body.is_empty()
+            && let Some(entry) = entries.next_expecting(pass.expected())
+        {
+            let line = match entry.map_err(|problem| in_line(problem, body))? {
+                Entry::Sample(line) => line,
+                Entry::Help { metric, text } => {
+                    metadata.help(metric, text);
+                    continue;
+                }
+                Entry::Type { metric, kind } => {
+                    metadata.kind(metric, kind);
+                    continue;
+                }
+                Entry::Unit { metric, unit } => {
+                    metadata.unit(metric, unit);
+                    continue;
+                }
+                Entry::Created { .. } | Entry::Comment(_) => continue,
+            };
+            self.counts.scraped += 1;
+            let at = line.at.filter(|_| rules.honor_timestamps);
+            let predicted = pass.next(line.series);
+            let slot = match predicted {
+                Predicted::Known(slot) if rules.fits(slot, at) => {
+                    self.counts.predicted += 1;
+                    slot
+                }
+                _ => {
+                    let Some(labels) = labels.of(&line)? else {
+                        match predicted {
+                            Predicted::New => pass.insert(line.series, Slot::Dropped),
+                            Predicted::Known(_) => pass.update(Slot::Dropped),
+                        }
+                        continue;
+                    };
+                    if rules.sample_limit > 0 && self.counts.kept >= rules.sample_limit {
+                        (over_limit, self.counts.kept) = (true, self.counts.kept + 1);
+                        continue;
+                    }
+                    let timeline = if rules.stands_apart(at) {
+                        None
+                    } else {
+                        Some(self.timeline)
+                    };
+                    let series = match self.appender.resolve(timeline, labels) {
+                        Ok(series) => series,
+                        // The store has no room for this series; the others go on.
+                        Err(_) => {
+                            self.counts.kept += 1;
+                            self.counts.refused_series += 1;
+                            continue;
+                        }
+                    };
+                    let slot = if rules.stands_apart(at) {
+                        Slot::Stamped(series)
+                    } else {
+                        Slot::Series(series)
+                    };
+                    match predicted {
+                        Predicted::New => {
+                            self.counts.added += 1;
+                            pass.insert(line.series, slot);
+                        }
+                        Predicted::Known(_) => pass.update(slot),
+                    }
+                    slot
+                }
+            };
+            let (Slot::Series(series) | Slot::Stamped(series)) = slot else {
+                continue;
+            };
+            self.counts.kept += 1;
+            if rules.sample_limit > 0 && self.counts.kept > rules.sample_limit {
+                over_limit = true;
+                continue;
+            }
+            match at {
+                None => buffers.row.push((series, line.value)),
+                Some(at) => buffers.stamped.push((series, at, line.value)),
+            }
+        }
+        if over_limit {
+            return Err(Failure::SampleLimit);
+        }
+        let mut vanished = Vec::new();
+        pass.finish(|series| vanished.push(series));
+        if let Some(families) = metadata.finish() {
+            append.live.set_families(families);
+        }
+        Ok(vanished)
+    }
+}
+
+/// Says in which line of the body something is wrong.
+#[cold]
+fn in_line(problem: ParseError, body: &[u8]) -> Failure {
+    let before = body.get(..problem.offset()).unwrap_or(body);
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
+    Failure::Line { problem, line }
+}

@@ -1,0 +1,247 @@
+//! One target's loop: waits for its turn, fetches, and hands the rest to one blocking call.
+//!
+//! ```text
+//!   wait for the turn --> fetch (bounded, deadline) --> [permit] --> append (blocking) --> wait ...
+//!         | target vanished                                 cancelled: ends at once, no stale markers
+//!         v
+//!   a turn, and another, and a tenth of one --> stale markers, unless the target came back
+//! ```
+
+use crate::append::{Append, Failure};
+use crate::manager::Shared;
+use crate::pool::Job;
+use crate::target::{Live, Target};
+use std::sync::Arc;
+use std::time::Duration;
+use tidegauge_model::{Clock, Timestamp};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// One target's loop. It owns nothing that another loop for the same target could not take over.
+#[derive(Debug)]
+pub(crate) struct ScrapeLoop {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) job: Arc<Job>,
+    pub(crate) target: Arc<Target>,
+    pub(crate) live: Arc<Live>,
+    /// Ends the loop at once: shutdown, or another loop takes over.
+    pub(crate) cancel: CancellationToken,
+    /// The target is gone: scrape no more, mark its series stale later.
+    pub(crate) vanished: CancellationToken,
+}
+
+impl ScrapeLoop {
+    /// Runs until cancelled, or until the vanished target's series are marked stale.
+    pub(crate) async fn run(self) {
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {}
+            () = self.scrape_until_vanished() => {}
+        }
+    }
+
+    async fn scrape_until_vanished(&self) {
+        let offset = self.target.offset(self.shared.offset_seed());
+        let mut turns = Turns::new(
+            &*self.shared.clock,
+            self.target.interval,
+            offset,
+            self.shared.options.timestamp_tolerance,
+        );
+        loop {
+            let at = tokio::select! {
+                biased;
+                () = self.vanished.cancelled() => break,
+                at = turns.next() => at,
+            };
+            self.scrape(at).await;
+            self.shared.metrics.skipped.add(turns.skip_missed());
+        }
+        self.end(&mut turns).await;
+    }
+
+    async fn scrape(&self, at: Timestamp) {
+        let began = Instant::now();
+        let fetched = match self.job.forced_error() {
+            Some(problem) => Err(Failure::Forced(problem)),
+            None => {
+                let raw = self.shared.raw_buffers.take();
+                let fetch = self.job.client.get(&self.target.url, self.target.timeout, raw);
+                fetch.await.map_err(Failure::from)
+            }
+        };
+        // Closed only at the end of the process.
+        let Ok(permit) = Arc::clone(&self.shared.permits).acquire_owned().await else {
+            return;
+        };
+        let (shared, job) = (Arc::clone(&self.shared), Arc::clone(&self.job));
+        let (target, live) = (Arc::clone(&self.target), Arc::clone(&self.live));
+        let appended = self.shared.tasks.spawn_blocking(move || {
+            let append = Append {
+                shared: &shared,
+                job: &job,
+                target: &target,
+                live: &live,
+                at,
+                began,
+            };
+            if let Some(raw) = append.run(fetched) {
+                shared.raw_buffers.give(raw);
+            }
+            drop(permit);
+        });
+        if let Err(problem) = appended.await {
+            tracing::error!(pool = %self.job.name, url = %self.target.url, %problem, "a scrape ended abnormally");
+        }
+    }
+
+    /// Waits until the series would have been seen again if the target had only moved to another loop.
+    async fn end(&self, turns: &mut Turns<'_>) {
+        if self.live.last().at.is_none() {
+            return;
+        }
+        let at = turns.next().await;
+        turns.next().await;
+        tokio::time::sleep(self.target.interval / 10).await;
+        let (shared, job) = (Arc::clone(&self.shared), Arc::clone(&self.job));
+        let (target, live) = (Arc::clone(&self.target), Arc::clone(&self.live));
+        let marked = self.shared.tasks.spawn_blocking(move || {
+            let began = Instant::now();
+            Append {
+                shared: &shared,
+                job: &job,
+                target: &target,
+                live: &live,
+                at,
+                began,
+            }
+            .gone();
+        });
+        if let Err(problem) = marked.await {
+            tracing::error!(pool = %self.job.name, url = %self.target.url, %problem, "marking stale ended abnormally");
+        }
+    }
+}
+
+/// The turns of one target: the times `offset + n * interval` since the epoch.
+///
+/// They are planned by the wall clock, so that a process that restarts goes on in the same rhythm, and each wait is
+/// measured anew, so that nothing drifts. A wall clock that jumps makes the plan start over.
+struct Turns<'c> {
+    clock: &'c dyn Clock,
+    interval_ms: i64,
+    offset_ms: i64,
+    tolerance_ms: i64,
+    due: i64,
+}
+
+impl<'c> Turns<'c> {
+    fn new(clock: &'c dyn Clock, interval: Duration, offset: Duration, tolerance: Duration) -> Self {
+        let ms = |duration: Duration| {
+            i64::try_from(duration.as_millis())
+                .unwrap_or(i64::MAX / 4)
+                .min(i64::MAX / 4)
+        };
+        let interval_ms = ms(interval).max(1);
+        let mut turns = Self {
+            clock,
+            interval_ms,
+            offset_ms: ms(offset),
+            // Upstream's bound: never more than a hundredth of the interval.
+            tolerance_ms: ms(tolerance).min(interval_ms / 100),
+            due: 0,
+        };
+        turns.due = turns.after(clock.now().millis());
+        turns
+    }
+
+    /// The first turn after a time.
+    fn after(&self, now: i64) -> i64 {
+        let since = now.wrapping_sub(self.offset_ms).rem_euclid(self.interval_ms);
+        now.saturating_add(self.interval_ms - since)
+    }
+
+    /// Waits for the next turn; gives the time to stamp its row with: the planned one if we are near enough.
+    async fn next(&mut self) -> Timestamp {
+        let now = self.clock.now().millis();
+        // A turn may have come a little early: only what is clearly too far off says that the clock has jumped.
+        if (self.due - now).abs() > self.interval_ms + self.interval_ms / 2 + 2 {
+            self.due = self.after(now);
+        }
+        // Timers fire up to a millisecond late, never early: this halves the distance to the planned time.
+        let wait_ms = u64::try_from(self.due - now - 1).unwrap_or(0);
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        let now = self.clock.now().millis();
+        let at = if (now - self.due).abs() <= self.tolerance_ms {
+            self.due
+        } else {
+            now
+        };
+        self.due += self.interval_ms;
+        Timestamp::from_millis(at)
+    }
+
+    /// Leaves out the turns that passed while the last one was busy; gives how many.
+    fn skip_missed(&mut self) -> u64 {
+        let now = self.clock.now().millis();
+        if now < self.due {
+            return 0;
+        }
+        let next = self.after(now);
+        let missed = (next - self.due) / self.interval_ms;
+        self.due = next;
+        u64::try_from(missed).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegauge_model::testing::HandClock;
+
+    /// A wall clock that follows tokio's paused time, a little late or early as told.
+    #[derive(Debug)]
+    struct PausedClock {
+        began: Instant,
+        at: i64,
+    }
+
+    impl Clock for PausedClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.at + self.began.elapsed().as_millis() as i64)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_at_the_offset_of_each_interval() {
+        let clock = PausedClock {
+            began: Instant::now(),
+            at: 1_000_300,
+        };
+        let ms = Duration::from_millis;
+        let mut turns = Turns::new(&clock, ms(1000), ms(250), ms(2));
+        for expected in [1_001_250, 1_002_250, 1_003_250] {
+            assert_eq!(turns.next().await.millis(), expected);
+        }
+        tokio::time::sleep(ms(2100)).await;
+        assert_eq!(turns.skip_missed(), 2);
+        assert_eq!(turns.next().await.millis(), 1_006_250);
+        assert_eq!(turns.skip_missed(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_jumps_makes_a_new_plan() {
+        let clock = HandClock::at(Timestamp::from_millis(10_000));
+        let ms = Duration::from_millis;
+        let mut turns = Turns::new(&clock, ms(1000), ms(0), ms(2));
+        // A clock that stands still: the planned time never comes, and the row gets the time it is.
+        assert_eq!(turns.next().await.millis(), 10_000);
+        clock.set(Timestamp::from_millis(500_400));
+        let began = Instant::now();
+        assert_eq!(turns.next().await.millis(), 500_400);
+        assert!(began.elapsed() <= ms(1000));
+        clock.set(Timestamp::from_millis(7_100));
+        assert_eq!(turns.next().await.millis(), 7_100);
+    }
+}

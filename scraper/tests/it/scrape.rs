@@ -1,0 +1,8 @@
+//! Scraping from end to end: real sockets on loopback at one side, the in-memory store at the other.
+
+mod hostile;
+mod labels;
+mod reload;
+mod rig;
+mod staleness;
+mod wire;

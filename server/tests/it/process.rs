@@ -1,0 +1,148 @@
+//! Starts real programs and talks to them over loopback, as a user's tools would.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take to come true.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test: the one cargo built for this run, unless `TIDEGAUGE_BIN` names another (the release build).
+pub fn tidegauge() -> PathBuf {
+    std::env::var_os("TIDEGAUGE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tidegauge").into(), PathBuf::from)
+}
+
+/// A peer's program; fails the test that asked where `TIDEGAUGE_PEERS` is not set.
+pub fn peer(name: &str) -> PathBuf {
+    let folder = std::env::var("TIDEGAUGE_PEERS").expect("TIDEGAUGE_PEERS names the folder of the peers' programs");
+    let path = Path::new(&folder).join(name);
+    assert!(path.exists(), "{} is not there: see .ci/peers.sh", path.display());
+    path
+}
+
+/// A port nobody listens on now. Another process may take it in between: callers retry by failing loudly.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A running program, killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    pub port: u16,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts a program with its output in `log` and waits until `ready_path` answers 200.
+    pub fn start(program: &Path, args: &[String], port: u16, ready_path: &str, log: &Path) -> Self {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+        let mut running = Self {
+            child,
+            port,
+            log: log.to_owned(),
+        };
+        running.wait_for(|r| r.get(ready_path).is_some_and(|a| a.status == 200), "to be ready");
+        running
+    }
+
+    /// Waits until `done` holds; fails with the program's log if it ends or takes too long.
+    pub fn wait_for(&mut self, done: impl Fn(&Self) -> bool, what: &str) {
+        let began = Instant::now();
+        loop {
+            if done(self) {
+                return;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && began.elapsed() < PATIENCE,
+                "waited for {what}; ended: {ended:?}; log:\n{}",
+                std::fs::read_to_string(&self.log).unwrap_or_default()
+            );
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// GET; `None` if nobody answers.
+    pub fn get(&self, path: &str) -> Option<Answer> {
+        request(self.port, "GET", path, &[], &[])
+    }
+
+    /// POST; `None` if nobody answers.
+    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+        request(self.port, "POST", path, headers, body)
+    }
+
+    /// The `data` of an API answer; fails unless it is a success.
+    pub fn api(&self, path: &str, params: &[(&str, &str)]) -> serde_json::Value {
+        let answer = self.get(&format!("{path}?{}", form(params))).expect("an answer");
+        let body: serde_json::Value =
+            serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{path} {params:?}: {e}: {}", answer.body));
+        assert_eq!(body["status"], "success", "{path} {params:?}: {}", answer.body);
+        body["data"].clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+/// Percent-encodes parameters.
+pub fn form(params: &[(&str, &str)]) -> String {
+    let encode = |s: &str| percent_encoding::utf8_percent_encode(s, percent_encoding::NON_ALPHANUMERIC).to_string();
+    params
+        .iter()
+        .map(|(k, v)| format!("{}={}", encode(k), encode(v)))
+        .collect::<Vec<_>>()
+        .join("&")
+}
+
+/// One request as HTTP/1.0, so that the answer is neither chunked nor kept open.
+pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer {
+        status,
+        body: body.to_owned(),
+    })
+}
