@@ -27,7 +27,6 @@ pub fn router(state: Arc<ApiState>) -> Router {
     let mut router = at
         .api()
         .merge(at.compressed())
-        .layer(compress::layer())
         .merge(at.plain(&shared))
         .fallback(not_found)
         .layer(from_fn_with_state(edge, edge::guard))
@@ -80,6 +79,7 @@ impl Paths<'_> {
             .fold(Router::new(), |router, (path, methods)| {
                 self.add(router, &format!("/api/v1/{path}"), methods)
             })
+            .layer(compress::layer())
             .route_layer(from_fn(cors::add))
     }
 
@@ -92,7 +92,7 @@ impl Paths<'_> {
         if !self.0.is_empty() {
             router = router.route(self.0, any(ui::to_prefix));
         }
-        router
+        router.layer(compress::layer())
     }
 
     /// Short answers, sent as they are.

@@ -18,10 +18,12 @@ const ALLOWED: [(HeaderName, &str); 3] = [
 pub(crate) async fn add(request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = next.run(request).await;
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+    let status = response.status();
+    let headers = response.headers_mut();
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.remove(header::VARY);
         return response;
     }
-    let headers = response.headers_mut();
     // Only the origin, not the encoding: exactly what clients of upstream see.
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {
