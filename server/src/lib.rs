@@ -1,1 +1,24 @@
-//! Front page; see ARCHITECTURE.md.
+//! The edges and the wiring of tidegauge: the only crate that sees all the others.
+//!
+//! ```text
+//!   main -> cli -> app::run
+//!                    |-- telemetry, clock
+//!                    |-- config      the YAML file, read once and again at each reload
+//!                    |-- tsdb::Db    <- model's two doors -> scraper::Manager, query::Engine
+//!                    '-- http + api  listener, /api/v1, /metrics, the page
+//! ```
+//!
+//! [`app::run`] starts the parts in order and stops them in reverse; the program and its tests both call it.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod app;
+mod budget;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod http;
+mod remote;
+pub mod telemetry;
+mod ui;

@@ -46,11 +46,17 @@ const SERIES: usize = 40;
 
 /// Request number `n`: every series gets the value `n` at `start_ms + n` milliseconds.
 fn write_request(start_ms: i64, n: u64) -> Vec<u8> {
-    let label = |name: &str, value: String| Label { name: name.into(), value };
+    let label = |name: &str, value: String| Label {
+        name: name.into(),
+        value,
+    };
     let timeseries = (0..SERIES)
         .map(|i| TimeSeries {
             labels: vec![label("__name__", "written".into()), label("i", format!("{i:02}"))],
-            samples: vec![Point { value: n as f64, timestamp: start_ms + n as i64 }],
+            samples: vec![Point {
+                value: n as f64,
+                timestamp: start_ms + n as i64,
+            }],
         })
         .collect();
     let message = WriteRequest { timeseries }.encode_to_vec();
@@ -64,7 +70,9 @@ fn exporter() -> u16 {
     std::thread::spawn(move || {
         let scrapes = Arc::new(AtomicU64::new(0));
         for stream in listener.incoming() {
-            let (Ok(mut stream), scrapes) = (stream, scrapes.clone()) else { continue };
+            let (Ok(mut stream), scrapes) = (stream, scrapes.clone()) else {
+                continue;
+            };
             std::thread::spawn(move || {
                 let mut seen = Vec::new();
                 let mut buffer = [0; 4096];
@@ -75,8 +83,13 @@ fn exporter() -> u16 {
                     }
                     seen.clear();
                     let n = scrapes.fetch_add(1, Ordering::SeqCst) + 1;
-                    let body: String = (0..50).map(|i| format!("scraped_total{{i=\"{i:02}\"}} {n}\n")).collect();
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let body: String = (0..50)
+                        .map(|i| format!("scraped_total{{i=\"{i:02}\"}} {n}\n"))
+                        .collect();
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n",
+                        body.len()
+                    );
                     if stream.write_all((head + &body).as_bytes()).is_err() {
                         return;
                     }
@@ -100,9 +113,14 @@ fn start(dir: &Path, port: u16) -> Running {
 /// All samples of a series as (milliseconds, value).
 fn samples(server: &Running, selector: &str) -> Vec<(i64, f64)> {
     let data = server.api("/api/v1/query", &[("query", &format!("{selector}[1h]"))]);
-    let Some(series) = data["result"].get(0) else { return Vec::new() };
+    let Some(series) = data["result"].get(0) else {
+        return Vec::new();
+    };
     let point = |p: &serde_json::Value| {
-        ((p[0].as_f64().unwrap() * 1000.0).round() as i64, p[1].as_str().unwrap().parse().unwrap())
+        (
+            (p[0].as_f64().unwrap() * 1000.0).round() as i64,
+            p[1].as_str().unwrap().parse().unwrap(),
+        )
     };
     series["values"].as_array().unwrap().iter().map(point).collect()
 }
@@ -111,8 +129,17 @@ fn samples(server: &Running, selector: &str) -> Vec<(i64, f64)> {
 fn send_until(server_port: u16, start_ms: i64, from: u64, until: Instant) -> u64 {
     let mut n = from;
     while Instant::now() < until {
-        let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
-        match crate::process::request(server_port, "POST", "/api/v1/write", &headers, &write_request(start_ms, n)) {
+        let headers = [
+            ("Content-Type", "application/x-protobuf"),
+            ("Content-Encoding", "snappy"),
+        ];
+        match crate::process::request(
+            server_port,
+            "POST",
+            "/api/v1/write",
+            &headers,
+            &write_request(start_ms, n),
+        ) {
             Some(answer) if answer.status == 204 => n += 1,
             Some(answer) => panic!("remote write answered {answer:?}"),
             None => break,
@@ -132,18 +159,29 @@ fn check(server: &Running, start_ms: i64, acknowledged: u64, scraped: &[(i64, f6
             found.len()
         );
         for (n, (at, value)) in found.iter().enumerate() {
-            assert_eq!((*at, *value), (start_ms + n as i64, n as f64), "round {round}, series {i}");
+            assert_eq!(
+                (*at, *value),
+                (start_ms + n as i64, n as f64),
+                "round {round}, series {i}"
+            );
         }
     }
     let now = samples(server, "scraped_total{i=\"49\"}");
     for (i, seen) in scraped.iter().enumerate() {
-        assert_eq!(now.get(i), Some(seen), "round {round}: a scraped sample seen before the kill is gone or changed");
+        assert_eq!(
+            now.get(i),
+            Some(seen),
+            "round {round}: a scraped sample seen before the kill is gone or changed"
+        );
     }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() {
-    let seconds = std::env::var("TIDEGAUGE_CRASH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(10u64);
+    let seconds = std::env::var("TIDEGAUGE_CRASH_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(10u64);
     let dir = tempfile::tempdir().unwrap();
     let config = format!(
         "global: {{scrape_interval: 50ms, scrape_timeout: 50ms}}\nscrape_configs:\n- job_name: crash\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
@@ -174,5 +212,8 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         acknowledged = samples(&server, "written{i=\"00\"}").len() as u64;
     }
     assert!(acknowledged > 0 && !scraped.is_empty(), "the test saw no sample at all");
-    println!("{round} kills, {acknowledged} requests acknowledged, {} scrapes", scraped.len());
+    println!(
+        "{round} kills, {acknowledged} requests acknowledged, {} scrapes",
+        scraped.len()
+    );
 }

@@ -87,7 +87,9 @@ fn result(server: &Running, query: &str, time: &str) -> BTreeMap<String, String>
         return BTreeMap::from([("scalar".to_owned(), data["result"][1].as_str().unwrap().to_owned())]);
     }
     let rows = data["result"].as_array().unwrap_or_else(|| panic!("{query}: {data}"));
-    rows.iter().map(|r| (r["metric"].to_string(), r["value"][1].as_str().unwrap().to_owned())).collect()
+    rows.iter()
+        .map(|r| (r["metric"].to_string(), r["value"][1].as_str().unwrap().to_owned()))
+        .collect()
 }
 
 fn equal(a: &str, b: &str) -> bool {
@@ -115,12 +117,16 @@ fn queries_agree_with_prometheus_on_a_real_node_exporter() {
         server.wait_for(
             |s| {
                 let seen = s.api("/api/v1/query", &[("query", "count_over_time(up[1m])")]);
-                seen["result"][0]["value"][1].as_str().is_some_and(|n| n.parse::<f64>().unwrap() >= 5.0)
+                seen["result"][0]["value"][1]
+                    .as_str()
+                    .is_some_and(|n| n.parse::<f64>().unwrap() >= 5.0)
             },
             "five scrapes",
         );
     }
-    let now = theirs.api("/api/v1/query", &[("query", "time()")])["result"][0].as_f64().unwrap();
+    let now = theirs.api("/api/v1/query", &[("query", "time()")])["result"][0]
+        .as_f64()
+        .unwrap();
     let time = format!("{:.3}", now - 0.5);
 
     let mut wrong = Vec::new();
@@ -128,13 +134,23 @@ fn queries_agree_with_prometheus_on_a_real_node_exporter() {
         for query in queries {
             let (a, b) = (result(&theirs, query, &time), result(&ours, query, &time));
             if !a.keys().eq(b.keys()) {
-                wrong.push(format!("{query}: series differ\n  theirs {:?}\n  ours   {:?}", a.keys(), b.keys()));
+                wrong.push(format!(
+                    "{query}: series differ\n  theirs {:?}\n  ours   {:?}",
+                    a.keys(),
+                    b.keys()
+                ));
             } else if values && !a.iter().zip(&b).all(|((_, x), (_, y))| equal(x, y)) {
                 wrong.push(format!("{query}: values differ\n  theirs {a:?}\n  ours   {b:?}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), STEADY.len() + MOVING.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        STEADY.len() + MOVING.len(),
+        wrong.join("\n")
+    );
 
     let (a, b) = (labels(&theirs, &time), labels(&ours, &time));
     assert_eq!(a, b, "label names and values");

@@ -46,7 +46,11 @@ impl Running {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
-        let mut running = Self { child, port, log: log.to_owned() };
+        let mut running = Self {
+            child,
+            port,
+            log: log.to_owned(),
+        };
         running.wait_for(|r| r.get(ready_path).is_some_and(|a| a.status == 200), "to be ready");
         running
     }
@@ -111,7 +115,11 @@ pub struct Answer {
 /// Percent-encodes parameters.
 pub fn form(params: &[(&str, &str)]) -> String {
     let encode = |s: &str| percent_encoding::utf8_percent_encode(s, percent_encoding::NON_ALPHANUMERIC).to_string();
-    params.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect::<Vec<_>>().join("&")
+    params
+        .iter()
+        .map(|(k, v)| format!("{}={}", encode(k), encode(v)))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 /// One request as HTTP/1.0, so that the answer is neither chunked nor kept open.
@@ -119,7 +127,10 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], bo
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    let mut head = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\n", body.len());
+    let mut head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -130,5 +141,8 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], bo
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+    Some(Answer {
+        status,
+        body: body.to_owned(),
+    })
 }

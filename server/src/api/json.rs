@@ -1,0 +1,176 @@
+//! A writer of JSON text: no tree in between, keys in the order they are written.
+
+use super::number;
+use tidegauge_model::Labels;
+
+/// A string with its quotes.
+pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut done = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..0x20 => b"",
+            _ => continue,
+        };
+        out.extend_from_slice(bytes.get(done..at).unwrap_or_default());
+        out.extend_from_slice(escape);
+        if escape.is_empty() {
+            out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
+        }
+        done = at + 1;
+    }
+    out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+    out.push(b'"');
+}
+
+/// A label set as an object.
+pub(crate) fn push_labels(out: &mut Vec<u8>, labels: &Labels) {
+    out.push(b'{');
+    for (i, (name, value)) in labels.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        push_string(out, name);
+        out.push(b':');
+        push_string(out, value);
+    }
+    out.push(b'}');
+}
+
+/// Writes one value: an object or array with its members, separators in place.
+#[derive(Debug, Default)]
+pub(crate) struct Json {
+    out: Vec<u8>,
+}
+
+impl Json {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The text.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// `{...}`
+    pub(crate) fn object(&mut self, members: impl FnOnce(&mut Self)) -> &mut Self {
+        self.separate();
+        self.out.push(b'{');
+        members(self);
+        self.out.push(b'}');
+        self
+    }
+
+    /// `[...]`
+    pub(crate) fn array(&mut self, members: impl FnOnce(&mut Self)) -> &mut Self {
+        self.separate();
+        self.out.push(b'[');
+        members(self);
+        self.out.push(b']');
+        self
+    }
+
+    /// `"name":`, to be followed by one value.
+    pub(crate) fn key(&mut self, name: &str) -> &mut Self {
+        self.separate();
+        push_string(&mut self.out, name);
+        self.out.push(b':');
+        self
+    }
+
+    pub(crate) fn string(&mut self, text: &str) -> &mut Self {
+        self.separate();
+        push_string(&mut self.out, text);
+        self
+    }
+
+    pub(crate) fn labels(&mut self, labels: &Labels) -> &mut Self {
+        self.separate();
+        push_labels(&mut self.out, labels);
+        self
+    }
+
+    pub(crate) fn integer(&mut self, number: i64) -> &mut Self {
+        self.separate();
+        self.out
+            .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self
+    }
+
+    /// A count; beyond `i64` it would not be a JSON integer for most readers anyway.
+    pub(crate) fn count(&mut self, number: u64) -> &mut Self {
+        self.integer(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+
+    /// A finite number; 0 for what JSON cannot say.
+    pub(crate) fn float(&mut self, number: f64) -> &mut Self {
+        self.separate();
+        number::push_value(&mut self.out, if number.is_finite() { number } else { 0.0 });
+        self
+    }
+
+    pub(crate) fn boolean(&mut self, yes: bool) -> &mut Self {
+        self.separate();
+        self.out.extend_from_slice(if yes { b"true" } else { b"false" });
+        self
+    }
+
+    pub(crate) fn null(&mut self) -> &mut Self {
+        self.separate();
+        self.out.extend_from_slice(b"null");
+        self
+    }
+
+    /// A comma, unless a value or a list has just begun.
+    fn separate(&mut self) {
+        if !matches!(self.out.last(), None | Some(b'{' | b'[' | b':')) {
+            self.out.push(b',');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped() {
+        let mut out = Vec::new();
+        push_string(&mut out, "a\"b\\c\n\r\t\u{1}\u{1f}é\u{2028}");
+        let back: String = serde_json::from_slice(&out).unwrap();
+        assert_eq!(back, "a\"b\\c\n\r\t\u{1}\u{1f}é\u{2028}");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"a\\\"b\\\\c\\n\\r\\t\\u0001\\u001fé\u{2028}\""
+        );
+    }
+
+    #[test]
+    fn members_are_separated() {
+        let mut json = Json::new();
+        json.object(|o| {
+            o.key("a").integer(1).key("b").array(|a| {
+                a.string("x")
+                    .string("{")
+                    .object(|_| {})
+                    .array(|_| {})
+                    .float(1e-9)
+                    .null()
+                    .boolean(true);
+            });
+            o.key("c")
+                .labels(&Labels::from_pairs([("z", "1"), ("y", "2")]).unwrap());
+        });
+        assert_eq!(
+            String::from_utf8(json.finish()).unwrap(),
+            r#"{"a":1,"b":["x","{",{},[],1e-09,null,true],"c":{"y":"2","z":"1"}}"#
+        );
+    }
+}

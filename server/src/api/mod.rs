@@ -1,0 +1,34 @@
+//! `/api/v1` and what lies beside it, as clients of Prometheus know it.
+//!
+//! ```text
+//!   request -> router -> params (typed) -> shared.read (a place, a blocking thread) -> engine or store
+//!                              |                                                           |
+//!                              '------------> error -> status and errorType    render -> JSON in pieces
+//! ```
+//!
+//! Start-up fills an [`ApiState`]; [`router`] makes the service that [`crate::http::serve`] serves.
+
+mod admin;
+mod error;
+mod exposition;
+mod json;
+mod lifecycle;
+mod number;
+mod params;
+mod process;
+mod query;
+mod render;
+mod router;
+mod rules;
+mod series;
+mod shared;
+mod state;
+mod status;
+mod targets;
+mod tree;
+
+pub(crate) use error::internal_error;
+pub use exposition::{Listing, Registry};
+pub use router::router;
+pub(crate) use shared::Shared;
+pub use state::{ApiLimits, ApiState, BuildInfo, ConfigView, LastReload, Lifecycle, Readiness, ReloadReply};

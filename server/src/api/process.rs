@@ -1,0 +1,136 @@
+//! What the operating system says of this process, under the names every client library uses.
+
+use super::exposition::Listing;
+use std::fs;
+use std::sync::OnceLock;
+use tidegauge_model::MetricKind;
+
+/// The process' metrics; those the system does not tell are left out.
+pub(crate) fn list() -> Vec<Listing> {
+    let mut listings = Vec::new();
+    let mut push = |name, help, kind, value: Option<f64>| {
+        if let Some(value) = value {
+            listings.push((name, help, kind, vec![(Vec::new(), value)]));
+        }
+    };
+    let stat = Stat::read();
+    let (counter, gauge) = (MetricKind::Counter, MetricKind::Gauge);
+    push(
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds.",
+        counter,
+        stat.as_ref().map(|stat| stat.cpu_seconds),
+    );
+    push(
+        "process_resident_memory_bytes",
+        "Resident memory size in bytes.",
+        gauge,
+        stat.as_ref().map(|stat| stat.resident_bytes),
+    );
+    push(
+        "process_virtual_memory_bytes",
+        "Virtual memory size in bytes.",
+        gauge,
+        stat.as_ref().map(|stat| stat.virtual_bytes),
+    );
+    push(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        gauge,
+        stat.as_ref().and_then(Stat::start_seconds),
+    );
+    push(
+        "process_open_fds",
+        "Number of open file descriptors.",
+        gauge,
+        open_fds(),
+    );
+    push(
+        "process_max_fds",
+        "Maximum number of open file descriptors.",
+        gauge,
+        max_fds(),
+    );
+    listings
+}
+
+/// The fields of `/proc/self/stat` that are shown.
+struct Stat {
+    cpu_seconds: f64,
+    start_ticks: f64,
+    virtual_bytes: f64,
+    resident_bytes: f64,
+}
+
+impl Stat {
+    fn read() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
+    }
+
+    /// The second field is the program's name in parentheses and may hold anything; the rest are numbers.
+    fn parse(text: &str) -> Option<Self> {
+        let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+        // proc(5) counts from 1 and the third field comes first here.
+        let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        Some(Self {
+            cpu_seconds: (field(14)? + field(15)?) / ticks,
+            start_ticks: field(22)? / ticks,
+            virtual_bytes: field(23)?,
+            resident_bytes: field(24)? * rustix::param::page_size() as f64,
+        })
+    }
+
+    fn start_seconds(&self) -> Option<f64> {
+        static BOOT: OnceLock<Option<f64>> = OnceLock::new();
+        let boot = BOOT.get_or_init(|| {
+            let stat = fs::read_to_string("/proc/stat").ok()?;
+            stat.lines()
+                .find_map(|line| line.strip_prefix("btime "))?
+                .trim()
+                .parse()
+                .ok()
+        });
+        boot.map(|boot| boot + self.start_ticks)
+    }
+}
+
+fn open_fds() -> Option<f64> {
+    // The listing itself holds one open.
+    Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
+}
+
+fn max_fds() -> Option<f64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_described() {
+        let listings = list();
+        let names: Vec<&str> = listings.iter().map(|listing| listing.0).collect();
+        assert!(
+            names.contains(&"process_resident_memory_bytes") && names.contains(&"process_open_fds"),
+            "{names:?}"
+        );
+        assert!(listings.iter().all(|listing| {
+            listing
+                .3
+                .iter()
+                .all(|(_, value)| *value > 0.0 || listing.0.contains("cpu"))
+        }));
+    }
+
+    #[test]
+    fn odd_program_names_are_skipped() {
+        let text = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 100 200 0 0 20 0 3 0 500 4096 2 0";
+        let stat = Stat::parse(text).unwrap();
+        assert_eq!(stat.virtual_bytes, 4096.0);
+        assert!(Stat::parse("7 (x").is_none() && Stat::parse("7 (x) S 1").is_none());
+    }
+}

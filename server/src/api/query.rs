@@ -1,0 +1,187 @@
+//! `query`, `query_range`, `query_exemplars`, `format_query`, `parse_query`.
+
+use super::error::ApiError;
+use super::params::{Params, SignedDuration};
+use super::render::{Data, Reply};
+use super::shared::Shared;
+use super::state::ApiState;
+use super::tree;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Request;
+use axum::response::{IntoResponse, Response};
+use std::time::Duration;
+use tidegauge_model::{Cancel, Timestamp};
+use tidegauge_query::parser::{ParseOptions, ValueType};
+use tidegauge_query::{ParseError, Query, QueryOutput, StatsLevel, Value};
+
+/// A range query has at most this many steps; `const` in upstream too.
+const MAX_POINTS: i64 = 11_000;
+
+/// `GET|POST /api/v1/query`
+pub(crate) async fn instant(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, ApiError> {
+    let params = shared.params(request).await?;
+    let limit = params.limit()?;
+    let at = params.time_or("time", shared.api.clock.now())?;
+    let asked = Asked::read(&params)?;
+    let query = asked.query(&shared.api, &params)?;
+    let with_stats = asked.stats;
+    let wait = asked.timeout;
+    shared
+        .read(wait, move |api, cancel| {
+            let query = Query { cancel, ..query };
+            let output = api.engine.instant(&*api.db, &query, at)?;
+            Ok(reply(output, limit, with_stats).into_response())
+        })
+        .await
+}
+
+/// `GET|POST /api/v1/query_range`
+pub(crate) async fn range(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, ApiError> {
+    let params = shared.params(request).await?;
+    let limit = params.limit()?;
+    let (start, end, step) = steps(&params)?;
+    let asked = Asked::read(&params)?;
+    let query = asked.query(&shared.api, &params)?;
+    let kind = query.expr.value_type();
+    if matches!(kind, ValueType::Matrix | ValueType::String) {
+        let kind = kind.described();
+        let why = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
+        return Err(ApiError::parameter("query", why));
+    }
+    let with_stats = asked.stats;
+    let wait = asked.timeout;
+    shared
+        .read(wait, move |api, cancel| {
+            let query = Query { cancel, ..query };
+            let output = api.engine.range(&*api.db, &query, start, end, step)?;
+            Ok(reply(output, limit, with_stats).into_response())
+        })
+        .await
+}
+
+/// `start`, `end` and `step` (in milliseconds) of a range query, checked in upstream's order.
+fn steps(params: &Params) -> Result<(Timestamp, Timestamp, i64), ApiError> {
+    let start = params.time("start")?;
+    let end = params.time("end")?;
+    if end < start {
+        return Err(ApiError::parameter(
+            "end",
+            "end timestamp must not be before start time",
+        ));
+    }
+    let step = params.duration("step")?;
+    // Upstream takes steps under a millisecond and then divides by zero.
+    if step.millis() <= 0 {
+        let why = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", why));
+    }
+    let span_ns = i128::from(end.millis()) * 1_000_000 - i128::from(start.millis()) * 1_000_000;
+    if span_ns / i128::from(step.nanos()) > i128::from(MAX_POINTS) {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    Ok((start, end, step.millis()))
+}
+
+/// What both kinds of query can ask for beside the query itself, in upstream's order of checks.
+struct Asked {
+    timeout: Option<Duration>,
+    lookback_ms: Option<i64>,
+    stats: bool,
+}
+
+impl Asked {
+    fn read(params: &Params) -> Result<Self, ApiError> {
+        let timeout = params.optional_duration("timeout")?.map(SignedDuration::span);
+        let lookback = params.optional_duration("lookback_delta").map_err(|error| {
+            // Upstream's one parameter error without the usual prefix.
+            let text = error.to_string();
+            let why = text
+                .strip_prefix("invalid parameter \"lookback_delta\": ")
+                .unwrap_or(&text);
+            ApiError::bad_data(format!("error parsing lookback delta duration: {why}"))
+        })?;
+        Ok(Self {
+            timeout,
+            lookback_ms: lookback.map(SignedDuration::millis).filter(|ms| *ms > 0),
+            stats: !params.text("stats")?.is_empty(),
+        })
+    }
+
+    fn query(&self, api: &ApiState, params: &Params) -> Result<Query, ApiError> {
+        let query = Query::parse(params.text("query")?, &parse_options(api)).map_err(bad_query)?;
+        Ok(Query {
+            lookback_ms: self.lookback_ms,
+            timeout: self.timeout,
+            stats: StatsLevel::Totals,
+            cancel: Cancel::new(),
+            ..query
+        })
+    }
+}
+
+/// What this server's parser accepts.
+pub(crate) fn parse_options(api: &ApiState) -> ParseOptions {
+    ParseOptions {
+        features: api.engine.options().features,
+        ..ParseOptions::default()
+    }
+}
+
+fn bad_query(error: ParseError) -> ApiError {
+    ApiError::parameter("query", error)
+}
+
+fn reply(output: QueryOutput, limit: usize, with_stats: bool) -> Reply {
+    let QueryOutput {
+        mut value,
+        annotations,
+        stats,
+    } = output;
+    let truncated = match &mut value {
+        Value::Vector(samples) if limit > 0 && samples.len() > limit => {
+            samples.truncate(limit);
+            true
+        }
+        Value::Matrix(series) if limit > 0 && series.len() > limit => {
+            series.truncate(limit);
+            true
+        }
+        _ => false,
+    };
+    Reply::new(Data::Value(value, with_stats.then_some(stats)))
+        .with_notes(annotations.warnings(), annotations.infos())
+        .truncated_if(truncated)
+}
+
+/// `GET|POST /api/v1/query_exemplars`: none are stored, so every good question has the empty answer.
+pub(crate) async fn exemplars(State(shared): State<Shared>, request: Request<Body>) -> Result<Reply, ApiError> {
+    let params = shared.params(request).await?;
+    let range = params.range()?;
+    if range.is_empty() {
+        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
+    }
+    tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api))
+        .map_err(|error| ApiError::bad_data(error.to_string()))?;
+    Ok(Reply::json(|json| {
+        json.array(|_| {});
+    }))
+}
+
+/// `GET|POST /api/v1/format_query`
+pub(crate) async fn format(State(shared): State<Shared>, request: Request<Body>) -> Result<Reply, ApiError> {
+    let params = shared.params(request).await?;
+    let expr = tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api)).map_err(bad_query)?;
+    Ok(Reply::json(|json| {
+        json.string(&expr.pretty());
+    }))
+}
+
+/// `GET|POST /api/v1/parse_query`
+pub(crate) async fn tree(State(shared): State<Shared>, request: Request<Body>) -> Result<Reply, ApiError> {
+    let params = shared.params(request).await?;
+    let expr = tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api)).map_err(bad_query)?;
+    Ok(Reply::json(|json| tree::push(json, &expr)))
+}

@@ -1,0 +1,603 @@
+//! Starts every part in order, keeps them running, and stops them in reverse.
+//!
+//! ```text
+//!   start: configuration -> listener (answers "starting") -> store -> engine -> scraper -> routes -> ready
+//!   stop:  scraper -> requests -> store
+//! ```
+//!
+//! The configuration comes first, because it is what is wrong most often; the listener opens before the store, so that
+//! a probe is answered while the log is read back. A reload goes through the same code as a start.
+
+use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Readiness, Registry, ReloadReply};
+use crate::budget::Shares;
+use crate::clock::SystemClock;
+use crate::config::{PromDuration, Reloader, Source};
+use crate::http::{self, ServeOptions};
+use anyhow::{Context, anyhow};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tidegauge_model::{Clock, Meter, Timestamp};
+use tidegauge_query::{Engine, EngineOptions, Features};
+use tidegauge_scraper::{Manager, ScrapeOptions};
+use tidegauge_tsdb::{Db, Error as StoreError, Fsync, Options as StoreOptions};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use url::Url;
+
+/// Requests to reload that may wait; a further one waits at the sender.
+const RELOADS_WAITING: usize = 4;
+/// Time that scrapes have to end at shutdown.
+const SCRAPE_GRACE: Duration = Duration::from_secs(2);
+/// Time that requests have to end at shutdown. Both together leave the store time within ten seconds.
+const REQUEST_GRACE: Duration = Duration::from_secs(4);
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct AppOptions {
+    /// The configuration file; `None` for the built-in configuration.
+    pub config_file: Option<PathBuf>,
+    /// Where the data is.
+    pub data_dir: PathBuf,
+    /// Addresses to listen on, as `host:port`; port 0 takes a free one.
+    pub listen: Vec<String>,
+    /// The URL users know.
+    pub external_url: Option<String>,
+    /// Prefix of all routes, instead of the external URL's path.
+    pub route_prefix: Option<String>,
+    /// Whether reload and quit are served.
+    pub lifecycle: bool,
+    /// Whether the admin API is served.
+    pub admin_api: bool,
+    /// Whether remote write is taken.
+    pub remote_write_receiver: bool,
+    /// Most connections on each address.
+    pub max_connections: usize,
+    /// Longest time for a request's head.
+    pub read_timeout: PromDuration,
+    /// How long samples are kept.
+    pub retention: PromDuration,
+    /// When the log is synced.
+    pub fsync: FsyncChoice,
+    /// How values are encoded.
+    pub encoding: Encoding,
+    /// The memory of all parts together.
+    pub memory_limit_bytes: u64,
+    /// Who set it, for the log.
+    pub memory_source: &'static str,
+    /// How far back an instant selector looks.
+    pub lookback: PromDuration,
+    /// Longest time of a query.
+    pub query_timeout: PromDuration,
+    /// Most samples of a query.
+    pub max_samples: u64,
+    /// Most queries at a time.
+    pub max_concurrency: usize,
+    /// Names of features, as upstream calls them.
+    pub features: Vec<String>,
+    /// Every flag with the value in effect, for `/api/v1/status/flags`.
+    pub flags: BTreeMap<String, String>,
+}
+
+/// When the log is forced to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsyncChoice {
+    /// Before a commit returns.
+    Always,
+    /// At most this often.
+    Every(PromDuration),
+    /// When the system likes.
+    Never,
+}
+
+impl FromStr for FsyncChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            other => other
+                .parse()
+                .map(Self::Every)
+                .map_err(|e| format!("`always`, `never` or a duration is expected: {e}")),
+        }
+    }
+}
+
+/// How values are encoded on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Encoding {
+    /// The smallest of all.
+    Auto,
+    /// Gorilla's, for every column.
+    Xor,
+}
+
+/// What was started.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Where a browser on this machine finds the page.
+    pub url: Url,
+    /// The addresses that are listened on.
+    pub addresses: Vec<SocketAddr>,
+    /// Where the data is.
+    pub data_dir: PathBuf,
+}
+
+/// Has the first SIGTERM or SIGINT cancel `shutdown`; the second ends the process at once.
+///
+/// # Errors
+/// If the system refuses the handlers.
+pub fn stop_on_signals(shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if shutdown.is_cancelled() {
+                tracing::warn!(signal = name, "second signal: ending at once");
+                std::process::exit(1);
+            }
+            tracing::info!(signal = name, "shutting down; a second signal ends the process at once");
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Runs until `shutdown` is cancelled. `announce` is called once everything answers.
+///
+/// # Errors
+/// What kept it from starting, or the store from closing, in a sentence that says what to do.
+pub async fn run(
+    options: AppOptions,
+    shutdown: CancellationToken,
+    announce: impl FnOnce(&Started),
+) -> anyhow::Result<()> {
+    // The provider is chosen once per process; a second choice is refused, which is fine.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let begun = clock.now();
+    if let Some(path) = &options.config_file {
+        // Before anything else is touched; it is loaded again below, with the address known.
+        crate::config::load(path)?;
+    }
+    let listeners = bind(&options.listen).await?;
+    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+    let site = Site::new(&options, &addresses)?;
+    let source = match &options.config_file {
+        Some(path) => Source::File(path.clone()),
+        None => Source::BuiltIn(format!("{}{}", site.local, site.prefix)),
+    };
+    let config = Reloader::new(source.clone(), source.load()?, clock.clone());
+
+    let gate = Gate::default();
+    let stop_http = CancellationToken::new();
+    let mut servers = serve(listeners, &gate, &options, &stop_http);
+    let running = match Running::start(&options, config, &clock, begun, &site, &shutdown).await {
+        Ok(running) => running,
+        Err(error) => {
+            stop_http.cancel();
+            return Err(error);
+        }
+    };
+    let Running {
+        db,
+        scraper,
+        config,
+        state,
+        reloads,
+    } = running;
+    gate.open(api::router(state.clone()));
+    state.ready.set_ready();
+    let data_dir = fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir.clone());
+    announce(&Started {
+        url: site.page.clone(),
+        addresses,
+        data_dir,
+    });
+    tracing::info!(address = %site.local, "ready");
+
+    control(&shutdown, reloads, &config, &scraper, &mut servers).await?;
+
+    state.ready.set_not_ready("shutting down");
+    if tokio::time::timeout(SCRAPE_GRACE, scraper.stop()).await.is_err() {
+        tracing::warn!(grace = ?SCRAPE_GRACE, "scrapes still running at shutdown were left");
+    }
+    stop_http.cancel();
+    while servers.join_next().await.is_some() {}
+    tokio::task::spawn_blocking(move || db.close())
+        .await?
+        .context("cannot close the store cleanly")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything that runs behind the routes.
+struct Running {
+    db: Arc<Db>,
+    scraper: Manager,
+    config: Arc<Reloader>,
+    state: Arc<ApiState>,
+    reloads: mpsc::Receiver<ReloadReply>,
+}
+
+impl Running {
+    async fn start(
+        options: &AppOptions,
+        config: Reloader,
+        clock: &Arc<dyn Clock>,
+        begun: Timestamp,
+        site: &Site,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let shares = Shares::new(options.memory_limit_bytes);
+        tracing::info!(
+            bytes = options.memory_limit_bytes,
+            source = options.memory_source,
+            "memory limit"
+        );
+
+        let store = store_options(options, shares.head.clone());
+        let (dir, store_clock) = (options.data_dir.clone(), clock.clone());
+        let db = tokio::task::spawn_blocking(move || Db::open(&dir, store, store_clock))
+            .await?
+            .map_err(|e| advise(e, options))?;
+        let features = features(&options.features);
+        let engine = Arc::new(Engine::new(EngineOptions {
+            lookback_ms: i64::try_from(options.lookback.millis()).unwrap_or(i64::MAX),
+            max_samples: options.max_samples,
+            timeout: options.query_timeout.get(),
+            max_concurrency: options.max_concurrency.max(1),
+            features: features.promql,
+            memory: shares.queries.clone(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from).min(2),
+            ..EngineOptions::default()
+        }));
+        let scraper = Manager::new(
+            db.clone(),
+            clock.clone(),
+            ScrapeOptions {
+                bodies: shares.bodies.clone(),
+                extra_metrics: features.extra_scrape_metrics,
+                ..ScrapeOptions::default()
+            },
+        );
+        let config = Arc::new(config);
+        let loaded = config.config();
+        scraper
+            .apply(loaded.jobs().to_vec(), loaded.external_labels())
+            .context("cannot start scraping")?;
+
+        let (reload, reloads) = mpsc::channel(RELOADS_WAITING);
+        let mut registry = Registry::new();
+        let (a, b, c, d) = (db.clone(), engine.clone(), scraper.clone(), config.clone());
+        registry.add(move || a.metrics().list());
+        registry.add(move || b.metrics().list());
+        registry.add(move || c.metrics().list());
+        registry.add(move || d.list());
+        registry.add(move || shares.list());
+        let state = Arc::new(ApiState {
+            db: db.clone(),
+            engine,
+            scraper: scraper.clone(),
+            clock: clock.clone(),
+            flags: options.flags.clone(),
+            config: config.clone(),
+            lifecycle: Lifecycle {
+                enabled: options.lifecycle,
+                reload,
+                quit: shutdown.clone(),
+            },
+            admin_api: options.admin_api,
+            remote_write_receiver: options.remote_write_receiver,
+            external_url: site.external.clone(),
+            ready: Readiness::not_ready("starting"),
+            started: begun,
+            build: BuildInfo::default(),
+            metrics: registry,
+            limits: ApiLimits::default(),
+        });
+        Ok(Self {
+            db,
+            scraper,
+            config,
+            state,
+            reloads,
+        })
+    }
+}
+
+/// Serves reloads until it is time to stop, or a listener fails.
+async fn control(
+    shutdown: &CancellationToken,
+    mut reloads: mpsc::Receiver<ReloadReply>,
+    config: &Arc<Reloader>,
+    scraper: &Manager,
+    servers: &mut JoinSet<std::io::Result<()>>,
+) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        let reply = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = hangup.recv() => None,
+            Some(reply) = reloads.recv() => Some(reply),
+            Some(ended) = servers.join_next() => {
+                tracing::error!(?ended, "a listener ended; shutting down");
+                return Ok(());
+            }
+        };
+        let (config, scraper) = (config.clone(), scraper.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            config.reload(|new| {
+                scraper
+                    .apply(new.jobs().to_vec(), new.external_labels())
+                    .map_err(|e| e.to_string())
+            })
+        })
+        .await
+        .unwrap_or_else(|e| Err(e.to_string()));
+        if let Some(reply) = reply {
+            // Whoever asked may have gone.
+            drop(reply.send(done));
+        }
+    }
+}
+
+/// Lets requests through to the routes once there are any; before that, says that the process is alive and starting.
+#[derive(Clone, Default)]
+struct Gate(Arc<OnceLock<Router>>);
+
+impl Gate {
+    fn open(&self, router: Router) {
+        drop(self.0.set(router));
+    }
+
+    fn router(&self) -> Router {
+        let gate = self.clone();
+        Router::new().fallback(move |request: Request| async move {
+            match gate.0.get() {
+                Some(router) => match router.clone().oneshot(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                },
+                None => starting(&request),
+            }
+        })
+    }
+}
+
+fn starting(request: &Request) -> Response {
+    if request.uri().path().ends_with("/-/healthy") {
+        return "tidegauge is healthy.\n".into_response();
+    }
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "service unavailable: the store is being opened\n",
+    )
+        .into_response()
+}
+
+fn serve(
+    listeners: Vec<TcpListener>,
+    gate: &Gate,
+    options: &AppOptions,
+    stop: &CancellationToken,
+) -> JoinSet<std::io::Result<()>> {
+    let serve_options = ServeOptions {
+        max_connections: options.max_connections.max(1),
+        read_timeout: options.read_timeout.get(),
+        grace: REQUEST_GRACE,
+    };
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        servers.spawn(http::serve(
+            listener,
+            gate.router(),
+            serve_options.clone(),
+            stop.clone(),
+        ));
+    }
+    servers
+}
+
+async fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        // Go's way to say "every address".
+        let full = match address.strip_prefix(':') {
+            Some(port) => format!("0.0.0.0:{port}"),
+            None => address.clone(),
+        };
+        let listener = TcpListener::bind(&full).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => anyhow!(
+                "cannot listen on {address}: another process does; stop it or choose another address with \
+                 --web.listen-address"
+            ),
+            _ => anyhow!("cannot listen on {address}: {error}; choose another address with --web.listen-address"),
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// The addresses of this process as others see them.
+struct Site {
+    /// `host:port` for connections from this machine.
+    local: SocketAddr,
+    /// Prefix of all routes, without a slash at its end.
+    prefix: String,
+    /// What users know.
+    external: Url,
+    /// Where a browser on this machine finds the page.
+    page: Url,
+}
+
+impl Site {
+    fn new(options: &AppOptions, addresses: &[SocketAddr]) -> anyhow::Result<Self> {
+        let first = *addresses.first().context("no address to listen on")?;
+        let local = SocketAddr::new(
+            match first.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            },
+            first.port(),
+        );
+        let mut external = match options.external_url.as_deref().filter(|u| !u.is_empty()) {
+            Some(given) => Url::parse(given).with_context(|| format!("--web.external-url {given:?} is not a URL"))?,
+            None => {
+                let host = if first.ip().is_unspecified() { host_name() } else { None };
+                let host = host.map_or_else(|| local.to_string(), |name| format!("{name}:{}", local.port()));
+                Url::parse(&format!("http://{host}/"))?
+            }
+        };
+        if let Some(prefix) = &options.route_prefix {
+            external.set_path(prefix);
+        }
+        let prefix = external.path().trim_end_matches('/').to_owned();
+        external.set_path(&format!("{prefix}/"));
+        let page = Url::parse(&format!("http://{local}{prefix}/"))?;
+        Ok(Self {
+            local,
+            prefix,
+            external,
+            page,
+        })
+    }
+}
+
+fn host_name() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|n| !n.is_empty())
+}
+
+fn store_options(options: &AppOptions, head: Meter) -> StoreOptions {
+    if options.encoding != Encoding::Auto {
+        tracing::warn!(encoding = ?options.encoding, "--storage.encoding has no effect in this version");
+    }
+    StoreOptions {
+        retention_ms: i64::try_from(options.retention.millis()).unwrap_or(i64::MAX),
+        fsync: match options.fsync {
+            FsyncChoice::Always => Fsync::Always,
+            FsyncChoice::Every(span) => Fsync::Interval(span.get()),
+            FsyncChoice::Never => Fsync::Never,
+        },
+        head,
+        ..StoreOptions::default()
+    }
+}
+
+/// What a user can do about a store that does not open.
+fn advise(error: StoreError, options: &AppOptions) -> anyhow::Error {
+    let dir = options.data_dir.display();
+    let advice = match &error {
+        StoreError::Locked { .. } => "stop that process, or choose another folder with --storage.tsdb.path",
+        StoreError::ForeignDirectory { .. } => "choose another folder with --storage.tsdb.path",
+        StoreError::Io { .. } => "check that the folder can be written, or choose another with --storage.tsdb.path",
+        StoreError::NewerVersion { .. } => "run the newer version, or choose another folder with --storage.tsdb.path",
+        StoreError::Invalid { .. } => "correct that setting",
+        StoreError::Corrupt { .. } | StoreError::Limit { .. } => "move the file away to start without it",
+    };
+    let cause = std::error::Error::source(&error).map_or_else(String::new, |s| format!(": {s}"));
+    anyhow!("cannot open the data folder {dir}: {error}{cause}; {advice}")
+}
+
+/// Features that upstream knows by name and that are always on or without meaning here.
+const FEATURES_WITHOUT_EFFECT: [&str; 27] = [
+    "agent",
+    "auto-gomaxprocs",
+    "auto-gomemlimit",
+    "auto-reload-config",
+    "concurrent-rule-eval",
+    "created-timestamp-zero-ingestion",
+    "delayed-compaction",
+    "exemplar-storage",
+    "expand-external-labels",
+    "memory-snapshot-on-shutdown",
+    "metadata-wal-records",
+    "native-histograms",
+    "new-service-discovery-manager",
+    "no-default-scrape-port",
+    "no-scrape-default-port",
+    "old-ui",
+    "otlp-deltatocumulative",
+    "otlp-native-delta-ingestion",
+    "otlp-write-receiver",
+    "promql-at-modifier",
+    "promql-negative-offset",
+    "promql-per-step-stats",
+    "remote-write-receiver",
+    "st-storage",
+    "use-uncached-io",
+    "utf8-names",
+    "xor2-encoding",
+];
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct FeatureSet {
+    promql: Features,
+    extra_scrape_metrics: bool,
+}
+
+/// Turns on what is known; an unknown name is warned of and passed over, as upstream does.
+fn features(names: &[String]) -> FeatureSet {
+    let mut set = FeatureSet::default();
+    for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
+        if set.promql.enable(name) {
+            continue;
+        }
+        match name {
+            "extra-scrape-metrics" => set.extra_scrape_metrics = true,
+            known if FEATURES_WITHOUT_EFFECT.contains(&known) => {
+                tracing::warn!(
+                    feature = known,
+                    "this feature of Prometheus is accepted and has no effect here"
+                );
+            }
+            unknown => tracing::warn!(feature = unknown, "unknown name in --enable-feature"),
+        }
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fsync_is_a_word_or_a_duration() {
+        assert_eq!("always".parse(), Ok(FsyncChoice::Always));
+        assert_eq!("never".parse(), Ok(FsyncChoice::Never));
+        assert_eq!("500ms".parse(), Ok(FsyncChoice::Every(PromDuration::from_millis(500))));
+        assert!("sometimes".parse::<FsyncChoice>().is_err());
+    }
+
+    #[test]
+    fn features_reach_the_parser() {
+        let set = features(&[
+            "promql-experimental-functions".into(),
+            "extra-scrape-metrics".into(),
+            "nonsense".into(),
+        ]);
+        assert!(set.promql.experimental_functions && set.extra_scrape_metrics);
+        assert!(!set.promql.duration_expressions);
+    }
+}

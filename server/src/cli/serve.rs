@@ -1,0 +1,228 @@
+//! `tidegauge serve`, which is also what `tidegauge` alone does.
+
+use super::{complain, flags::Sorted, memory, print};
+use crate::app::{self, AppOptions, FsyncChoice, Started};
+use crate::config::{ByteSize, PromDuration};
+use crate::telemetry::{self, LogFormat, LogLevel};
+use clap::Args;
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+/// The flags of `serve` that do something. The others of Prometheus never get here: see [`super::flags`].
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Configuration file (prometheus.yml as it is); without it a built-in one scrapes this process and a
+    /// node_exporter on 127.0.0.1:9100
+    #[arg(long = "config.file", value_name = "FILE", help_heading = "Configuration")]
+    config_file: Option<PathBuf>,
+    /// Features of Prometheus to turn on, by name, separated by commas; may be repeated
+    #[arg(
+        long = "enable-feature",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        help_heading = "Configuration"
+    )]
+    features: Vec<String>,
+
+    /// Address to listen on; may be repeated [default: 127.0.0.1:9090, or 0.0.0.0:9090 with --config.file]
+    #[arg(long = "web.listen-address", value_name = "HOST:PORT", help_heading = "Web")]
+    listen: Vec<String>,
+    /// URL under which users reach this server; its path becomes the prefix of all routes
+    #[arg(long = "web.external-url", value_name = "URL", help_heading = "Web")]
+    external_url: Option<String>,
+    /// Prefix of all routes [default: the path of --web.external-url]
+    #[arg(long = "web.route-prefix", value_name = "PATH", help_heading = "Web")]
+    route_prefix: Option<String>,
+    /// Serve POST /-/reload and POST /-/quit
+    #[arg(long = "web.enable-lifecycle", help_heading = "Web")]
+    lifecycle: bool,
+    /// Serve /api/v1/admin/tsdb/*
+    #[arg(long = "web.enable-admin-api", help_heading = "Web")]
+    admin_api: bool,
+    /// Serve POST /api/v1/write (remote write 1.0)
+    #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
+    remote_write_receiver: bool,
+    /// Most connections at a time on each address
+    #[arg(
+        long = "web.max-connections",
+        value_name = "N",
+        default_value = "512",
+        help_heading = "Web"
+    )]
+    max_connections: usize,
+    /// Longest time a client may take to send a request's head, or keep an idle connection
+    #[arg(
+        long = "web.read-timeout",
+        value_name = "DURATION",
+        default_value = "5m",
+        help_heading = "Web"
+    )]
+    read_timeout: PromDuration,
+
+    /// Folder of the data; it is made if there is none
+    #[arg(
+        long = "storage.tsdb.path",
+        value_name = "DIR",
+        default_value = "data/",
+        help_heading = "Storage"
+    )]
+    data_dir: PathBuf,
+    /// How long samples are kept
+    #[arg(
+        long = "storage.tsdb.retention.time",
+        value_name = "DURATION",
+        default_value = "15d",
+        help_heading = "Storage"
+    )]
+    retention: PromDuration,
+    /// When the log is forced to the disk: `always`, `never`, or at most this often (a crash of the process loses
+    /// nothing in any case; a power cut loses at most this much)
+    #[arg(
+        long = "storage.wal.fsync",
+        value_name = "WHEN",
+        default_value = "1s",
+        help_heading = "Storage"
+    )]
+    fsync: FsyncChoice,
+    /// How values are encoded on disk: `auto` takes the smallest, `xor` is Gorilla's
+    #[arg(
+        long = "storage.encoding",
+        value_name = "NAME",
+        default_value = "auto",
+        help_heading = "Storage"
+    )]
+    encoding: app::Encoding,
+    /// Memory that all parts together may use [default: 9/10 of the control group's limit, else half of the machine's]
+    #[arg(long = "memory.limit", value_name = "BYTES", help_heading = "Storage")]
+    memory_limit: Option<ByteSize>,
+
+    /// How far back an instant selector looks for a sample
+    #[arg(
+        long = "query.lookback-delta",
+        value_name = "DURATION",
+        default_value = "5m",
+        help_heading = "Queries"
+    )]
+    lookback: PromDuration,
+    /// Longest time a query may take
+    #[arg(
+        long = "query.timeout",
+        value_name = "DURATION",
+        default_value = "2m",
+        help_heading = "Queries"
+    )]
+    query_timeout: PromDuration,
+    /// Most samples a query may hold at a time
+    #[arg(
+        long = "query.max-samples",
+        value_name = "N",
+        default_value = "50000000",
+        help_heading = "Queries"
+    )]
+    max_samples: u64,
+    /// Most queries at a time; others wait
+    #[arg(
+        long = "query.max-concurrency",
+        value_name = "N",
+        default_value = "20",
+        help_heading = "Queries"
+    )]
+    max_concurrency: usize,
+
+    /// Least severity that is logged
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        value_enum,
+        default_value = "info",
+        help_heading = "Log"
+    )]
+    log_level: LogLevel,
+    /// Form of the log, which goes to standard error
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "logfmt",
+        help_heading = "Log"
+    )]
+    log_format: LogFormat,
+}
+
+impl ServeArgs {
+    /// Serves until told to stop.
+    pub(crate) fn run(self, sorted: &Sorted) -> anyhow::Result<()> {
+        telemetry::init(self.log_level, self.log_format);
+        for name in &sorted.ignored {
+            tracing::warn!(
+                flag = *name,
+                "this flag of Prometheus is accepted and has no effect here"
+            );
+        }
+        let options = self.into_options(sorted);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let shutdown = CancellationToken::new();
+        let done = runtime.block_on(async {
+            app::stop_on_signals(&shutdown)?;
+            app::run(options, shutdown.clone(), announce).await
+        });
+        // A blocking task that does not end (a query in a long loop) must not keep the process.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+        done
+    }
+
+    fn into_options(self, sorted: &Sorted) -> AppOptions {
+        let memory = match self.memory_limit {
+            Some(limit) => memory::Limit {
+                bytes: limit.bytes(),
+                source: "--memory.limit",
+            },
+            None => memory::default_limit(),
+        };
+        let listen = match (self.listen.is_empty(), &self.config_file) {
+            (false, _) => self.listen,
+            (true, Some(_)) => vec!["0.0.0.0:9090".to_owned()],
+            (true, None) => vec!["127.0.0.1:9090".to_owned()],
+        };
+        let mut flags = sorted.effective();
+        flags.insert("web.listen-address".to_owned(), listen.join(","));
+        flags.insert("memory.limit".to_owned(), format!("{}B", memory.bytes));
+        AppOptions {
+            config_file: self.config_file,
+            data_dir: self.data_dir,
+            listen,
+            external_url: self.external_url,
+            route_prefix: self.route_prefix,
+            lifecycle: self.lifecycle,
+            admin_api: self.admin_api,
+            remote_write_receiver: self.remote_write_receiver,
+            max_connections: self.max_connections,
+            read_timeout: self.read_timeout,
+            retention: self.retention,
+            fsync: self.fsync,
+            encoding: self.encoding,
+            memory_limit_bytes: memory.bytes,
+            memory_source: memory.source,
+            lookback: self.lookback,
+            query_timeout: self.query_timeout,
+            max_samples: self.max_samples,
+            max_concurrency: self.max_concurrency,
+            features: self.features,
+            flags,
+        }
+    }
+}
+
+/// Three lines that say where to look.
+fn announce(started: &Started) {
+    let base = started.url.as_str().trim_end_matches('/');
+    print(format_args!(
+        "tidegauge is ready: open {base}/\n\
+         try it:             curl '{base}/api/v1/query?query=up'\n\
+         data is kept in:    {}\n",
+        started.data_dir.display()
+    ));
+    if started.addresses.is_empty() {
+        complain("no listener is open");
+    }
+}

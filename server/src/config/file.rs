@@ -1,0 +1,592 @@
+//! Reads a configuration file into a [`Config`].
+
+use super::error::ConfigError;
+use super::yaml::{Fault, Node, Place, Value};
+use super::{de, show, validate};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tidegauge_model::Labels;
+use tidegauge_scraper::config::{self as scrape, GlobalConfig, ScrapeConfig};
+use tidegauge_scraper::naming::NameScheme;
+
+/// A larger file is refused: it is read whole.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// The configuration that is used without a file.
+const BUILT_IN: &str = include_str!("default.yml");
+
+/// All top-level keys.
+const SECTIONS: [&str; 12] = [
+    "global",
+    "runtime",
+    "alerting",
+    "rule_files",
+    "scrape_config_files",
+    "scrape_configs",
+    "storage",
+    "tracing",
+    "remote_write",
+    "remote_read",
+    "otlp",
+    "tidegauge",
+];
+
+/// A configuration that was read, checked and completed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    global: GlobalConfig,
+    jobs: Vec<ScrapeConfig>,
+    external_labels: Labels,
+    unsupported: Vec<Unsupported>,
+    yaml: String,
+}
+
+/// A section or key that is valid and has no effect in this version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unsupported {
+    /// Its name, as in `alerting` or `scrape_configs.kubernetes_sd_configs`.
+    pub section: String,
+    /// The line where it first stands.
+    pub line: usize,
+}
+
+impl Config {
+    /// `global`, complete.
+    pub fn global(&self) -> &GlobalConfig {
+        &self.global
+    }
+
+    /// The jobs of the file and of its `scrape_config_files`, complete.
+    pub fn jobs(&self) -> &[ScrapeConfig] {
+        &self.jobs
+    }
+
+    /// The labels of everything that leaves this server, with the environment's values put in.
+    pub fn external_labels(&self) -> &Labels {
+        &self.external_labels
+    }
+
+    /// What the file says without effect, in order of name.
+    pub fn unsupported(&self) -> &[Unsupported] {
+        &self.unsupported
+    }
+
+    /// The whole as YAML, defaults filled in and secrets masked.
+    pub fn effective_yaml(&self) -> &str {
+        &self.yaml
+    }
+
+    /// In a few words, for people.
+    pub fn summary(&self) -> String {
+        match self.jobs.len() {
+            1 => "1 scrape job".to_owned(),
+            n => format!("{n} scrape jobs"),
+        }
+    }
+}
+
+/// Reads and checks a file, as a start does, and a reload.
+///
+/// # Errors
+/// [`ConfigError`]: the first thing that is wrong.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = read_file(path)?;
+    parse(&text, path, &|name| std::env::var(name).ok())
+}
+
+/// The configuration that is used without a file; `address` is what this process listens on, with the prefix of its
+/// routes behind it, if there is one.
+///
+/// # Errors
+/// Only if the address cannot be a target.
+pub fn built_in(address: &str) -> Result<Config, ConfigError> {
+    let (address, prefix) = match address.find('/') {
+        Some(at) => address.split_at(at),
+        None => (address, ""),
+    };
+    let text = BUILT_IN
+        .replace("@ADDRESS@", address)
+        .replace("@PREFIX@", prefix.trim_end_matches('/'));
+    parse(&text, Path::new("(built-in configuration)"), &|_| None)
+}
+
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    let fail = |source| ConfigError::Read {
+        file: path.to_owned(),
+        source,
+    };
+    let bytes = fs::metadata(path).map_err(fail)?.len();
+    if bytes > MAX_FILE_BYTES {
+        let message = format!("the file has {bytes} bytes, more than the {MAX_FILE_BYTES} allowed");
+        return Err(fail(std::io::Error::other(message)));
+    }
+    fs::read_to_string(path).map_err(fail)
+}
+
+fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+    let root = Node::parse(text).map_err(|f| ConfigError::at(path, &f))?;
+    let read = Reader { path, root: &root, env };
+    let (global, external_labels) = read.global_section().map_err(|f| ConfigError::at(path, &f))?;
+    read.other_sections(&global).map_err(|f| ConfigError::at(path, &f))?;
+    let own = read.jobs(&global).map_err(|f| ConfigError::at(path, &f))?;
+    let mut unsupported = read.unsupported(&global);
+    let mut jobs: Vec<ScrapeConfig> = Vec::new();
+    let mut lines: HashMap<String, ()> = HashMap::new();
+    for (job, _) in &own {
+        lines.insert(job.job_name.clone(), ());
+    }
+    note_jobs(&mut unsupported, &own);
+    let shown: Vec<ScrapeConfig> = own.into_iter().map(|(job, _)| job).collect();
+    jobs.extend(shown.iter().cloned());
+    for file in read.included() {
+        let more = included_jobs(&file, &global, env)?;
+        for (job, at) in &more {
+            if lines.insert(job.job_name.clone(), ()).is_some() {
+                let fault = Fault::new(*at, scrape::ConfigError::DuplicateJob(job.job_name.clone()).to_string());
+                return Err(ConfigError::at(&file, &fault.below_key("scrape_configs", *at)));
+            }
+        }
+        note_jobs(&mut unsupported, &more);
+        jobs.extend(more.into_iter().map(|(job, _)| job));
+    }
+    unsupported.sort();
+    unsupported.dedup_by(|b, a| a.section == b.section);
+    let yaml = show::yaml(&global, &shown, &root);
+    Ok(Config {
+        global,
+        jobs,
+        external_labels,
+        unsupported,
+        yaml,
+    })
+}
+
+/// What the jobs say without effect; of several jobs that say the same, the first line counts.
+fn note_jobs(unsupported: &mut Vec<Unsupported>, jobs: &[(ScrapeConfig, Place)]) {
+    for (job, at) in jobs {
+        unsupported.extend(job.unsupported().into_iter().map(|key| Unsupported {
+            section: format!("scrape_configs.{key}"),
+            line: at.line,
+        }));
+    }
+}
+
+/// One file on its way to a [`Config`].
+struct Reader<'r> {
+    path: &'r Path,
+    root: &'r Node,
+    env: &'r dyn Fn(&str) -> Option<String>,
+}
+
+impl Reader<'_> {
+    fn global_section(&self) -> Result<(GlobalConfig, Labels), Fault> {
+        if !matches!(self.root.value, Value::Map(_) | Value::Null) {
+            let message = format!(
+                "cannot unmarshal {} into the sections of a configuration",
+                self.root.kind()
+            );
+            return Err(Fault::new(self.root.at, message));
+        }
+        let Some(node) = self.root.get("global").filter(|n| !n.is_null()) else {
+            return Ok((GlobalConfig::absent(), Labels::empty()));
+        };
+        let inside = |f: Fault| f.below_key("global", node.at);
+        let mut global: GlobalConfig = de::read(node).map_err(inside)?;
+        let labels = self.external_labels(node, &mut global).map_err(inside)?;
+        let global = global
+            .finish()
+            .map_err(|e| inside(Fault::new(node.at, e.to_string())))?;
+        Ok((global, labels))
+    }
+
+    /// Puts the environment's values in and checks the names.
+    fn external_labels(&self, node: &Node, global: &mut GlobalConfig) -> Result<Labels, Fault> {
+        let classic = global.metric_name_validation_scheme == Some(NameScheme::Legacy);
+        for (key, value) in node.get("external_labels").map_or(&[][..], Node::entries) {
+            let name = key.text.as_str();
+            if name.is_empty() || (classic && !is_classic_label_name(name)) {
+                let message = format!("{name:?} is not a valid label name");
+                return Err(Fault::new(key.at, message)
+                    .below_key(name, key.at)
+                    .below_key("external_labels", key.at));
+            }
+            let raw = value.as_text().unwrap_or("");
+            let expanded = expand(raw, &|variable| {
+                let found = (self.env)(variable).filter(|v| !v.is_empty());
+                if found.is_none() {
+                    tracing::warn!(
+                        variable,
+                        label = name,
+                        "environment variable of an external label is empty"
+                    );
+                }
+                found.unwrap_or_default()
+            });
+            global.external_labels.insert(name.to_owned(), expanded);
+        }
+        Labels::from_pairs(global.external_labels.iter()).map_err(|e| Fault::new(node.at, e.to_string()))
+    }
+
+    /// Everything beside `global` and the jobs.
+    fn other_sections(&self, global: &GlobalConfig) -> Result<(), Fault> {
+        for (key, node) in self.root.entries() {
+            let name = key.text.as_str();
+            if !SECTIONS.contains(&name) {
+                let message = de::unknown_key(name, SECTIONS);
+                return Err(Fault::new(key.at, message).below_key(name, key.at));
+            }
+            if node.is_null() {
+                continue;
+            }
+            let inside = |f: Fault| f.below_key(name, node.at);
+            if let Some(shape) = validate::shape(name) {
+                super::schema::check(node, shape).map_err(inside)?;
+            }
+            validate::section(name, node).map_err(inside)?;
+            if name == "otlp" && global.metric_name_validation_scheme == Some(NameScheme::Legacy) {
+                validate::otlp_with_legacy_names(node).map_err(inside)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn jobs(&self, global: &GlobalConfig) -> Result<Vec<(ScrapeConfig, Place)>, Fault> {
+        match self.root.get("scrape_configs") {
+            Some(list) => jobs(list, global).map_err(|f| f.below_key("scrape_configs", list.at)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What this file says without effect, the jobs apart.
+    fn unsupported(&self, global: &GlobalConfig) -> Vec<Unsupported> {
+        let mut found: Vec<Unsupported> = global
+            .unsupported()
+            .into_iter()
+            .map(|section| Unsupported {
+                line: self.root.get("global").map_or(0, |n| n.at.line),
+                section,
+            })
+            .collect();
+        for (key, node) in self.root.entries().iter().filter(|(_, n)| !n.is_null()) {
+            match key.text.as_str() {
+                "global" | "scrape_configs" | "scrape_config_files" | "tidegauge" => {}
+                "storage" => found.extend(storage_keys(node)),
+                section => found.push(Unsupported {
+                    section: section.to_owned(),
+                    line: key.at.line,
+                }),
+            }
+        }
+        found
+    }
+
+    /// The files that `scrape_config_files` names, in order; a pattern that meets none adds none.
+    fn included(&self) -> Vec<PathBuf> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let patterns = self.root.get("scrape_config_files").map_or(&[][..], Node::items);
+        let mut files = Vec::new();
+        for pattern in patterns.iter().filter_map(Node::as_text) {
+            files.extend(matching_files(&folder.join(pattern)));
+        }
+        files
+    }
+}
+
+/// `storage`: each key by itself, since some are obeyed.
+fn storage_keys(node: &Node) -> Vec<Unsupported> {
+    let mut found = Vec::new();
+    for (key, value) in node.entries() {
+        let nested = if key.text == "tsdb" { value.entries() } else { &[] };
+        if key.text != "tsdb" {
+            found.push((format!("storage.{}", key.text), key.at.line));
+        }
+        for (inner, value) in nested.iter().filter(|(_, v)| !v.is_null()) {
+            let zero = value.as_text().is_some_and(|t| matches!(t, "0" | "0s"));
+            if !zero {
+                found.push((format!("storage.tsdb.{}", inner.text), inner.at.line));
+            }
+        }
+    }
+    found
+        .into_iter()
+        .map(|(section, line)| Unsupported { section, line })
+        .collect()
+}
+
+/// A list of jobs, each read and completed by itself so that its errors have a place.
+fn jobs(list: &Node, global: &GlobalConfig) -> Result<Vec<(ScrapeConfig, Place)>, Fault> {
+    if !matches!(list.value, Value::List(_) | Value::Null) {
+        return Err(Fault::new(
+            list.at,
+            format!("cannot unmarshal {} into a list of jobs", list.kind()),
+        ));
+    }
+    let mut done: Vec<(ScrapeConfig, Place)> = Vec::new();
+    for (i, item) in list.items().iter().enumerate() {
+        let inside = |f: Fault| f.below_item(i, item.at);
+        let job: Option<ScrapeConfig> = de::read(item).map_err(inside)?;
+        let finished = scrape::finish(vec![job], global).map_err(|e| inside(Fault::new(item.at, e.to_string())))?;
+        for job in finished {
+            if done.iter().any(|(other, _)| other.job_name == job.job_name) {
+                let at = item.get("job_name").map_or(item.at, |n| n.at);
+                let error = scrape::ConfigError::DuplicateJob(job.job_name);
+                return Err(inside(Fault::new(at, error.to_string()).below_key("job_name", at)));
+            }
+            done.push((job, item.at));
+        }
+    }
+    Ok(done)
+}
+
+/// The jobs of a file that `scrape_config_files` names: it holds `scrape_configs` and nothing else.
+fn included_jobs(
+    path: &Path,
+    global: &GlobalConfig,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<(ScrapeConfig, Place)>, ConfigError> {
+    let text = read_file(path)?;
+    let root = Node::parse(&text).map_err(|f| ConfigError::at(path, &f))?;
+    let read = Reader { path, root: &root, env };
+    for (key, _) in root.entries() {
+        if key.text != "scrape_configs" {
+            let message = de::unknown_key(&key.text, ["scrape_configs"]);
+            return Err(ConfigError::at(
+                path,
+                &Fault::new(key.at, message).below_key(&key.text, key.at),
+            ));
+        }
+    }
+    read.jobs(global).map_err(|f| ConfigError::at(path, &f))
+}
+
+/// The files whose name fits the last part of a path, which may hold `*` and `?`; sorted.
+fn matching_files(pattern: &Path) -> Vec<PathBuf> {
+    let Some(name) = pattern.file_name().and_then(|n| n.to_str()) else {
+        return Vec::new();
+    };
+    if !name.contains(['*', '?']) {
+        return vec![pattern.to_owned()];
+    }
+    let folder = pattern
+        .parent()
+        .filter(|p| *p != Path::new(""))
+        .unwrap_or(Path::new("."));
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|f| fits(name.as_bytes(), f.as_bytes()))
+        })
+        .map(|entry| pattern.with_file_name(entry.file_name()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Whether a name fits a pattern of `*` and `?`.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => fits(rest, name) || name.split_first().is_some_and(|(_, name)| fits(pattern, name)),
+        (Some((b'?', rest)), Some((_, name))) => fits(rest, name),
+        (Some((p, rest)), Some((n, name))) => p == n && fits(rest, name),
+        _ => false,
+    }
+}
+
+fn is_classic_label_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Replaces `$NAME` and `${NAME}`; `$$` is a dollar. What is no name after a dollar is left as it is.
+fn expand(text: &str, value_of: &dyn Fn(&str) -> String) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let word = |s: &str| {
+            s.bytes()
+                .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
+                .count()
+        };
+        if let Some(tail) = after.strip_prefix('$') {
+            out.push('$');
+            rest = tail;
+        } else if let Some((name, tail)) = after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            out.push_str(&value_of(name));
+            rest = tail;
+        } else if word(after) > 0 {
+            let (name, tail) = after.split_at(word(after));
+            out.push_str(&value_of(name));
+            rest = tail;
+        } else {
+            out.push('$');
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<Config, ConfigError> {
+        parse(text, Path::new("p.yml"), &|name| {
+            (name == "TEST").then(|| "value".to_owned())
+        })
+    }
+
+    fn error(text: &str) -> String {
+        config(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        let c = config("").unwrap();
+        assert_eq!((c.jobs().len(), c.unsupported().len()), (0, 0));
+        assert_eq!(c.global().scrape_interval.to_string(), "1m");
+    }
+
+    #[test]
+    fn the_built_in_configuration_scrapes_itself_and_the_node() {
+        let c = built_in("127.0.0.1:1234/prefix/").unwrap();
+        let jobs: Vec<_> = c
+            .jobs()
+            .iter()
+            .map(|j| {
+                (
+                    j.job_name.as_str(),
+                    j.metrics_path.as_str(),
+                    j.static_configs[0].targets[0].as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            jobs,
+            [
+                ("tidegauge", "/prefix/metrics", "127.0.0.1:1234"),
+                ("node", "/metrics", "127.0.0.1:9100")
+            ]
+        );
+        assert_eq!(c.jobs()[0].scrape_interval.to_string(), "5s");
+        assert!(c.unsupported().is_empty());
+    }
+
+    #[test]
+    fn errors_name_file_line_column_and_key() {
+        for (text, expected) in [
+            (
+                "global:\n  scrape_intervall: 1s\n",
+                "p.yml:2:3: global.scrape_intervall: field scrape_intervall not found here; did you mean scrape_interval?",
+            ),
+            (
+                "scrape_config: []\n",
+                "p.yml:1:1: scrape_config: field scrape_config not found here; did you mean scrape_configs?",
+            ),
+            (
+                "scrape_configs:\n  - job_name: a\n    static_configs:\n      - targts: [x]\n",
+                "p.yml:4:9: scrape_configs[0].static_configs[0].targts: field targts not found here; did you mean targets?",
+            ),
+            (
+                "scrape_configs:\n  - job_name: a\n    scrape_interval: 5\n",
+                "p.yml:3:22: scrape_configs[0].scrape_interval: not a valid duration string: \"5\"",
+            ),
+            (
+                "scrape_configs:\n  - job_name: a\n  - job_name: a\n",
+                "p.yml:3:15: scrape_configs[1].job_name: found multiple scrape configs with job name \"a\"",
+            ),
+            (
+                "global: 1\n",
+                "p.yml:1:9: global: cannot unmarshal \"1\" into a mapping",
+            ),
+            ("a: [1\n", "p.yml:2:1: not valid YAML: "),
+            (
+                "- a\n",
+                "p.yml:1:1: cannot unmarshal a list into the sections of a configuration",
+            ),
+            (
+                "global: {}\nglobal: {}\n",
+                "p.yml:2:1: field global already set in line 1",
+            ),
+        ] {
+            let error = error(text);
+            assert!(error.starts_with(expected), "{error}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_listed_by_line() {
+        let c = config(
+            "rule_files: [a.yml]\nalerting:\n  alertmanagers: []\nstorage:\n  tsdb:\n    out_of_order_time_window: 30m\n\
+             scrape_configs:\n  - job_name: k\n    kubernetes_sd_configs: [{role: pod}]\n",
+        )
+        .unwrap();
+        let listed: Vec<_> = c.unsupported().iter().map(|u| (u.section.as_str(), u.line)).collect();
+        assert_eq!(
+            listed,
+            [
+                ("alerting", 2),
+                ("rule_files", 1),
+                ("scrape_configs.kubernetes_sd_configs", 8),
+                ("storage.tsdb.out_of_order_time_window", 6),
+            ]
+        );
+    }
+
+    #[test]
+    fn external_labels_take_the_environment() {
+        let c = config(
+            "global:\n  external_labels:\n    a: ${TEST}\n    b: x$TEST-$$y\n    c: ${NONE}\n    d: 'cost $ 5'\n",
+        )
+        .unwrap();
+        let labels: Vec<_> = c.external_labels().iter().collect();
+        assert_eq!(labels, [("a", "value"), ("b", "xvalue-$y"), ("d", "cost $ 5")]);
+        assert!(
+            error("global:\n  metric_name_validation_scheme: legacy\n  external_labels: {a-b: c}\n")
+                .contains("\"a-b\" is not a valid label name")
+        );
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let c = config(
+            "remote_write:\n  - url: http://x\n    basic_auth: {username: u, password: hunter2}\nscrape_configs:\n  - job_name: a\n    \
+             basic_auth: {username: u, password: hunter2}\n",
+        )
+        .unwrap();
+        assert!(!c.effective_yaml().contains("hunter2") && !format!("{c:?}").contains("hunter2"));
+        assert!(c.effective_yaml().contains("<secret>"));
+    }
+
+    #[test]
+    fn included_files_add_jobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write(
+            "main.yml",
+            "scrape_config_files: ['more*.yml']\nscrape_configs:\n  - job_name: a\n",
+        );
+        write("more1.yml", "scrape_configs:\n  - job_name: b\n");
+        let main = dir.path().join("main.yml");
+        let names: Vec<_> = load(&main).unwrap().jobs().iter().map(|j| j.job_name.clone()).collect();
+        assert_eq!(names, ["a", "b"]);
+        write("more2.yml", "scrape_configs:\n  - job_name: a\n");
+        assert!(load(&main).unwrap_err().to_string().contains("more2.yml:2:5"));
+        write("more2.yml", "global: {}\n");
+        assert!(
+            load(&main)
+                .unwrap_err()
+                .to_string()
+                .contains("more2.yml:1:1: global: field global not found here")
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! The configuration: `prometheus.yml` as it is.
+//!
+//! ```text
+//!   text --yaml--> Node (every value knows its line) --de--> typed sections --finish--> Config
+//!                    |                                                                    |
+//!                    '-- schema, validate: sections that are not built yet                '-- reload: the one in force
+//! ```
+//!
+//! One code path serves the start, a reload and `tidegauge check config`: [`load`]. An error names file, line, column
+//! and key. A section that is valid but has no effect yet is listed by [`Config::unsupported`].
+
+mod de;
+mod error;
+mod file;
+mod reload;
+mod schema;
+mod show;
+mod validate;
+mod yaml;
+
+pub use error::ConfigError;
+pub use file::{Config, Unsupported, built_in, load};
+pub use reload::{Reloader, Source};
+pub use tidegauge_scraper::config::{ByteSize, PromDuration};
+pub use yaml::Place;

@@ -1,0 +1,15 @@
+//! The listener and the edge: who may connect, how large a request may be, what is counted, and what happens when a
+//! handler panics. What a request means is [`crate::api`]'s business.
+//!
+//! ```text
+//!   listener -> edge (URL length, panic -> 500, counters) -> compression -> handler
+//! ```
+
+pub(crate) mod compress;
+pub(crate) mod cors;
+pub(crate) mod edge;
+mod listener;
+mod metrics;
+
+pub use listener::{ServeOptions, serve};
+pub(crate) use metrics::Metrics;

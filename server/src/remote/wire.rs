@@ -1,0 +1,310 @@
+//! Walks protobuf messages of remote write 1.0 where they lie.
+//!
+//! ```text
+//!   WriteRequest  1: TimeSeries*   3: MetricMetadata*
+//!   TimeSeries    1: Label*        2: Sample*     3: Exemplar*   4: Histogram*
+//!   Label         1: name          2: value
+//!   Sample        1: value f64     2: timestamp i64 (milliseconds)
+//! ```
+//!
+//! A field is a varint `number << 3 | type` and a value: a varint (0), 8 bytes (1), length and bytes (2), 4 bytes (5).
+//! Unknown fields are stepped over. Groups (3, 4) are long out of use and refused.
+
+use std::borrow::Cow;
+
+/// Why bytes are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    /// They end too early.
+    #[error("unexpected EOF")]
+    Cut,
+    /// A number is over 64 bits.
+    #[error("proto: integer overflow")]
+    Overflow,
+    /// A field is not of its type.
+    #[error("proto: wrong wireType = {found} for field {field}")]
+    Type {
+        /// The type that is there.
+        found: u8,
+        /// The field.
+        field: &'static str,
+    },
+    /// A type that is none, or is out of use.
+    #[error("proto: illegal wireType {0}")]
+    Unknown(u8),
+}
+
+/// A value as it lies in the message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Value<'b> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'b [u8]),
+    Fixed32,
+}
+
+impl<'b> Value<'b> {
+    fn wire_type(self) -> u8 {
+        match self {
+            Self::Varint(_) => 0,
+            Self::Fixed64(_) => 1,
+            Self::Bytes(_) => 2,
+            Self::Fixed32 => 5,
+        }
+    }
+
+    /// The bytes of a field that has some.
+    pub(crate) fn bytes(self, field: &'static str) -> Result<&'b [u8], WireError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            other => Err(WireError::Type {
+                found: other.wire_type(),
+                field,
+            }),
+        }
+    }
+}
+
+/// Reads fields one after another.
+#[derive(Debug, Clone)]
+pub(crate) struct Fields<'b> {
+    rest: &'b [u8],
+}
+
+impl<'b> Fields<'b> {
+    pub(crate) fn new(message: &'b [u8]) -> Self {
+        Self { rest: message }
+    }
+
+    /// The next field's number and value; `None` at the end.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'b>)>, WireError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let value = match tag & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(self.fixed()?),
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| WireError::Cut)?;
+                let (bytes, rest) = self.rest.split_at_checked(length).ok_or(WireError::Cut)?;
+                self.rest = rest;
+                Value::Bytes(bytes)
+            }
+            5 => {
+                self.rest = self.rest.get(4..).ok_or(WireError::Cut)?;
+                Value::Fixed32
+            }
+            other => return Err(WireError::Unknown(other as u8)),
+        };
+        Ok(Some((tag >> 3, value)))
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, WireError> {
+        if let Some((first, rest)) = self.rest.split_first()
+            && *first < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*first));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
+        let mut number = 0u64;
+        for place in 0..10u32 {
+            let (byte, rest) = self.rest.split_first().ok_or(WireError::Cut)?;
+            self.rest = rest;
+            let bits = u64::from(byte & 0x7f);
+            if place == 9 && bits > 1 {
+                return Err(WireError::Overflow);
+            }
+            number |= bits << (7 * place);
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(WireError::Overflow)
+    }
+
+    #[inline]
+    fn fixed(&mut self) -> Result<u64, WireError> {
+        let (bytes, rest) = self.rest.split_first_chunk::<8>().ok_or(WireError::Cut)?;
+        self.rest = rest;
+        Ok(u64::from_le_bytes(*bytes))
+    }
+}
+
+/// One series of a request.
+#[derive(Debug)]
+pub(crate) struct TimeSeries<'b> {
+    /// The label fields as they lie in the message: equal bytes are equal labels.
+    pub(crate) labels: Cow<'b, [u8]>,
+    /// What follows them.
+    pub(crate) rest: Fields<'b>,
+}
+
+impl<'b> TimeSeries<'b> {
+    /// Splits a message into labels and the rest. Writers put the labels first; where one does not, they are copied.
+    pub(crate) fn read(message: &'b [u8]) -> Result<Self, WireError> {
+        let mut fields = Fields::new(message);
+        let mut rest = fields.clone();
+        while let Some((1, label)) = fields.next()? {
+            label.bytes("Labels")?;
+            rest = fields.clone();
+        }
+        let labels = message.get(..message.len() - rest.rest.len()).unwrap_or_default();
+        let mut series = Self {
+            labels: Cow::Borrowed(labels),
+            rest,
+        };
+        let mut scattered = series.rest.clone();
+        let mut before = scattered.rest;
+        while let Some((number, value)) = scattered.next()? {
+            if number == 1 {
+                value.bytes("Labels")?;
+                let field = before.get(..before.len() - scattered.rest.len()).unwrap_or_default();
+                series.labels.to_mut().extend_from_slice(field);
+            }
+            before = scattered.rest;
+        }
+        Ok(series)
+    }
+}
+
+/// The pairs of label fields; `None` for one that is not UTF-8.
+pub(crate) fn label_pairs(labels: &[u8]) -> Result<Option<Vec<(&str, &str)>>, WireError> {
+    let mut fields = Fields::new(labels);
+    let mut pairs = Vec::new();
+    while let Some((_, label)) = fields.next()? {
+        let mut parts = Fields::new(label.bytes("Labels")?);
+        let (mut name, mut value): (&[u8], &[u8]) = (b"", b"");
+        while let Some((number, part)) = parts.next()? {
+            match number {
+                1 => name = part.bytes("Name")?,
+                2 => value = part.bytes("Value")?,
+                _ => {}
+            }
+        }
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) => pairs.push((name, value)),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(pairs))
+}
+
+/// A sample's value and time in milliseconds.
+#[inline]
+pub(crate) fn sample(message: &[u8]) -> Result<(f64, i64), WireError> {
+    let mut fields = Fields::new(message);
+    let (mut value, mut at_ms) = (0.0, 0);
+    while let Some((number, field)) = fields.next()? {
+        match (number, field) {
+            (1, Value::Fixed64(bits)) => value = f64::from_bits(bits),
+            (2, Value::Varint(ms)) => at_ms = ms.cast_signed(),
+            (1, other) => {
+                return Err(WireError::Type {
+                    found: other.wire_type(),
+                    field: "Value",
+                });
+            }
+            (2, other) => {
+                return Err(WireError::Type {
+                    found: other.wire_type(),
+                    field: "Timestamp",
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok((value, at_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    /// The messages by the schema, for comparison.
+    #[derive(Clone, PartialEq, Message)]
+    struct Label {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(string, tag = "2")]
+        value: String,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct Sample {
+        #[prost(double, tag = "1")]
+        value: f64,
+        #[prost(int64, tag = "2")]
+        timestamp: i64,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct Series {
+        #[prost(message, repeated, tag = "1")]
+        labels: Vec<Label>,
+        #[prost(message, repeated, tag = "2")]
+        samples: Vec<Sample>,
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_schema_writes_is_read(
+            labels in proptest::collection::vec(("\\PC{0,200}", "\\PC{0,9}"), 0..6),
+            samples in proptest::collection::vec((any::<u64>(), any::<i64>()), 0..6),
+        ) {
+            let message = Series {
+                labels: labels.iter().map(|(n, v)| Label { name: n.clone(), value: v.clone() }).collect(),
+                samples: samples.iter().map(|(v, t)| Sample { value: f64::from_bits(*v), timestamp: *t }).collect(),
+            }
+            .encode_to_vec();
+            let series = TimeSeries::read(&message).unwrap();
+            let pairs = label_pairs(&series.labels).unwrap().unwrap();
+            prop_assert!(pairs.iter().copied().eq(labels.iter().map(|(n, v)| (n.as_str(), v.as_str()))));
+            let mut rest = series.rest;
+            let mut read = Vec::new();
+            while let Some((2, field)) = rest.next().unwrap() {
+                let (value, at) = sample(field.bytes("Samples").unwrap()).unwrap();
+                read.push((value.to_bits(), at));
+            }
+            // Left out by the writer: a value of zero, whose sign is lost with it.
+            let zeroed = |v: u64| if f64::from_bits(v) == 0.0 { 0 } else { v };
+            prop_assert!(read.iter().map(|(v, t)| (zeroed(*v), *t)).eq(samples.iter().map(|(v, t)| (zeroed(*v), *t))));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            if let Ok(series) = TimeSeries::read(&bytes) {
+                let _ = label_pairs(&series.labels);
+            }
+            let _ = sample(&bytes);
+        }
+    }
+
+    #[test]
+    fn scattered_labels_are_gathered() {
+        // label a=b, sample, label c=d
+        let message = b"\x0a\x06\x0a\x01a\x12\x01b\x12\x02\x10\x05\x0a\x06\x0a\x01c\x12\x01d";
+        let series = TimeSeries::read(message).unwrap();
+        assert_eq!(label_pairs(&series.labels).unwrap().unwrap(), [("a", "b"), ("c", "d")]);
+        assert!(matches!(series.labels, Cow::Owned(_)));
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let read = |bytes: &'static [u8]| Fields::new(bytes).next().map_err(|e| e.to_string());
+        assert_eq!(read(b"\x0a\xff\xff"), Err("unexpected EOF".into()));
+        assert_eq!(read(&[0xff; 12]), Err("proto: integer overflow".into()));
+        assert_eq!(read(b"\x0b"), Err("proto: illegal wireType 3".into()));
+        assert_eq!(read(b"\x09\x01"), Err("unexpected EOF".into()));
+        assert_eq!(
+            sample(b"\x08\x01").unwrap_err().to_string(),
+            "proto: wrong wireType = 0 for field Value"
+        );
+    }
+}

@@ -1,0 +1,802 @@
+//! `/api/v1` and what lies beside it, by the answers.
+
+use crate::site::{Answer, NOW_MS, Site, Switches, escape};
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use serde_json::json;
+use tidegauge_server::api::{ApiLimits, Readiness};
+
+const SEC: i64 = 1000;
+
+/// Two counters, a gauge with odd values, and labels beyond the old scheme.
+fn stored() -> Site {
+    let site = Site::new();
+    let at = |back: i64| NOW_MS - 500 - back * SEC;
+    for (code, value) in [("200", 120.0), ("500", 3.0)] {
+        let labels = [("__name__", "requests_total"), ("code", code), ("job", "demo")];
+        site.store(&labels, &[(at(4), value), (at(2), value), (at(0), value)]);
+    }
+    for (room, value) in [("attic", f64::NAN), ("kitchen", 21.5), ("oven", f64::INFINITY)] {
+        site.store(
+            &[("__name__", "temperature_celsius"), ("job", "demo"), ("room", room)],
+            &[(at(2), value)],
+        );
+    }
+    site.store(
+        &[("__name__", "dots"), ("my.label", "x"), ("región", "y")],
+        &[(at(2), 1e21)],
+    );
+    site
+}
+
+fn now() -> String {
+    format!("{}", (NOW_MS - 500) / 1000)
+}
+
+fn error(answer: &Answer) -> (u16, String, String) {
+    let json = answer.json();
+    assert_eq!(json["status"], "error", "{json}");
+    assert_eq!(answer.header("content-type"), "application/json");
+    let text = |key: &str| json[key].as_str().unwrap().to_owned();
+    (answer.status.as_u16(), text("errorType"), text("error"))
+}
+
+/// The order of checks and the words, as recorded or observed.
+#[tokio::test]
+async fn bad_parameters_are_named_in_the_order_of_upstream() {
+    let site = Site::new();
+    let time = |text: &str, name: &str| {
+        format!(
+            "invalid parameter \"{name}\": invalid time value for '{name}': cannot parse \"{text}\" to a valid timestamp"
+        )
+    };
+    let plain =
+        |text: &str, name: &str| format!("invalid parameter \"{name}\": cannot parse \"{text}\" to a valid timestamp");
+    let duration =
+        |text: &str, name: &str| format!("invalid parameter \"{name}\": cannot parse \"{text}\" to a valid duration");
+    let limit = "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax".to_owned();
+    let negative = "invalid parameter \"limit\": limit must be non-negative".to_owned();
+    let no_expression = "invalid parameter \"query\": unknown position: parse error: no expression found in input";
+    let brace = "1:2: parse error: unexpected end of input inside braces";
+    for (path, expected) in [
+        ("query", no_expression.into()),
+        ("query?query=foo%7B", "invalid parameter \"query\": 1:5: parse error: unexpected end of input inside braces".into()),
+        ("query?limit=x&time=x&timeout=x&query=(", limit.clone()),
+        ("query?query=1&limit=-1", negative.clone()),
+        ("query?time=x&timeout=x&query=(", time("x", "time")),
+        ("query?timeout=x&lookback_delta=x&query=(", duration("x", "timeout")),
+        ("query?timeout=1e30&query=1", "invalid parameter \"timeout\": cannot parse \"1e30\" to a valid duration. It overflows int64".into()),
+        ("query?lookback_delta=x&query=(", "error parsing lookback delta duration: cannot parse \"x\" to a valid duration".into()),
+        ("query?query=rate(foo)", "invalid parameter \"query\": 1:6: parse error: expected type range vector in call to function \"rate\", got instant vector".into()),
+        ("query?query=%ff", "invalid parameter \"query\": not valid UTF-8".into()),
+        ("query_range", plain("", "start")),
+        ("query_range?limit=x", limit.clone()),
+        ("query_range?query=1&start=5", plain("", "end")),
+        ("query_range?query=1&start=5&end=4", "invalid parameter \"end\": end timestamp must not be before start time".into()),
+        ("query_range?query=1&start=5&end=6", duration("", "step")),
+        ("query_range?query=1&start=5&end=6&step=x", duration("x", "step")),
+        ("query_range?query=1&start=5&end=6&step=0", "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer".into()),
+        ("query_range?query=1&start=5&end=6&step=-1", "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer".into()),
+        ("query_range?query=1&start=5&end=6&step=0.0001", "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer".into()),
+        ("query_range?query=(&start=0&end=20000&step=1&timeout=x", "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)".into()),
+        ("query_range?query=(&start=0&end=10&step=1&timeout=x", duration("x", "timeout")),
+        ("query_range?query=(&start=0&end=10&step=1", "invalid parameter \"query\": 1:2: parse error: unclosed left parenthesis".into()),
+        ("query_range?query=%22x%22&start=0&end=10&step=1", "invalid parameter \"query\": invalid expression type \"string\" for range query, must be Scalar or instant Vector".into()),
+        ("query_range?query=up[5m]&start=0&end=10&step=1", "invalid parameter \"query\": invalid expression type \"range vector\" for range query, must be Scalar or instant Vector".into()),
+        ("series", "no match[] parameter provided".into()),
+        ("series?start=x", "no match[] parameter provided".into()),
+        ("series?match[]=%7B&start=x&limit=x", limit.clone()),
+        ("series?match[]=%7B&start=x", time("x", "start")),
+        ("series?match[]=%7B", format!("invalid parameter \"match[]\": {brace}")),
+        ("series?match[]=%7B%7D", "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher".into()),
+        ("series?match[]=up&start=%zz", "error parsing form values: invalid URL escape \"%zz\"".into()),
+        ("labels?match[]=%7B&start=x&limit=x", limit.clone()),
+        ("labels?match[]=%7B&end=x", time("x", "end")),
+        ("labels?match[]=%7B", brace.into()),
+        ("labels?match[]=%7B%7D", "match[] must contain at least one non-empty matcher".into()),
+        ("label/%ff/values?limit=x", "invalid label name: \"\\xff\"".into()),
+        ("label/job/values?match[]=%7B&start=x&limit=x", limit),
+        ("label/job/values?limit=-1", negative),
+        ("label/job/values?start=x", time("x", "start")),
+        ("targets/metadata?limit=x", "limit must be a number".into()),
+        ("targets/metadata?match_target=%7B", format!("invalid parameter \"match_target\": {brace}")),
+        ("metadata?limit=x", "limit must be a number".into()),
+        ("metadata?limit_per_metric=x", "limit_per_metric must be a number".into()),
+        ("rules?type=x", "invalid parameter \"type\": not supported value \"x\"".into()),
+        ("rules?group_limit=x", "invalid parameter \"group_limit\": group_limit needs to be a valid number: strconv.ParseInt: parsing \"x\": invalid syntax".into()),
+        ("status/tsdb?limit=x", "limit must be a positive number".into()),
+        ("status/tsdb?limit=0", "limit must be a positive number".into()),
+        ("query_exemplars?query=%7B", brace.into()),
+        ("query_exemplars?query=up&start=x", time("x", "start")),
+        ("query_exemplars?query=up&start=5&end=1", "end timestamp must not be before start timestamp".into()),
+        ("format_query?query=(", "invalid parameter \"query\": 1:2: parse error: unclosed left parenthesis".into()),
+        ("parse_query?query=(", "invalid parameter \"query\": 1:2: parse error: unclosed left parenthesis".into()),
+    ] {
+        let answer = site.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(error(&answer), (400, "bad_data".into(), expected), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn queries_answer_each_kind_of_value() {
+    let site = stored();
+    let (t, labels) = (
+        (NOW_MS - 500) / 1000,
+        r#""__name__":"requests_total","code":"200","job":"demo""#,
+    );
+    for (query, data) in [
+        (
+            "1 + 1".to_owned(),
+            format!(r#"{{"resultType":"scalar","result":[{t},"2"]}}"#),
+        ),
+        (
+            "\"text\"".into(),
+            format!(r#"{{"resultType":"string","result":[{t},"text"]}}"#),
+        ),
+        (
+            "1e21".into(),
+            format!(r#"{{"resultType":"scalar","result":[{t},"1000000000000000000000"]}}"#),
+        ),
+        ("-0".into(), format!(r#"{{"resultType":"scalar","result":[{t},"-0"]}}"#)),
+        ("nothing".into(), r#"{"resultType":"vector","result":[]}"#.into()),
+        (
+            "requests_total{code=\"200\"}".into(),
+            format!(r#"{{"resultType":"vector","result":[{{"metric":{{{labels}}},"value":[{t},"120"]}}]}}"#),
+        ),
+        (
+            "requests_total{code=\"200\"}[3s]".into(),
+            format!(
+                r#"{{"resultType":"matrix","result":[{{"metric":{{{labels}}},"values":[[{},"120"],[{t},"120"]]}}]}}"#,
+                t - 2
+            ),
+        ),
+        (
+            "dots".into(),
+            format!(
+                r#"{{"resultType":"vector","result":[{{"metric":{{"__name__":"dots","my.label":"x","región":"y"}},"value":[{t},"1e+21"]}}]}}"#
+            ),
+        ),
+    ] {
+        let answer = site
+            .get(&format!("/api/v1/query?query={}&time={t}", escape(&query)))
+            .await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (StatusCode::OK, "application/json")
+        );
+        assert_eq!(
+            answer.text,
+            format!("{{\"status\":\"success\",\"data\":{data}}}"),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn range_queries_answer_a_matrix() {
+    let site = stored();
+    let end = (NOW_MS - 500) / 1000;
+    let start = end - 4;
+    for step in ["2", "2s", "2.0"] {
+        let path = format!("/api/v1/query_range?query=sum(requests_total)&start={start}&end={end}&step={step}");
+        let expected = json!([{"metric": {}, "values": [[start, "123"], [start + 2, "123"], [end, "123"]]}]);
+        assert_eq!(site.get(&path).await.json()["data"]["result"], expected, "{step}");
+    }
+    let path = format!("/api/v1/query_range?query=1&start={start}.25&end={end}&step=1m0s");
+    let expected = json!([{"metric": {}, "values": [[start as f64 + 0.25, "1"]]}]);
+    assert_eq!(site.get(&path).await.json()["data"]["result"], expected);
+}
+
+#[tokio::test]
+async fn forms_and_urls_are_merged_and_the_form_comes_first() {
+    let site = Site::new();
+    let result = |answer: Answer| answer.json()["data"]["result"].clone();
+    assert_eq!(
+        result(site.post_form("/api/v1/query", "query=1%2B1&time=4").await),
+        json!([4, "2"])
+    );
+    assert_eq!(
+        result(site.post_form("/api/v1/query?time=4&query=1", "query=3").await),
+        json!([4, "3"])
+    );
+    assert_eq!(
+        result(site.get("/api/v1/query?query=1&query=2&time=4").await),
+        json!([4, "1"])
+    );
+    assert_eq!(
+        result(site.post_form("/api/v1/query", "query=3&time=%zz").await),
+        json!([NOW_MS as f64 / 1000.0, "3"])
+    );
+    let not_a_form = Request::post("/api/v1/query?time=4")
+        .header("content-type", "application/json")
+        .body(Body::from("query=1"))
+        .unwrap();
+    assert_eq!(error(&site.send(not_a_form).await).0, 400);
+}
+
+#[tokio::test]
+async fn limits_cut_and_say_so() {
+    let site = stored();
+    let warned = json!(["results truncated due to limit"]);
+    for (path, key, count) in [
+        (
+            format!("query?query=requests_total&limit=1&time={}", now()),
+            "/data/result",
+            1,
+        ),
+        (
+            format!(
+                "query_range?query=requests_total&limit=1&start={0}&end={0}&step=1",
+                now()
+            ),
+            "/data/result",
+            1,
+        ),
+        ("series?match[]=requests_total&limit=1".into(), "/data", 1),
+        ("labels?limit=2".into(), "/data", 2),
+        ("label/__name__/values?limit=1".into(), "/data", 1),
+    ] {
+        let json = site.get(&format!("/api/v1/{path}")).await.json();
+        assert_eq!(
+            json.pointer(key).unwrap().as_array().unwrap().len(),
+            count,
+            "{path}: {json}"
+        );
+        assert_eq!(json["warnings"], warned, "{path}");
+        let enough = site
+            .get(&format!(
+                "/api/v1/{}",
+                path.replace("limit=1", "limit=50").replace("limit=2", "limit=0")
+            ))
+            .await;
+        assert!(enough.json().get("warnings").is_none(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn statistics_come_when_asked_for() {
+    let site = stored();
+    let json = site
+        .get(&format!("/api/v1/query?query=requests_total&stats=all&time={}", now()))
+        .await
+        .json();
+    assert_eq!(json["data"]["stats"]["samples"]["totalQueryableSamples"], 2);
+    assert!(json["data"]["stats"]["timings"]["execTotalTime"].is_number());
+}
+
+#[tokio::test]
+async fn labels_values_and_series_are_listed() {
+    let site = stored();
+    for (path, expected) in [
+        (
+            "labels",
+            json!(["__name__", "code", "job", "my.label", "región", "room"]),
+        ),
+        (
+            "labels?match[]=dots&match[]=requests_total",
+            json!(["__name__", "code", "job", "my.label", "región"]),
+        ),
+        ("label/job/values", json!(["demo"])),
+        ("label/nope/values", json!([])),
+        ("label/U__my_2e_label/values", json!(["x"])),
+        ("label/my.label/values", json!(["x"])),
+        ("label/regi%C3%B3n/values", json!(["y"])),
+        ("label/U__regi_f3_n/values", json!(["y"])),
+        (
+            "label/code/values?match[]=requests_total%7Bcode%3D~%225..%22%7D",
+            json!(["500"]),
+        ),
+        (
+            "label/__name__/values?match[]=dots&match[]=temperature_celsius",
+            json!(["dots", "temperature_celsius"]),
+        ),
+        (
+            "series?match[]=dots",
+            json!([{"__name__": "dots", "my.label": "x", "región": "y"}]),
+        ),
+        ("series?match[]=nothing", json!([])),
+    ] {
+        let answer = site.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(answer.json(), json!({"status": "success", "data": expected}), "{path}");
+    }
+    let (later, earlier) = (now(), (NOW_MS / 1000 - 60).to_string());
+    let turned = site
+        .get(&format!("/api/v1/series?match[]=dots&start={later}&end={earlier}"))
+        .await;
+    assert_eq!(
+        turned.json()["data"].as_array().unwrap().len(),
+        1,
+        "end before start is no error"
+    );
+    let posted = site
+        .post_form("/api/v1/series", "match%5B%5D=dots&match%5B%5D=requests_total")
+        .await;
+    assert_eq!(posted.json()["data"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn run_time_errors_have_their_classes() {
+    let site = stored();
+    let query = |text: &str| format!("/api/v1/query?time={}&query={}", now(), escape(text));
+    let duplicate = site
+        .get(&query(
+            "label_replace(requests_total, \"code\", \"\", \"code\", \".*\")",
+        ))
+        .await;
+    assert_eq!(
+        error(&duplicate),
+        (
+            422,
+            "execution".into(),
+            "vector cannot contain metrics with the same labelset".into()
+        )
+    );
+    let late = site.get(&(query("requests_total") + "&timeout=-5")).await;
+    assert_eq!((error(&late).0, error(&late).1.as_str()), (503, "timeout"));
+}
+
+#[tokio::test]
+async fn what_is_not_a_route_is_plain_text() {
+    let site = Site::new();
+    for path in [
+        "/api/v1/nope",
+        "/api/v1/",
+        "/nope",
+        "/api/v1/features",
+        "/api/v1/label/x",
+        "/ui/../main.rs",
+    ] {
+        let answer = site.get(path).await;
+        let (status, kind) = (answer.status, answer.header("content-type").to_owned());
+        assert_eq!(
+            (status, kind.as_str()),
+            (StatusCode::NOT_FOUND, "text/plain; charset=utf-8"),
+            "{path}"
+        );
+        assert_eq!(answer.text, "404 page not found\n");
+    }
+    for (method, path, allow) in [
+        (Method::DELETE, "/api/v1/query", "GET, OPTIONS, POST"),
+        (Method::POST, "/api/v1/status/buildinfo", "GET, OPTIONS"),
+        (Method::POST, "/api/v1/rules", "GET, OPTIONS"),
+        (Method::GET, "/api/v1/admin/tsdb/snapshot", "OPTIONS, POST, PUT"),
+    ] {
+        let answer = site.call(method, path).await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, allow), "{path}");
+        assert_eq!(
+            (answer.text.as_str(), answer.header("vary")),
+            ("Method Not Allowed\n", "")
+        );
+    }
+}
+
+#[tokio::test]
+async fn origins_are_answered_as_upstream_does() {
+    let site = Site::new();
+    let ask = |method: Method, origin: Option<&str>| {
+        let mut request = Request::builder()
+            .method(method)
+            .uri("/api/v1/query?query=1")
+            .header("accept-encoding", "gzip");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        site.send(request.body(Body::empty()).unwrap())
+    };
+    let plain = ask(Method::GET, None).await;
+    assert_eq!(
+        (plain.header("vary"), plain.header("access-control-allow-origin")),
+        ("Origin", "")
+    );
+    assert_eq!(
+        (
+            plain.header("content-encoding"),
+            plain.headers.get_all("vary").iter().count()
+        ),
+        ("gzip", 1)
+    );
+    let crossed = ask(Method::GET, Some("http://example.org")).await;
+    assert_eq!(crossed.header("access-control-allow-origin"), "http://example.org");
+    assert_eq!(crossed.header("access-control-allow-methods"), "GET, POST, OPTIONS");
+    let options = ask(Method::OPTIONS, None).await;
+    assert_eq!(
+        (options.status, options.text.as_str(), options.header("vary")),
+        (StatusCode::NO_CONTENT, "", "Origin")
+    );
+}
+
+#[tokio::test]
+async fn overlong_requests_are_refused() {
+    let limits = ApiLimits {
+        form_bytes: 1000,
+        uri_bytes: 2000,
+        ..ApiLimits::default()
+    };
+    let site = Site::with(Switches {
+        limits,
+        ..Switches::default()
+    });
+    let long = "1".repeat(3000);
+    assert_eq!(
+        site.get(&format!("/api/v1/query?query={long}")).await.status,
+        StatusCode::URI_TOO_LONG
+    );
+    let answer = site.post_form("/api/v1/query", &format!("query={long}")).await;
+    assert_eq!((error(&answer).0, error(&answer).1.as_str()), (413, "bad_data"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_ready_says_why() {
+    let ready = Readiness::not_ready("opening the store");
+    let site = Site::with(Switches {
+        ready: ready.clone(),
+        ..Switches::default()
+    });
+    assert_eq!(site.get("/-/healthy").await.status, StatusCode::OK);
+    let answer = site.get("/-/ready").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.text.contains("opening the store"));
+    assert_eq!(error(&site.get("/api/v1/query?query=1").await).0, 503);
+    ready.set_ready();
+    assert_eq!(site.get("/-/ready").await.text, "Prometheus Server is Ready.\n");
+}
+
+#[tokio::test]
+async fn lifecycle_needs_post_and_its_flag() {
+    let mut site = Site::new();
+    for path in ["/-/reload", "/-/quit"] {
+        let answer = site.get(path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.text.as_str()),
+            (405, "Only POST or PUT requests allowed")
+        );
+    }
+    for (reply, status) in [(Ok(()), 200), (Err("bad key".to_owned()), 500)] {
+        let mut reloads = std::mem::replace(&mut site.reloads, tokio::sync::mpsc::channel(1).1);
+        let serve = async {
+            let _ = reloads.recv().await.unwrap().send(reply);
+        };
+        let (answer, ()) = tokio::join!(site.call(Method::POST, "/-/reload"), serve);
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+        assert_eq!(answer.text.contains("bad key"), status == 500);
+        site.reloads = reloads;
+    }
+    assert_eq!(site.call(Method::PUT, "/-/quit").await.status, StatusCode::OK);
+    assert!(site.quit.is_cancelled());
+    let off = Site::with(Switches {
+        lifecycle: false,
+        ..Switches::default()
+    });
+    assert_eq!(
+        off.call(Method::POST, "/-/quit").await.text,
+        "Lifecycle API is not enabled."
+    );
+    assert!(!off.quit.is_cancelled());
+}
+
+#[tokio::test]
+async fn the_admin_api_is_off_unless_asked_for() {
+    let off = Site::with(Switches {
+        admin_api: false,
+        ..Switches::default()
+    });
+    for path in ["snapshot", "delete_series", "clean_tombstones"] {
+        let answer = off.call(Method::POST, &format!("/api/v1/admin/tsdb/{path}")).await;
+        assert_eq!(
+            error(&answer),
+            (500, "unavailable".into(), "admin APIs disabled".into())
+        );
+    }
+    let site = stored();
+    let bad = site.call(Method::POST, "/api/v1/admin/tsdb/snapshot?skip_head=x").await;
+    assert_eq!(
+        error(&bad).2,
+        "invalid parameter \"skip_head\": unable to parse boolean: strconv.ParseBool: parsing \"x\": invalid syntax"
+    );
+    assert_eq!(
+        error(&site.call(Method::PUT, "/api/v1/admin/tsdb/delete_series").await).2,
+        "no match[] parameter provided"
+    );
+    assert_eq!(
+        error(
+            &site
+                .call(Method::POST, "/api/v1/admin/tsdb/delete_series?match[]=up")
+                .await
+        )
+        .0,
+        501
+    );
+    let answer = site.call(Method::POST, "/api/v1/admin/tsdb/snapshot").await.json();
+    let name = answer["data"]["name"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    assert!(site.dir.path().join("snapshots").join(name).is_dir(), "{name}");
+}
+
+#[tokio::test]
+async fn everything_lies_below_the_prefix() {
+    let site = Site::with(Switches {
+        external_url: "https://mon.example/tide/gauge/",
+        ..Switches::default()
+    });
+    assert_eq!(
+        site.get("/tide/gauge/api/v1/query?query=1").await.status,
+        StatusCode::OK
+    );
+    assert_eq!(
+        site.get("/tide/gauge/api/v1/label/job/values").await.status,
+        StatusCode::OK
+    );
+    assert_eq!(site.get("/tide/gauge/-/ready").await.status, StatusCode::OK);
+    assert_eq!(site.get("/api/v1/query?query=1").await.status, StatusCode::NOT_FOUND);
+    for path in ["/", "/tide/gauge"] {
+        let answer = site.get(path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("location")),
+            (302, "/tide/gauge/"),
+            "{path}"
+        );
+    }
+    assert!(site.get("/tide/gauge/").await.text.contains("<title>tidegauge</title>"));
+    let metrics = site.get("/tide/gauge/metrics").await.text;
+    assert!(
+        metrics.contains("tidegauge_http_requests_total{handler=\"/api/v1/query\",code=\"200\"} 1"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn the_page_runs_nothing_but_its_own_files() {
+    let site = Site::new();
+    let page = site.get("/").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let policy = page.header("content-security-policy");
+    assert!(
+        policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    for attribute in ["src=\"", "href=\""] {
+        for link in page
+            .text
+            .split(attribute)
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap())
+        {
+            assert!(
+                !link.starts_with('/') && !link.contains("://"),
+                "{link} would not work below a prefix"
+            );
+            if !link.starts_with('#') {
+                assert_eq!(site.get(&format!("/{link}")).await.status, StatusCode::OK, "{link}");
+            }
+        }
+    }
+    for script in ["main", "api", "query", "graph", "targets"] {
+        let answer = site.get(&format!("/ui/{script}.js")).await;
+        assert_eq!(answer.header("content-type"), "text/javascript; charset=utf-8");
+        for danger in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+        ] {
+            assert!(!answer.text.contains(danger), "{script} uses {danger}");
+        }
+    }
+    for page in ["/query", "/graph", "/targets"] {
+        assert_eq!(site.get(page).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_text_that_a_scraper_reads() {
+    let site = stored();
+    site.get("/api/v1/query?query=1").await;
+    site.get("/nope").await;
+    let answer = site.get("/metrics").await;
+    assert_eq!(
+        answer.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+    );
+    for line in [
+        "tidegauge_http_requests_total{handler=\"/api/v1/query\",code=\"200\"} 1",
+        "tidegauge_http_requests_total{handler=\"other\",code=\"404\"} 1",
+        "tidegauge_http_request_duration_seconds_count{handler=\"/api/v1/query\"} 1",
+        "# TYPE tidegauge_http_request_duration_seconds histogram",
+        "# TYPE process_cpu_seconds_total counter",
+        "# TYPE tidegauge_tsdb_head_series gauge",
+        "prometheus_build_info{version=\"3.5.0\"",
+        "tidegauge_build_info{version=",
+    ] {
+        assert!(answer.text.contains(line), "{line} is missing in\n{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn status_pages_have_their_shapes() {
+    let site = stored();
+    for (path, keys) in [
+        (
+            "status/buildinfo",
+            vec!["version", "revision", "branch", "buildUser", "buildDate", "goVersion"],
+        ),
+        (
+            "status/runtimeinfo",
+            vec![
+                "startTime",
+                "CWD",
+                "hostname",
+                "serverTime",
+                "reloadConfigSuccess",
+                "lastConfigTime",
+                "corruptionCount",
+                "goroutineCount",
+                "GOMAXPROCS",
+                "GOMEMLIMIT",
+                "GOGC",
+                "GODEBUG",
+                "storageRetention",
+            ],
+        ),
+        ("status/walreplay", vec!["min", "max", "current"]),
+        ("status/config", vec!["yaml"]),
+        (
+            "targets",
+            vec!["activeTargets", "droppedTargets", "droppedTargetCounts"],
+        ),
+        ("scrape_pools", vec!["scrapePools"]),
+        ("rules", vec!["groups"]),
+        ("alerts", vec!["alerts"]),
+        ("alertmanagers", vec!["activeAlertmanagers", "droppedAlertmanagers"]),
+    ] {
+        let json = site.get(&format!("/api/v1/{path}")).await.json();
+        let found: Vec<&String> = json["data"].as_object().unwrap().keys().collect();
+        let (mut found, mut keys): (Vec<&str>, _) = (found.into_iter().map(String::as_str).collect(), keys);
+        found.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(found, keys, "{path}");
+    }
+    let config = site.get("/api/v1/status/config").await.json();
+    assert!(config["warnings"][0].as_str().unwrap().ends_with("rule_files"));
+    let tsdb = site.get("/api/v1/status/tsdb?limit=1").await.json();
+    assert_eq!(tsdb["data"]["headStats"]["numSeries"], 6);
+    assert_eq!(
+        tsdb["data"]["seriesCountByMetricName"],
+        json!([{"name": "temperature_celsius", "value": 3}])
+    );
+}
+
+/// Grafana asks with milliseconds where seconds are meant.
+#[tokio::test]
+async fn the_exemplar_probe_is_answered_with_nothing() {
+    let site = Site::new();
+    let path = "/api/v1/query_exemplars?query=test&start=1795225116000&end=1795225176000";
+    assert_eq!(site.get(path).await.text, "{\"status\":\"success\",\"data\":[]}");
+}
+
+#[tokio::test]
+async fn queries_are_printed_and_taken_apart() {
+    let site = Site::new();
+    let formatted = site
+        .get(&format!(
+            "/api/v1/format_query?query={}",
+            escape("sum by(a)(rate(foo[5m]))")
+        ))
+        .await;
+    assert_eq!(formatted.json()["data"], "sum by (a) (rate(foo[5m]))");
+    let tree = site
+        .get(&format!(
+            "/api/v1/parse_query?query={}",
+            escape("a + on(x) -b{c=\"d\"}[1h:5m] offset 1m")
+        ))
+        .await;
+    assert_eq!(tree.status, StatusCode::BAD_REQUEST, "{}", tree.text);
+    let tree = site
+        .get(&format!(
+            "/api/v1/parse_query?query={}",
+            escape("topk(2, a) > bool (1)")
+        ))
+        .await
+        .json();
+    assert_eq!(
+        tree["data"],
+        json!({
+            "type": "binaryExpr", "op": ">", "bool": true, "matching": null,
+            "lhs": {
+                "type": "aggregation", "op": "topk", "grouping": [], "without": false,
+                "param": {"type": "numberLiteral", "val": "2"},
+                "expr": {
+                    "type": "vectorSelector", "name": "a", "offset": 0, "startOrEnd": null, "timestamp": null,
+                    "matchers": [{"name": "__name__", "type": "=", "value": "a"}],
+                },
+            },
+            "rhs": {"type": "parenExpr", "expr": {"type": "numberLiteral", "val": "1"}},
+        })
+    );
+}
+
+/// Keys in order, as the recorded answers have them.
+#[tokio::test]
+async fn targets_have_their_shape() {
+    const CONFIG: &str = r#"
+scrape_configs:
+- job_name: gone
+  scrape_interval: 1m
+  static_configs:
+  - targets: ['127.0.0.1:1']
+    labels: {env: test}
+- job_name: none
+  static_configs:
+  - targets: ['127.0.0.1:2']
+  relabel_configs:
+  - {action: drop, source_labels: [__address__], regex: '.*'}
+"#;
+    let site = Site::new();
+    let file = site.dir.path().join("prometheus.yml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let config = tidegauge_server::config::load(&file).unwrap();
+    site.scraper
+        .apply(config.jobs().to_vec(), config.external_labels())
+        .unwrap();
+    let path = "/api/v1/targets";
+    let mut answer = site.get(path).await;
+    // Discovery tells of its targets in its own time.
+    while answer.json()["data"]["activeTargets"] == json!([]) || answer.json()["data"]["droppedTargets"] == json!([]) {
+        tokio::task::yield_now().await;
+        answer = site.get(path).await;
+    }
+    let keys = [
+        "activeTargets",
+        "discoveredLabels",
+        "__address__",
+        "__metrics_path__",
+        "__scheme__",
+        "__scrape_interval__",
+        "__scrape_timeout__",
+        "\"env\"",
+        "\"labels\"",
+        "instance",
+        "scrapePool",
+        "scrapeUrl",
+        "globalUrl",
+        "lastError",
+        "lastScrape",
+        "lastScrapeDuration",
+        "health",
+        "scrapeInterval",
+        "scrapeTimeout",
+        "droppedTargets",
+        "droppedTargetCounts",
+    ];
+    let mut rest = answer.text.as_str();
+    for key in keys {
+        let at = rest
+            .find(key)
+            .unwrap_or_else(|| panic!("{key} is missing or out of order: {}", answer.text));
+        rest = &rest[at + key.len()..];
+    }
+    let data = &answer.json()["data"];
+    let target = &data["activeTargets"][0];
+    assert_eq!(
+        target["labels"],
+        json!({"env": "test", "instance": "127.0.0.1:1", "job": "gone"})
+    );
+    assert_eq!(target["globalUrl"], "http://example-host:1/metrics");
+    assert_eq!(
+        (&target["scrapeInterval"], &target["scrapeTimeout"]),
+        (&json!("1m"), &json!("10s"))
+    );
+    assert_eq!(data["droppedTargets"][0]["scrapePool"], "none");
+    assert_eq!(data["droppedTargetCounts"], json!({"gone": 0, "none": 1}));
+    let of = async |query: &str| site.get(&format!("{path}?{query}")).await.json()["data"].clone();
+    assert_eq!(of("state=active").await["droppedTargets"], json!([]));
+    assert_eq!(of("state=active").await["droppedTargetCounts"], json!(null));
+    assert_eq!(of("state=dropped").await["activeTargets"], json!([]));
+    assert_eq!(of("state=x").await["activeTargets"], json!([]));
+    assert_eq!(of("scrapePool=none").await["activeTargets"], json!([]));
+    assert_eq!(
+        site.get("/api/v1/scrape_pools").await.json()["data"]["scrapePools"],
+        json!(["gone", "none"])
+    );
+    assert_eq!(site.get("/api/v1/metadata").await.json()["data"], json!({}));
+    site.scraper.stop().await;
+}

@@ -1,0 +1,243 @@
+//! The command line, the start, reload and the end, on the real binary.
+
+use crate::program::{Program, texts};
+use std::fs;
+use std::net::TcpListener;
+use std::time::Duration;
+use tidegauge_server::cli::flags::{self, Effect, FLAGS, FlagKind};
+
+#[test]
+fn every_flag_of_prometheus_is_taken_in_every_form() {
+    for flag in FLAGS {
+        let forms: Vec<Vec<String>> = match flag.kind {
+            FlagKind::Switch => vec![vec![format!("--{}", flag.name)], vec![format!("--no-{}", flag.name)]],
+            FlagKind::Value | FlagKind::Repeated => vec![
+                vec![format!("--{}=1", flag.name)],
+                vec![format!("--{}", flag.name), "1".to_owned()],
+            ],
+        };
+        for form in forms {
+            let sorted = flags::sort(form.clone()).unwrap_or_else(|e| panic!("{form:?}: {e}"));
+            assert_eq!(
+                sorted.ignored.contains(&flag.name),
+                flag.effect == Effect::None,
+                "{form:?}"
+            );
+        }
+    }
+}
+
+/// `status/flags` of a recorded Prometheus names every flag it has, hidden ones too.
+#[test]
+#[ignore = "needs TIDEGAUGE_SHARED"]
+fn the_table_holds_exactly_what_prometheus_has() {
+    let shared = std::env::var("TIDEGAUGE_SHARED").expect("TIDEGAUGE_SHARED names the shared folder");
+    let text = fs::read_to_string(format!("{shared}/conformance/api/examples.json")).expect("the recordings");
+    let examples: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let recorded = examples
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|e| e["path"] == "/api/v1/status/flags")
+        .expect("the flags");
+    let mut theirs: Vec<&str> = recorded["body"]["data"]
+        .as_object()
+        .expect("flags")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let mut ours: Vec<&str> = FLAGS
+        .iter()
+        .filter(|f| f.effect != Effect::Own)
+        .map(|f| f.name)
+        .collect();
+    theirs.sort_unstable();
+    ours.sort_unstable();
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn an_unknown_flag_is_refused_with_the_nearest() {
+    let (code, out, err) = texts(&["--storage.tsdb.retention.tim=1d"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert_eq!(
+        err,
+        "tidegauge: unknown flag --storage.tsdb.retention.tim; did you mean --storage.tsdb.retention.time?\n"
+    );
+    assert_eq!(texts(&["serve", "--query.timeout=soon"]).0, Some(2));
+    assert_eq!(texts(&["check"]).0, Some(2));
+}
+
+#[test]
+fn help_and_version_are_told() {
+    let (code, help, _) = texts(&["--help"]);
+    assert_eq!(code, Some(0));
+    for part in [
+        "--config.file",
+        "Storage:",
+        "[default: 15d]",
+        "--rules.alert.resend-delay",
+        "check",
+        "--memory.limit",
+    ] {
+        assert!(help.contains(part), "{part}");
+    }
+    for args in [&["--version"][..], &["version"], &["-V"]] {
+        let (code, version, _) = texts(args);
+        assert_eq!(code, Some(0));
+        assert!(
+            version.starts_with(&format!("tidegauge {}", env!("CARGO_PKG_VERSION"))),
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn check_config_names_the_place_and_ends_with_1() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (good, bad) = (dir.path().join("good.yml"), dir.path().join("bad.yml"));
+    fs::write(&good, "rule_files: [x.yml]\nscrape_configs:\n  - job_name: a\n").expect("written");
+    fs::write(&bad, "global:\n  scrap_interval: 1s\n").expect("written");
+    let (good, bad) = (good.display().to_string(), bad.display().to_string());
+    let (code, out, err) = texts(&["check", "config", &good]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.contains("ok, 1 scrape job") && out.contains("line 1: rule_files"),
+        "{out}"
+    );
+    let (code, out, err) = texts(&["check", "config", &good, &bad]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("ok, 1 scrape job"), "{out}");
+    assert!(err.contains(&format!("{bad}:2:3: global.scrap_interval: ")), "{err}");
+    assert!(err.contains("did you mean scrape_interval?"), "{err}");
+}
+
+#[test]
+fn config_show_prints_the_built_in_configuration() {
+    let (code, out, _) = texts(&["config", "show"]);
+    assert_eq!(code, Some(0));
+    for part in [
+        "scrape_interval: 5s",
+        "job_name: tidegauge",
+        "127.0.0.1:9090",
+        "job_name: node",
+        "127.0.0.1:9100",
+    ] {
+        assert!(out.contains(part), "{part} in\n{out}");
+    }
+}
+
+#[test]
+fn a_start_that_fails_says_why_in_one_line() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = format!("--storage.tsdb.path={}", dir.path().join("data").display());
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    let errors = |args: &[&str]| {
+        let (code, out, err) = texts(args);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        err.lines()
+            .filter(|l| l.starts_with("tidegauge: "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+
+    let err = errors(&[&format!("--web.listen-address={address}"), &data]);
+    assert!(
+        err.contains(&address.to_string()) && err.contains("--web.listen-address"),
+        "{err}"
+    );
+
+    fs::write(dir.path().join("file"), "").expect("written");
+    let below_a_file = format!("--storage.tsdb.path={}", dir.path().join("file/data").display());
+    let err = errors(&["--web.listen-address=127.0.0.1:0", &below_a_file]);
+    assert!(
+        err.contains("file/data") && err.contains("--storage.tsdb.path"),
+        "{err}"
+    );
+
+    let err = errors(&["--config.file=/nonexistent.yml", &data]);
+    assert!(err.contains("cannot read configuration file /nonexistent.yml"), "{err}");
+    assert!(
+        !dir.path().join("data").exists(),
+        "nothing is touched before the configuration is read"
+    );
+}
+
+#[test]
+fn it_greets_answers_and_stops() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = Program::serve(dir.path(), &["--web.page-title=x"]);
+    assert!(program.greeting[1].contains(&format!("curl 'http://{}/api/v1/query?query=up'", program.address)));
+    assert!(
+        program.greeting[2].contains(&dir.path().display().to_string()),
+        "{:?}",
+        program.greeting
+    );
+    assert_eq!(program.ask("GET", "/-/healthy").0, 200);
+    assert_eq!(program.ask("GET", "/-/ready").0, 200);
+    program.log_until("web.page-title");
+    program.signal("TERM");
+    let (code, took, log) = program.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn a_prefix_moves_every_route() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = Program::serve(dir.path(), &["--web.external-url=http://example.org/prom/"]);
+    assert_eq!(program.ask("GET", "/prom/-/ready").0, 200);
+    assert!(program.greeting[0].ends_with("/prom/"), "{:?}", program.greeting);
+}
+
+#[test]
+fn a_reload_takes_a_good_file_and_keeps_the_old_one_for_a_bad_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("c.yml");
+    let write = |text: &str| fs::write(&file, text).expect("written");
+    write("scrape_configs:\n  - job_name: first\n");
+    let config = format!("--config.file={}", file.display());
+    let program = Program::serve(&dir.path().join("data"), &[&config, "--web.enable-lifecycle"]);
+    assert!(
+        program
+            .ask("GET", "/api/v1/status/config")
+            .1
+            .contains("job_name: first")
+    );
+
+    write("scrape_configs:\n  - job_nam: second\n");
+    let (status, body) = program.ask("POST", "/-/reload");
+    assert_eq!(status, 500);
+    assert!(
+        body.contains("c.yml:2:5") && body.contains("did you mean job_name?"),
+        "{body}"
+    );
+    assert!(program.log_until("configuration not loaded").contains("job_nam"));
+    assert!(
+        program
+            .ask("GET", "/api/v1/status/config")
+            .1
+            .contains("job_name: first")
+    );
+    for name in [
+        "tidegauge_config_last_reload_successful 0",
+        "prometheus_config_last_reload_successful 0",
+    ] {
+        assert!(program.ask("GET", "/metrics").1.contains(name), "{name}");
+    }
+
+    write("rule_files: [a.yml]\nscrape_configs:\n  - job_name: second\n");
+    program.signal("HUP");
+    program.ask_until("/api/v1/status/config", "job_name: second");
+    let metrics = program.ask_until("/metrics", "tidegauge_config_last_reload_successful 1");
+    assert!(
+        metrics.contains("tidegauge_config_unsupported{section=\"rule_files\"} 1"),
+        "{metrics}"
+    );
+    program.log_until("HAS NO EFFECT");
+
+    assert_eq!(program.ask("POST", "/-/quit").0, 200);
+    assert_eq!(program.wait().0, Some(0));
+}

@@ -1,0 +1,324 @@
+//! `POST /api/v1/write`, row by row of what was observed of Prometheus 3.5.3.
+
+use crate::site::{Answer, NOW_MS, Site, Switches, escape};
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use prost::Message;
+use serde_json::json;
+use tidegauge_server::api::ApiLimits;
+
+#[derive(Clone, PartialEq, Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<Series>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Series {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<Sample>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    histograms: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(bytes = "vec", tag = "1")]
+    name: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sample {
+    #[prost(double, tag = "1")]
+    value: f64,
+    #[prost(int64, tag = "2")]
+    at_ms: i64,
+}
+
+fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Series {
+    Series {
+        labels: labels
+            .iter()
+            .map(|(n, v)| Label {
+                name: n.as_bytes().into(),
+                value: v.as_bytes().into(),
+            })
+            .collect(),
+        samples: samples
+            .iter()
+            .map(|(at_ms, value)| Sample {
+                value: *value,
+                at_ms: *at_ms,
+            })
+            .collect(),
+        histograms: vec![],
+    }
+}
+
+fn named(name: &str, samples: &[(i64, f64)]) -> Series {
+    series(&[("__name__", name)], samples)
+}
+
+fn packed(message: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(message).unwrap()
+}
+
+async fn send(site: &Site, body: Vec<u8>) -> Answer {
+    let request = Request::post("/api/v1/write")
+        .header("content-type", "application/x-protobuf")
+        .header("content-encoding", "snappy")
+        .header("content-length", body.len())
+        .body(Body::from(body))
+        .unwrap();
+    site.send(request).await
+}
+
+async fn write(site: &Site, series: Vec<Series>) -> Answer {
+    send(site, packed(&WriteRequest { series }.encode_to_vec())).await
+}
+
+#[track_caller]
+fn assert_answer(answer: &Answer, status: u16, text: &str) {
+    assert_eq!((answer.status.as_u16(), answer.text.as_str()), (status, text));
+    if !text.is_empty() {
+        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+    }
+}
+
+async fn value(site: &Site, query: &str) -> serde_json::Value {
+    let path = format!("/api/v1/query?time={}&query={}", NOW_MS / 1000, escape(query));
+    site.get(&path)
+        .await
+        .json()
+        .pointer("/data/result/0/value/1")
+        .cloned()
+        .unwrap_or_default()
+}
+
+const T: i64 = NOW_MS - 10_000;
+
+#[tokio::test]
+async fn good_samples_are_kept_and_may_be_repeated() {
+    let site = Site::new();
+    for _ in 0..2 {
+        let answer = write(&site, vec![named("a", &[(T, 2.0)]), named("b", &[(T, 3.0)])]).await;
+        assert_answer(&answer, 204, "");
+    }
+    assert_answer(
+        &write(&site, vec![named("a", &[(T + 1, 1.0), (T + 2, 2.0)])]).await,
+        204,
+        "",
+    );
+    assert_eq!(
+        (value(&site, "a").await, value(&site, "b").await),
+        (json!("2"), json!("3"))
+    );
+    assert_answer(&write(&site, vec![]).await, 204, "");
+    assert_answer(&write(&site, vec![named("c", &[])]).await, 204, "");
+    let metrics = site.get("/metrics").await.text;
+    assert!(
+        metrics.contains("tidegauge_remote_write_requests_total{outcome=\"stored\"} 5"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("tidegauge_remote_write_samples_total 6"), "{metrics}");
+}
+
+#[tokio::test]
+async fn labels_may_come_in_any_order() {
+    let site = Site::new();
+    assert_answer(
+        &write(
+            &site,
+            vec![series(
+                &[("z", "1"), ("__name__", "x"), ("a", "2"), ("e", "")],
+                &[(T, 1.0)],
+            )],
+        )
+        .await,
+        204,
+        "",
+    );
+    assert_answer(
+        &write(
+            &site,
+            vec![series(&[("__name__", "x"), ("a", "2"), ("z", "1")], &[(T + 1, 2.0)])],
+        )
+        .await,
+        204,
+        "",
+    );
+    let found = site.get("/api/v1/series?match[]=x").await.json();
+    assert_eq!(found["data"], json!([{"__name__": "x", "a": "2", "z": "1"}]));
+    assert_eq!(value(&site, "count_over_time(x[1m])").await, json!("2"));
+}
+
+#[tokio::test]
+async fn series_with_invalid_labels_are_dropped_and_the_rest_kept() {
+    let site = Site::new();
+    let mut not_utf8 = named("a", &[(T, 1.0)]);
+    not_utf8.labels.push(Label {
+        name: b"x".to_vec(),
+        value: b"\xff".to_vec(),
+    });
+    for bad in [
+        series(&[("job", "x")], &[(T, 1.0)]),
+        series(&[("__name__", "n"), ("", "x")], &[(T, 1.0)]),
+        series(&[("__name__", "n"), ("a", "1"), ("a", "2")], &[(T, 1.0)]),
+        not_utf8,
+    ] {
+        let answer = write(&site, vec![bad, named("good", &[(T, 1.0)])]).await;
+        assert_answer(&answer, 204, "");
+    }
+    assert_eq!(
+        site.get("/api/v1/label/__name__/values").await.json()["data"],
+        json!(["good"])
+    );
+    let metrics = site.get("/metrics").await.text;
+    assert!(
+        metrics.contains("tidegauge_remote_write_series_left_out_total{reason=\"invalid_labels\"} 4"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn one_sample_that_does_not_fit_keeps_all_of_the_request_out() {
+    let site = Site::new();
+    assert_answer(&write(&site, vec![named("a", &[(T, 2.0)])]).await, 204, "");
+    // What lies in a block is closed to appends.
+    site.store(&[("__name__", "seed")], &[(T - 24 * 3_600_000, 1.0), (T, 1.0)]);
+    site.db.maintain().unwrap();
+    let around = |bad: Series| vec![named("before", &[(T, 1.0)]), bad, named("after", &[(T, 1.0)])];
+    for (bad, text) in [
+        (named("a", &[(T - 1, 1.0)]), "out of order sample\n".to_owned()),
+        (
+            named("a", &[(T, 3.0)]),
+            format!("duplicate sample for timestamp {T}; overrides not allowed: existing 2, new value 3\n"),
+        ),
+        (named("old", &[(T - 25 * 3_600_000, 1.0)]), "out of bounds\n".to_owned()),
+        (
+            named("new", &[(NOW_MS + 24 * 3_600_000, 1.0)]),
+            "out of bounds: timestamp is too far in the future\n".to_owned(),
+        ),
+    ] {
+        assert_answer(&write(&site, around(bad)).await, 400, &text);
+    }
+    for name in ["before", "after"] {
+        assert_eq!(value(&site, name).await, json!(null), "{name} was kept");
+    }
+    assert_eq!(value(&site, "a").await, json!("2"));
+    assert_answer(&write(&site, vec![named("a", &[(T + 1, 4.0)])]).await, 204, "");
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused() {
+    let site = Site::new();
+    for (body, text) in [
+        (b"not snappy".to_vec(), "snappy: corrupt input\n"),
+        (vec![], "snappy: corrupt input\n"),
+        (b"\xff\xff\xff\xff\xff\x0fa".to_vec(), "snappy: corrupt input\n"),
+        (packed(b"\x0a\xff\xff"), "unexpected EOF\n"),
+        (packed(&[0xff; 12]), "proto: integer overflow\n"),
+        (packed(b"\x08\x01"), "proto: wrong wireType = 0 for field Timeseries\n"),
+    ] {
+        assert_answer(&send(&site, body).await, 400, text);
+    }
+    for (content_type, encoding, status) in [
+        ("text/plain", "snappy", 415),
+        (
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "snappy",
+            415,
+        ),
+        ("application/x-protobuf;x", "snappy", 415),
+        ("application/x-protobuf", "gzip", 415),
+        ("application/x-protobuf;proto=prometheus.WriteRequest", "", 204),
+        ("", "snappy", 204),
+    ] {
+        let mut request = Request::post("/api/v1/write");
+        for (name, value) in [("content-type", content_type), ("content-encoding", encoding)] {
+            if !value.is_empty() {
+                request = request.header(name, value);
+            }
+        }
+        let answer = site.send(request.body(Body::from(packed(b""))).unwrap()).await;
+        assert_eq!(
+            answer.status.as_u16(),
+            status,
+            "{content_type} {encoding}: {}",
+            answer.text
+        );
+    }
+    let get = site.get("/api/v1/write").await;
+    assert_eq!((get.status.as_u16(), get.header("allow")), (405, "OPTIONS, POST"));
+}
+
+#[tokio::test]
+async fn large_bodies_are_cut_at_the_limits() {
+    let limits = ApiLimits {
+        write_bytes: 1000,
+        write_decoded_bytes: 5000,
+        ..ApiLimits::default()
+    };
+    let site = Site::with(Switches {
+        limits,
+        ..Switches::default()
+    });
+    assert_eq!(send(&site, vec![7; 1001]).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let bomb = send(&site, packed(&[0; 6000])).await;
+    assert_answer(
+        &bomb,
+        413,
+        "snappy: decoded length of 6000 bytes is over the limit of 5000\n",
+    );
+    let without_length = Request::post("/api/v1/write").header("content-type", "application/x-protobuf");
+    let answer = site.send(without_length.body(Body::from(vec![7; 1001])).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn native_histograms_are_told_and_the_rest_is_kept() {
+    let site = Site::new();
+    let mut histogram = named("h", &[]);
+    histogram.histograms.push(vec![]);
+    let answer = write(&site, vec![histogram, named("good", &[(T, 1.0)])]).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(
+        answer.text.contains("1 samples stored") && answer.text.contains("1 native histograms"),
+        "{}",
+        answer.text
+    );
+    assert_eq!(value(&site, "good").await, json!("1"));
+}
+
+#[tokio::test]
+async fn the_receiver_is_off_unless_asked_for() {
+    let site = Site::with(Switches {
+        remote_write: false,
+        ..Switches::default()
+    });
+    let answer = write(&site, vec![]).await;
+    assert_answer(&answer, 404, "404 page not found\n");
+}
+
+#[tokio::test]
+async fn more_series_than_are_remembered_still_arrive() {
+    let limits = ApiLimits {
+        write_cached_series: 10,
+        ..ApiLimits::default()
+    };
+    let site = Site::with(Switches {
+        limits,
+        ..Switches::default()
+    });
+    for step in 0..3 {
+        let all = (0..50)
+            .map(|i| series(&[("__name__", "m"), ("i", &i.to_string())], &[(T + step, 1.0)]))
+            .collect();
+        assert_answer(&write(&site, all).await, 204, "");
+    }
+    assert_eq!(value(&site, "sum(count_over_time(m[1m]))").await, json!("150"));
+}
