@@ -1,9 +1,19 @@
 //! The store as others see it: a data directory behind both doors.
 
-use crate::fs::{Fs, RealFs};
+use crate::block::{self, BlockCache, BlockReader};
+use crate::directory::{self, WAL};
+use crate::fs::{Fs, LockGuard, RealFs};
+use crate::head::append::{Head, HeadAppender, Log};
+use crate::maintain::{Cleaning, Thread};
+use crate::select::View;
+use crate::wal::reader;
+use crate::wal::writer::Wal;
 use crate::{Error, Metrics, Options};
-use std::path::Path;
-use std::sync::Arc;
+use parking_lot::{Mutex, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 use tidegauge_model::{
     Appendable, Appender, Clock, Querier, Queryable, SelectError, TimeRange, Timestamp,
 };
@@ -11,7 +21,44 @@ use tidegauge_model::{
 /// An open data directory. Any number of appenders and queriers at a time.
 #[derive(Debug)]
 pub struct Db {
-    metrics: Metrics,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) head: Head,
+    pub(crate) log: Mutex<Log>,
+    /// Blocks by time. Exchanged whole by maintenance.
+    pub(crate) blocks: RwLock<Arc<[Arc<BlockReader>]>>,
+    pub(crate) cache: Arc<BlockCache>,
+    /// Samples of the head before it lie in blocks. Changed together with `blocks`, under the head's state.
+    flushed: AtomicI64,
+    /// Held by each view: what is dropped from the head waits for those of before.
+    pub(crate) readers: Epoch,
+    /// Held by each appender: columns are let go only behind those of before.
+    pub(crate) appenders: Epoch,
+    /// Held while series numbers are used over several looks at the head.
+    pub(crate) numbering: RwLock<()>,
+    pub(crate) maintenance: Mutex<Cleaning>,
+    /// Counts names made by this process, so that no two are equal.
+    pub(crate) names: AtomicU64,
+    thread: Mutex<Option<Thread>>,
+    lock: Mutex<Option<LockGuard>>,
+}
+
+/// Tells whether those who began before some moment are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Epoch(Mutex<Arc<()>>);
+
+impl Epoch {
+    /// Whoever holds it is counted to this epoch.
+    pub(crate) fn current(&self) -> Arc<()> {
+        Arc::clone(&self.0.lock())
+    }
+
+    /// Begins the next epoch; what is given is dead once all of before are gone.
+    pub(crate) fn turn(&self) -> Weak<()> {
+        let old = std::mem::take(&mut *self.0.lock());
+        Arc::downgrade(&old)
+    }
 }
 
 /// Whether a snapshot holds what no block holds yet.
@@ -60,12 +107,62 @@ impl Db {
     /// # Errors
     /// As [`Db::open`].
     pub fn open_with(
-        _fs: Arc<dyn Fs>,
-        _dir: &Path,
-        _options: Options,
-        _clock: Arc<dyn Clock>,
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: Options,
+        clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, Error> {
-        Ok(Arc::new(Self { metrics: Metrics::default() }))
+        check(&options)?;
+        let lock = directory::claim(&*fs, dir)?;
+        let metrics = Arc::new(Metrics::default());
+        block::remove_unfinished(&*fs, dir)?;
+        let cache = BlockCache::new(options.block_cache_bytes);
+        let blocks = open_blocks(&fs, dir, &cache, &metrics)?;
+        let flushed = blocks.iter().map(|b| b.meta().range.end.millis()).max().unwrap_or(i64::MIN);
+        let began = Instant::now();
+        let mut head = Head::new(options.clone(), Arc::clone(&metrics));
+        head.state.get_mut().min_valid = flushed;
+        let segments = reader::replay(&*fs, &dir.join(WAL), &mut head, &metrics)?;
+        head.replayed();
+        Metrics::set(&metrics.replay_milliseconds, began.elapsed().as_millis() as u64);
+        let (fsync, bytes) = (options.fsync, options.segment_bytes);
+        let mut wal = Wal::start(Arc::clone(&fs), &dir.join(WAL), fsync, bytes, segments, Arc::clone(&metrics))?;
+        wal.cut(flushed)?;
+        let db = Arc::new(Self {
+            fs,
+            dir: dir.to_owned(),
+            clock,
+            head,
+            log: Mutex::new(Log::new(wal, options.encoding)),
+            blocks: RwLock::new(blocks.into()),
+            cache,
+            flushed: AtomicI64::new(flushed),
+            readers: Epoch::default(),
+            appenders: Epoch::default(),
+            numbering: RwLock::new(()),
+            maintenance: Mutex::default(),
+            names: AtomicU64::new(0),
+            thread: Mutex::new(None),
+            lock: Mutex::new(Some(lock)),
+        });
+        db.measure();
+        if let Some(every) = options.maintenance {
+            *db.thread.lock() = Some(Thread::start(&db, every, fsync)?);
+        }
+        Ok(db)
+    }
+
+    /// Where the blocks end and the head begins.
+    pub(crate) fn flushed(&self) -> i64 {
+        self.flushed.load(Ordering::Acquire)
+    }
+
+    /// Shows another list of blocks, and where the head begins behind it. Views are made under the same lock.
+    pub(crate) fn publish(&self, blocks: Vec<Arc<BlockReader>>, flushed: i64) {
+        let _state = self.head.state.write();
+        Metrics::set(&self.head.metrics.blocks, blocks.len() as u64);
+        *self.blocks.write() = blocks.into();
+        self.flushed.store(flushed, Ordering::Release);
     }
 
     /// Writes what is stored as blocks into a new folder under `snapshots/`, sharing files with the store's own
@@ -73,18 +170,52 @@ impl Db {
     ///
     /// # Errors
     /// [`Error`] if it cannot be written; nothing of it is left then.
-    pub fn snapshot(&self, _head: SnapshotHead) -> Result<String, Error> {
-        Ok(String::new())
+    pub fn snapshot(&self, head: SnapshotHead) -> Result<String, Error> {
+        self.write_snapshot(head)
     }
 
     /// What the head holds, with at most `limit` entries in each list.
-    pub fn stats(&self, _limit: usize) -> Stats {
-        Stats::default()
+    pub fn stats(&self, limit: usize) -> Stats {
+        let state = self.head.state.read();
+        let index = state.index.read();
+        let mut stats = Stats {
+            num_series: index.len() as u64,
+            num_label_pairs: index.pair_count() as u64,
+            chunk_count: state
+                .timelines
+                .iter()
+                .flatten()
+                .map(|t| t.runs.iter().map(|r| u64::from(r.columns)).sum::<u64>() + t.places.len() as u64)
+                .sum(),
+            min_time: state.oldest().map(Timestamp::from_millis),
+            max_time: (state.newest != i64::MIN).then(|| Timestamp::from_millis(state.newest)),
+            ..Stats::default()
+        };
+        for (name, values, bytes) in index.name_sizes() {
+            stats.label_value_count_by_label_name.push((name.clone(), values));
+            stats.memory_in_bytes_by_label_name.push((name, bytes));
+        }
+        for (name, value, series) in index.pair_sizes() {
+            if name == tidegauge_model::reserved::METRIC_NAME {
+                stats.series_count_by_metric_name.push((value.to_owned(), series));
+            }
+            stats.series_count_by_label_pair.push((format!("{name}={value}"), series));
+        }
+        for list in [
+            &mut stats.series_count_by_metric_name,
+            &mut stats.label_value_count_by_label_name,
+            &mut stats.memory_in_bytes_by_label_name,
+            &mut stats.series_count_by_label_pair,
+        ] {
+            list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            list.truncate(limit);
+        }
+        stats
     }
 
     /// The store's counters and gauges.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.head.metrics
     }
 
     /// Stops maintenance, syncs the log and releases the directory. Appends fail from then on; reads go on.
@@ -92,7 +223,13 @@ impl Db {
     /// # Errors
     /// [`Error`] if the log cannot be synced.
     pub fn close(&self) -> Result<(), Error> {
-        Ok(())
+        if let Some(thread) = self.thread.lock().take() {
+            thread.stop();
+        }
+        let wal = self.log.lock().wal.take();
+        let synced = wal.map_or(Ok(()), |mut wal| if wal.poisoned().is_some() { Ok(()) } else { wal.sync() });
+        drop(self.lock.lock().take());
+        synced
     }
 
     /// Does one round of maintenance now: seal, write blocks, retain, cut the log. For tests and tools; the
@@ -101,18 +238,77 @@ impl Db {
     /// # Errors
     /// [`Error`]: the round ends, the next one tries again.
     pub fn maintain(&self) -> Result<(), Error> {
-        Ok(())
+        self.round()
     }
+
+    /// Seals all open rows now, as maintenance does in time. For tests and tools.
+    pub fn seal(&self) {
+        self.seal_before(i64::MAX);
+    }
+
+    /// Forces the log to the disk.
+    ///
+    /// # Errors
+    /// [`Error`]; the store takes no samples any more then.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.log.lock().wal.as_mut().map_or(Ok(()), Wal::sync)
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.get_mut().take() {
+            thread.stop();
+        }
+    }
+}
+
+/// Limits that make no sense are refused before anything is touched.
+fn check(options: &Options) -> Result<(), Error> {
+    let invalid = |what: &str| Err(Error::Invalid { what: what.to_owned() });
+    if options.block_ms <= 0 {
+        return invalid("the width of blocks must be positive");
+    }
+    if options.out_of_order_ms != 0 {
+        return invalid("an out-of-order window is not supported: it must be 0");
+    }
+    if options.retention_ms < 0 || options.max_future_ms < 0 {
+        return invalid("retention and the bound on the future must not be negative");
+    }
+    Ok(())
+}
+
+/// Opens what can be read; what cannot is left where it is and reported.
+fn open_blocks(
+    fs: &Arc<dyn Fs>,
+    dir: &Path,
+    cache: &Arc<BlockCache>,
+    metrics: &Metrics,
+) -> Result<Vec<Arc<BlockReader>>, Error> {
+    let mut blocks = Vec::new();
+    for id in block::list_blocks(&**fs, dir)? {
+        match BlockReader::open(fs, &dir.join(id.to_string()), cache) {
+            Ok(block) => blocks.push(block),
+            Err(e @ Error::NewerVersion { .. }) => return Err(e),
+            Err(e) => {
+                tracing::error!(block = %id, error = %e, "a block cannot be read and is not served");
+                Metrics::add(&metrics.blocks_damaged, 1);
+            }
+        }
+    }
+    blocks.sort_by_key(|b| (b.meta().range.start, b.meta().id));
+    Metrics::set(&metrics.blocks, blocks.len() as u64);
+    Ok(blocks)
 }
 
 impl Appendable for Db {
     fn appender(&self) -> Box<dyn Appender + '_> {
-        unimplemented!("lands with the head")
+        Box::new(HeadAppender::new(self))
     }
 }
 
 impl Queryable for Db {
-    fn querier(&self, _range: TimeRange) -> Result<Box<dyn Querier + '_>, SelectError> {
-        unimplemented!("lands with the head")
+    fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier + '_>, SelectError> {
+        Ok(Box::new(View::new(self, range)))
     }
 }

@@ -54,6 +54,12 @@ pub enum Error {
         /// The entry that shows it.
         sign: String,
     },
+    /// What was to be stored breaks a rule of the store.
+    #[error("invalid data: {what}")]
+    Invalid {
+        /// Which rule.
+        what: String,
+    },
     /// A bound of the format is passed.
     #[error("{what} is over the limit of {limit}")]
     Limit {

@@ -1,12 +1,58 @@
-//! Front page of the store.
+//! The store: a data directory behind the two doors of `tidegauge-model`.
+//!
+//! ```text
+//!   Appender ──commit──> wal (one frame) ──> head: open rows ──seal──> runs ──every 2 h──> block folder
+//!                                              |                         |                     |
+//!   Querier <──────────── select: one group for each list of timelines and runs ───────────────┘
+//! ```
+//!
+//! # The data directory
+//!
+//! ```text
+//!   tidegauge            what this folder is, and the version of its layout
+//!   lock                 held by the one process that serves it
+//!   wal/00000007.seg     commits that no block holds yet
+//!   01J...               a block: one window of time, immutable
+//!   snapshots/<name>/    blocks as a snapshot found them
+//! ```
+//!
+//! # Locks
+//!
+//! Taken downwards only.
+//!
+//! | rank | lock | guards | held while |
+//! |---|---|---|---|
+//! | 1 | `Db::maintenance` | rounds of maintenance, snapshots | a block is written |
+//! | 2 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
+//! | 3 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
+//! | 4 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
+//! | 5 | `State::index` | labels and postings | labels are looked up or added |
+//! | 6 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
+//!
+//! # The life of a sample
+//!
+//! A commit is planned on the state as it is ([`Appender`](tidegauge_model::Appender) says what may be refused),
+//! written to the log as one frame, and published by one short write of the state: a reader sees all of it or none.
+//! About 120 rows of a timeline are sealed into a run; when a window of [`Options::block_ms`] is complete, its runs
+//! become a block and the segments of the log that only hold such rows are deleted.
 
 pub mod block;
+mod codec;
+pub mod column;
 mod db;
+mod directory;
 mod error;
 pub mod fs;
+mod head;
+mod index;
+mod maintain;
 mod metrics;
 mod options;
+mod select;
+mod timeline;
+mod wal;
 
+pub use codec::Malformed;
 pub use db::{Db, SnapshotHead, Stats};
 pub use error::Error;
 pub use metrics::{MetricFamily, Metrics};

@@ -1,7 +1,8 @@
 //! What the user can set about the store, with defaults and bounds.
 
-use tidegauge_model::Meter;
+use crate::column::EncodingChoice;
 use std::time::Duration;
+use tidegauge_model::Meter;
 
 /// When the log is forced to the disk. Whatever the choice, a killed process loses nothing that was acknowledged;
 /// this decides what a power cut may cost.
@@ -24,6 +25,8 @@ pub struct Options {
     pub retention_ms: i64,
     /// When the log is synced.
     pub fsync: Fsync,
+    /// How values are encoded in runs and blocks.
+    pub encoding: EncodingChoice,
     /// How far behind its series' newest sample a sample may come. Only 0 is supported: [`crate::Db::open`] refuses
     /// another value.
     pub out_of_order_ms: i64,
@@ -43,6 +46,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// At most this many bytes in one commit's record.
     pub max_commit_bytes: usize,
+    /// What decoded parts of blocks may take in memory while they are not in use.
+    pub block_cache_bytes: usize,
     /// How often the maintenance thread looks for work; `None` runs no thread ([`crate::Db::maintain`] does it then).
     pub maintenance: Option<Duration>,
 }
@@ -53,6 +58,7 @@ impl Default for Options {
             block_ms: 2 * 3600 * 1000,
             retention_ms: 15 * 24 * 3600 * 1000,
             fsync: Fsync::Interval(Duration::from_secs(1)),
+            encoding: EncodingChoice::Auto,
             out_of_order_ms: 0,
             max_future_ms: 10 * 60 * 1000,
             head: Meter::unlimited("head"),
@@ -62,6 +68,7 @@ impl Default for Options {
             max_label_bytes: 64 * 1024,
             segment_bytes: 64 << 20,
             max_commit_bytes: 256 << 20,
+            block_cache_bytes: 16 << 20,
             maintenance: Some(Duration::from_secs(1)),
         }
     }

@@ -1,39 +1,92 @@
 //! An immutable block: a folder with one file, published by rename.
 //!
-//! Sketch of the door (being built; names and shapes are meant to stay):
-//!
 //! ```text
-//! BlockId                     26 characters, sorts by time: BlockId::new(time_ms: u64, entropy: u128), Display, FromStr
-//! BlockRange { start, end }   Timestamps, end excluded
-//! EncodingChoice              Auto | Gorilla
-//! BlockSpec { id, range, encoding, level: u8, parents: Vec<BlockId> }      level 0: cut from the head
-//!
-//! BlockWriter::create(fs: &Arc<dyn Fs>, parent: &Path, spec: BlockSpec) -> Result<BlockWriter, Error>
-//!   .timeline(&mut self, &[Timestamp]) -> Result<u32, Error>     strictly rising; equal content gives the same number
-//!   .series(&mut self, &Labels, &[SeriesRun]) -> Result<(), Error>     in rising order of Labels; merges runs
-//!   .finish(self) -> Result<BlockMeta, Error>                     (dropping without finish removes the temporary folder)
-//! SeriesRun<'a> { timeline: u32, first_row: u32, presence: Option<&'a [u64]>, values: &'a [f64] }
-//!     presence: bit i of word i/64: row first_row + i has a value; None: all of first_row .. first_row + values.len()
-//!     runs of a series must not overlap in time; rows of one series rise in time over the runs
-//! BlockMeta { id, range, first, last: Timestamp of samples, level, parents, series, samples, chunks, timelines, bytes }
-//!
-//! BlockReader::open(fs: &Arc<dyn Fs>, dir: &Path, cache: &Arc<BlockCache>) -> Result<Arc<BlockReader>, Error>
-//! BlockCache::new(bytes)      decoded frames and timelines of all blocks together
-//!   .meta() -> &BlockMeta
-//!   .select(&[Matcher]) -> Result<Vec<SeriesNo>, Error>          rising; SeriesNo(u32), order = order of Labels
-//!   .series_count() -> u32                                       SeriesNo are 0..count: iterate all for compaction
-//!   .visit(&[SeriesNo], Labels wanted?, FnMut(SeriesNo, ..))     cheap batch form of labels + runs
-//!   .labels(SeriesNo) -> Result<Labels, Error>
-//!   .runs(SeriesNo) -> Result<Vec<Run>, Error>
-//!   .span(SpanNo) -> Result<Span, Error>
-//!   .timestamps(timeline: u32) -> Result<Arc<[Timestamp]>, Error>
-//!   .read_values(&Run, &mut Vec<f64>) -> Result<(), Error>       appends run.count values
-//!   .label_names(&[Matcher], limit), .label_values(name, &[Matcher], limit) -> Result<Limited<Vec<String>>, Error>
-//! Run { span: SpanNo, chunk: u32, has_stale: bool }
-//! Span { timeline, first_row, rows, count, first: Timestamp, last: Timestamp, presence: Option<..> }
-//!     series with equal lists of SpanNo have equal timestamps: group by it. Dense: presence is None.
-//!
-//! column::encode(&[f64], EncodingChoice, &mut Vec<u8>); column::decode(&[u8], count, &mut Vec<f64>) -> Result<(), Malformed>
-//! column::encode_timestamps(&[Timestamp], &mut Vec<u8>); column::decode_timestamps(&[u8], count, &mut Vec<Timestamp>)
-//! codec: varint::{put, put_signed}, Cursor<'_> (bounds-checked reader), crc::crc32, Malformed { offset, what }
+//!   01ARYZ6S41...        folder, named by its BlockId
+//!     block              frames | timelines, spans | pairs, postings, series | meta | table of contents
+//!   01ARYZ6S42....tmp    folder of a block that was not finished: of no use
 //! ```
+//!
+//! Words: a **timeline** is a column of timestamps, kept once; a **span** is a set of its rows, kept once; a series has
+//! **runs**, each a span and a **chunk** of as many values; neighbouring chunks are compressed together in a **frame**.
+//! Series are in order of their labels. The bytes are drawn in `docs/formats/block.md` and in the files here.
+//!
+//! [`BlockWriter`] takes timelines and series and publishes the block; [`BlockReader`] maps the index, verified when it
+//! is opened, and reads frames through a [`BlockCache`] that all blocks share, verifying each.
+
+mod cache;
+mod frames;
+mod id;
+mod layout;
+mod meta;
+mod reader;
+mod spans;
+mod symbols;
+mod writer;
+
+pub use crate::index::series::Run;
+pub use cache::BlockCache;
+pub use id::{BlockId, NotABlockId};
+pub use meta::{BlockMeta, BlockRange, BlockSpec};
+pub use reader::{BlockReader, SeriesEntries, SeriesEntry, SeriesNo};
+pub use spans::Span;
+pub use writer::{BlockWriter, MAX_CHUNK_VALUES, SeriesRun};
+
+use crate::Error;
+use crate::fs::{EntryKind, Fs};
+use std::path::Path;
+
+/// The one file in a block's folder.
+pub const BLOCK_FILE: &str = "block";
+/// What the name of an unfinished block's folder ends with.
+pub const TEMPORARY: &str = ".tmp";
+
+/// The blocks in a folder, in order of their names.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn list_blocks(fs: &dyn Fs, parent: &Path) -> Result<Vec<BlockId>, Error> {
+    let entries = fs.read_dir(parent)?;
+    let dirs = entries.iter().filter(|e| e.kind == EntryKind::Dir);
+    Ok(dirs.filter_map(|e| e.name.parse().ok()).collect())
+}
+
+/// Removes the folders of blocks that were not finished; gives how many there were.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_unfinished(fs: &dyn Fs, parent: &Path) -> Result<usize, Error> {
+    let mut removed = 0;
+    for entry in fs.read_dir(parent)? {
+        let id = entry.name.strip_suffix(TEMPORARY).map(str::parse::<BlockId>);
+        if entry.kind == EntryKind::Dir && matches!(id, Some(Ok(_))) {
+            fs.remove_dir_all(&parent.join(&entry.name))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes a block. It is gone as a whole: first its name, then its content.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_block(fs: &dyn Fs, parent: &Path, id: BlockId) -> Result<(), Error> {
+    let temporary = parent.join(format!("{id}{TEMPORARY}"));
+    fs.rename(&parent.join(id.to_string()), &temporary)?;
+    fs.sync_dir(parent)?;
+    fs.remove_dir_all(&temporary)
+}
+
+/// Gives a block a second home in another folder by a hard link, as snapshots do. The caller syncs that folder.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn link_block(fs: &dyn Fs, parent: &Path, id: BlockId, to_parent: &Path) -> Result<(), Error> {
+    let (from, to) = (parent.join(id.to_string()), to_parent.join(id.to_string()));
+    fs.create_dir_all(&to)?;
+    fs.hard_link(&from.join(BLOCK_FILE), &to.join(BLOCK_FILE))?;
+    fs.sync_dir(&to)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! What was read from blocks lately, bounded in bytes for all blocks together.
+
+use super::frames::Frame;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tidegauge_model::Timestamp;
+use zstd::bulk::Decompressor;
+
+/// Keeps decompressed frames and decoded timelines; those not asked for since the last round go first.
+pub struct BlockCache {
+    kept: Mutex<Kept>,
+    limit: usize,
+    decompressors: Mutex<Vec<Decompressor<'static>>>,
+    next_owner: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+#[derive(Default)]
+struct Kept {
+    items: HashMap<Key, Slot>,
+    /// The second-chance queue; each key of `items` is in it once.
+    queue: VecDeque<Key>,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) owner: u64,
+    pub(super) part: Part,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Part {
+    Frame(u32),
+    Timeline(u32),
+}
+
+#[derive(Clone)]
+pub(super) enum Item {
+    Frame(Arc<Frame>),
+    Timeline(Arc<[Timestamp]>),
+}
+
+struct Slot {
+    item: Item,
+    bytes: usize,
+    used: bool,
+}
+
+/// Idle decompressors kept; each holds about 100 KB.
+const MAX_IDLE: usize = 4;
+/// What an item costs beside its content.
+const ITEM_BYTES: usize = 128;
+
+impl BlockCache {
+    /// A cache of at most this many bytes.
+    pub fn new(limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            kept: Mutex::default(),
+            limit: limit_bytes,
+            decompressors: Mutex::default(),
+            next_owner: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes held now.
+    pub fn bytes(&self) -> usize {
+        self.kept.lock().bytes
+    }
+
+    /// Lookups that found what they wanted, and those that had to read.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn new_owner(&self) -> u64 {
+        self.next_owner.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<Item> {
+        let mut kept = self.kept.lock();
+        let found = kept.items.get_mut(&key).map(|slot| {
+            slot.used = true;
+            slot.item.clone()
+        });
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    pub(super) fn put(&self, key: Key, item: Item) {
+        let bytes = ITEM_BYTES
+            + match &item {
+                Item::Frame(frame) => frame.heap_bytes(),
+                Item::Timeline(timestamps) => size_of_val::<[Timestamp]>(timestamps),
+            };
+        if bytes > self.limit / 2 {
+            return;
+        }
+        let mut kept = self.kept.lock();
+        let slot = Slot {
+            item,
+            bytes,
+            used: false,
+        };
+        kept.bytes += bytes;
+        match kept.items.insert(key, slot) {
+            Some(old) => kept.bytes -= old.bytes,
+            None => kept.queue.push_back(key),
+        }
+        while kept.bytes > self.limit {
+            let Some(oldest) = kept.queue.pop_front() else { return };
+            match kept.items.get_mut(&oldest) {
+                Some(slot) if slot.used => {
+                    slot.used = false;
+                    kept.queue.push_back(oldest);
+                }
+                _ => kept.remove(&oldest),
+            }
+        }
+    }
+
+    /// Drops all that belongs to a block that is closed.
+    pub(super) fn forget(&self, owner: u64) {
+        let mut kept = self.kept.lock();
+        let mut gone = 0;
+        kept.items.retain(|key, slot| {
+            let stays = key.owner != owner;
+            gone += if stays { 0 } else { slot.bytes };
+            stays
+        });
+        kept.bytes -= gone;
+        kept.queue.retain(|key| key.owner != owner);
+    }
+
+    /// Runs `f` with a decompressor, which are costly to make.
+    pub(super) fn with_decompressor<T>(&self, f: impl FnOnce(&mut Decompressor<'static>) -> T) -> std::io::Result<T> {
+        let idle = self.decompressors.lock().pop();
+        let mut decompressor = match idle {
+            Some(decompressor) => decompressor,
+            None => Decompressor::new()?,
+        };
+        let result = f(&mut decompressor);
+        let mut idle = self.decompressors.lock();
+        if idle.len() < MAX_IDLE {
+            idle.push(decompressor);
+        }
+        Ok(result)
+    }
+}
+
+impl Kept {
+    fn remove(&mut self, key: &Key) {
+        if let Some(slot) = self.items.remove(key) {
+            self.bytes -= slot.bytes;
+        }
+    }
+}
+
+impl fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockCache({} of {} bytes)", self.bytes(), self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(owner: u64, no: u32) -> Key {
+        Key {
+            owner,
+            part: Part::Timeline(no),
+        }
+    }
+
+    fn timeline(rows: usize) -> Item {
+        Item::Timeline(vec![Timestamp::MIN; rows].into())
+    }
+
+    #[test]
+    fn the_bound_holds_and_what_is_used_stays() {
+        let cache = BlockCache::new(10 * (ITEM_BYTES + 800));
+        for no in 0..10 {
+            cache.put(key(1, no), timeline(100));
+        }
+        assert!(cache.get(key(1, 0)).is_some());
+        for no in 10..15 {
+            cache.put(key(2, no), timeline(100));
+            assert!(cache.bytes() <= 10 * (ITEM_BYTES + 800));
+        }
+        assert!(cache.get(key(1, 0)).is_some() && cache.get(key(1, 1)).is_none());
+        cache.put(key(3, 0), timeline(100_000));
+        assert!(cache.get(key(3, 0)).is_none(), "too large to be kept");
+        cache.put(key(2, 14), timeline(50));
+        cache.forget(1);
+        cache.forget(2);
+        assert_eq!(cache.bytes(), 0);
+    }
+}

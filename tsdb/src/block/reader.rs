@@ -1,0 +1,501 @@
+//! Reads a block: index and directories in place, frames through the cache.
+
+use super::cache::{BlockCache, Item, Key, Part};
+use super::frames::{Frame, FrameDirectory};
+use super::layout::{Layout, Section};
+use super::spans::{Span, Spans};
+use super::{BLOCK_FILE, BlockMeta};
+use crate::Error;
+use crate::codec::Malformed;
+use crate::column;
+use crate::fs::{FileBytes, Fs, ReadFile};
+use crate::index::pairs::{Pairs, Scan};
+use crate::index::postings::Postings;
+use crate::index::select::Index;
+use crate::index::series::{Entries, Limits, Run, SeriesTable};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tidegauge_model::{Labels, Limited, Matcher, Timestamp};
+
+/// Names a series of one block; the order is that of the labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesNo(u32);
+
+impl SeriesNo {
+    /// The series of that rank.
+    pub const fn new(rank: u32) -> Self {
+        Self(rank)
+    }
+
+    /// Its rank: the series of a block are 0 up to [`BlockReader::series_count`].
+    pub const fn rank(self) -> u32 {
+        self.0
+    }
+}
+
+/// An open block. Reading needs no lock but that of the cache; it goes on after the folder was removed.
+#[derive(Debug)]
+pub struct BlockReader {
+    path: PathBuf,
+    file: Arc<dyn ReadFile>,
+    bytes: FileBytes,
+    layout: Layout,
+    meta: BlockMeta,
+    cache: Arc<BlockCache>,
+    owner: u64,
+}
+
+impl Drop for BlockReader {
+    fn drop(&mut self) {
+        self.cache.forget(self.owner);
+    }
+}
+
+impl BlockReader {
+    /// Opens the block in that folder and verifies its index; values are verified when they are read.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`], [`Error::NewerVersion`].
+    pub fn open(fs: &Arc<dyn Fs>, dir: &Path, cache: &Arc<BlockCache>) -> Result<Arc<Self>, Error> {
+        let path = dir.join(BLOCK_FILE);
+        let file = fs.open(&path)?;
+        let bytes = fs.map(&path)?;
+        let layout = Layout::read(&path, &bytes)?;
+        let meta_at = layout.range(Section::Meta).start as u64;
+        let meta = BlockMeta::decode(layout.of(Section::Meta, &bytes), bytes.len() as u64);
+        let meta = meta.map_err(|e| e.in_file(&path, meta_at))?;
+        let reader = Self {
+            path,
+            file,
+            bytes,
+            layout,
+            meta,
+            cache: Arc::clone(cache),
+            owner: cache.new_owner(),
+        };
+        reader.check_counts()?;
+        Ok(Arc::new(reader))
+    }
+
+    /// The counts that views rely on are those of the sections.
+    fn check_counts(&self) -> Result<(), Error> {
+        let spans = self.spans();
+        if (spans.timeline_count(), spans.span_count()) != (self.meta.timelines, self.meta.spans) {
+            return Err(self.corrupt(Section::Spans, Malformed::new(0, "spans have another count")));
+        }
+        self.frames()?;
+        self.table()?;
+        self.index().map(|_| ())
+    }
+
+    fn corrupt(&self, section: Section, error: Malformed) -> Error {
+        error.in_file(&self.path, self.layout.range(section).start as u64)
+    }
+
+    fn of(&self, section: Section) -> &[u8] {
+        self.layout.of(section, &self.bytes)
+    }
+
+    fn pairs(&self) -> Result<Pairs<'_>, Error> {
+        Pairs::new(self.of(Section::Pairs)).map_err(|e| self.corrupt(Section::Pairs, e))
+    }
+
+    fn index(&self) -> Result<Index<'_>, Error> {
+        let series = self.meta.series;
+        let postings = Postings::new(self.of(Section::Postings), series);
+        Ok(Index {
+            pairs: self.pairs()?,
+            postings: postings.map_err(|e| self.corrupt(Section::Postings, e))?,
+            series,
+        })
+    }
+
+    fn table(&self) -> Result<SeriesTable<'_>, Error> {
+        let limits = Limits {
+            pairs: self.pairs()?.pair_count(),
+            spans: self.meta.spans,
+            chunks: self.meta.chunks,
+        };
+        let (pages, directory) = (self.of(Section::Series), self.of(Section::SeriesDirectory));
+        let table = SeriesTable::new(pages, directory, self.meta.series, limits);
+        table.map_err(|e| self.corrupt(Section::SeriesDirectory, e))
+    }
+
+    fn frames(&self) -> Result<FrameDirectory<'_>, Error> {
+        let directory = FrameDirectory::new(self.of(Section::FrameDirectory), self.meta.chunks);
+        directory.map_err(|e| self.corrupt(Section::FrameDirectory, e))
+    }
+
+    fn spans(&self) -> Spans<'_> {
+        Spans {
+            columns: self.of(Section::Timelines),
+            timeline_directory: self.of(Section::TimelineDirectory),
+            presence: self.of(Section::Presence),
+            spans: self.of(Section::Spans),
+        }
+    }
+
+    /// What the block says about itself.
+    pub fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many series there are.
+    pub fn series_count(&self) -> u32 {
+        self.meta.series
+    }
+
+    /// The series that meet all matchers, rising; all of them if there are no matchers.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn select(&self, matchers: &[Matcher]) -> Result<Vec<SeriesNo>, Error> {
+        let found = self.index()?.select(matchers);
+        let found = found.map_err(|e| self.corrupt(Section::Postings, e))?;
+        Ok(found.into_iter().map(SeriesNo).collect())
+    }
+
+    /// Reads labels and runs of many series; best asked in rising order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn entries(&self) -> Result<SeriesEntries<'_>, Error> {
+        Ok(SeriesEntries {
+            reader: self,
+            pairs: self.pairs()?,
+            entries: self.table()?.entries(),
+            known: Vec::new(),
+        })
+    }
+
+    /// The labels of one series.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn labels(&self, series: SeriesNo) -> Result<Labels, Error> {
+        self.entries()?.seek(series)?.labels()
+    }
+
+    /// The runs of one series, in order of time.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn runs(&self, series: SeriesNo) -> Result<Vec<Run>, Error> {
+        Ok(self.entries()?.seek(series)?.runs().to_vec())
+    }
+
+    /// The rows of a run, by [`Run::span`]. Runs of equal spans have equal timestamps.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn span(&self, no: u32) -> Result<Span, Error> {
+        self.spans().span(no).map_err(|e| self.corrupt(Section::Spans, e))
+    }
+
+    /// Calls `each` with every range of a span's rows that have a value, in order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn rows(&self, span: &Span, mut each: impl FnMut(Range<u32>)) -> Result<(), Error> {
+        let rows = self
+            .spans()
+            .rows(span, |r| each(r.start..r.start.saturating_add(r.len)));
+        rows.map_err(|e| self.corrupt(Section::Presence, e))
+    }
+
+    /// The timestamps of a timeline, strictly rising.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn timestamps(&self, timeline: u32) -> Result<Arc<[Timestamp]>, Error> {
+        let key = Key {
+            owner: self.owner,
+            part: Part::Timeline(timeline),
+        };
+        if let Some(Item::Timeline(timestamps)) = self.cache.get(key) {
+            return Ok(timestamps);
+        }
+        let timestamps = self.spans().timestamps(timeline);
+        let timestamps: Arc<[Timestamp]> = timestamps.map_err(|e| self.corrupt(Section::Timelines, e))?.into();
+        self.cache.put(key, Item::Timeline(Arc::clone(&timestamps)));
+        Ok(timestamps)
+    }
+
+    /// Appends the timestamps of a span's values.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn span_timestamps(&self, span: &Span, out: &mut Vec<Timestamp>) -> Result<(), Error> {
+        let timestamps = self.timestamps(span.timeline)?;
+        let start = out.len();
+        self.rows(span, |rows| {
+            out.extend_from_slice(
+                timestamps
+                    .get(rows.start as usize..rows.end as usize)
+                    .unwrap_or_default(),
+            );
+        })?;
+        if out.len() - start == span.count as usize {
+            return Ok(());
+        }
+        out.truncate(start);
+        let error = Malformed::new(0, "span lies outside its timeline");
+        Err(self.corrupt(Section::Spans, error))
+    }
+
+    /// Appends the values of a run: as many as its span counts.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`].
+    pub fn read_values(&self, run: &Run, out: &mut Vec<f64>) -> Result<(), Error> {
+        let count = self.span(run.span)?.count as usize;
+        let frames = self.frames()?;
+        let frame_no = frames.frame_of(run.chunk);
+        let frame_no = frame_no.map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
+        let entry = frames
+            .get(frame_no)
+            .map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
+        let frame = self.frame(&frames, frame_no)?;
+        let chunk = frame.chunk(run.chunk - entry.first_chunk);
+        let decoded = chunk.and_then(|chunk| column::decode(chunk, count, out));
+        decoded.map_err(|e| {
+            e.in_file(
+                &self.path,
+                self.layout.range(Section::Frames).start as u64 + entry.offset,
+            )
+        })
+    }
+
+    fn frame(&self, frames: &FrameDirectory<'_>, no: u32) -> Result<Arc<Frame>, Error> {
+        let key = Key {
+            owner: self.owner,
+            part: Part::Frame(no),
+        };
+        if let Some(Item::Frame(frame)) = self.cache.get(key) {
+            return Ok(frame);
+        }
+        let frame = Arc::new(self.read_frame(frames, no)?);
+        self.cache.put(key, Item::Frame(Arc::clone(&frame)));
+        Ok(frame)
+    }
+
+    fn read_frame(&self, frames: &FrameDirectory<'_>, no: u32) -> Result<Frame, Error> {
+        let entry = frames.get(no).map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
+        let section = self.layout.range(Section::Frames);
+        let end = entry.offset.checked_add(entry.stored as u64);
+        if end.is_none_or(|end| end > section.len() as u64) {
+            let error = Malformed::new(0, "frame lies outside its section");
+            return Err(self.corrupt(Section::FrameDirectory, error));
+        }
+        let at = section.start as u64 + entry.offset;
+        let mut stored = vec![0; entry.stored];
+        self.file.read_exact_at(at, &mut stored)?;
+        let decoded = self.cache.with_decompressor(|d| Frame::decode(&entry, stored, d));
+        let decoded = decoded.map_err(|e| Error::io("decompress", &self.path, e))?;
+        decoded.map_err(|e| e.in_file(&self.path, at))
+    }
+
+    /// How many bytes each section takes, for people.
+    pub fn describe(&self) -> String {
+        self.layout.describe()
+    }
+
+    /// Reads every frame and decodes every run, past the cache.
+    ///
+    /// # Errors
+    /// The first damage found.
+    pub fn verify(&self) -> Result<(), Error> {
+        let frames = self.frames()?;
+        for no in 0..frames.len() {
+            self.read_frame(&frames, u32::try_from(no).unwrap_or(u32::MAX))?;
+        }
+        let mut entries = self.entries()?;
+        let (mut values, mut timestamps) = (Vec::new(), Vec::new());
+        for no in 0..self.series_count() {
+            let mut entry = entries.seek(SeriesNo(no))?;
+            entry.labels()?;
+            for run in entry.runs() {
+                values.clear();
+                timestamps.clear();
+                self.read_values(run, &mut values)?;
+                self.span_timestamps(&self.span(run.span)?, &mut timestamps)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The labels of the series that match, sorted; at most `limit` (0: all).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn series(&self, matchers: &[Matcher], limit: usize) -> Result<Limited<Vec<Labels>>, Error> {
+        let found = self.select(matchers)?;
+        let mut entries = self.entries()?;
+        let mut items = Vec::new();
+        for no in &found {
+            if limit > 0 && items.len() == limit {
+                break;
+            }
+            items.push(entries.seek(*no)?.labels()?);
+        }
+        let truncated = items.len() < found.len();
+        Ok(Limited { items, truncated })
+    }
+
+    /// The label names of the series that match, sorted; at most `limit` (0: all).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn label_names(&self, matchers: &[Matcher], limit: usize) -> Result<Limited<Vec<String>>, Error> {
+        let index = self.index()?;
+        let found = (!matchers.is_empty()).then(|| index.select(matchers)).transpose();
+        let found = found.map_err(|e| self.corrupt(Section::Postings, e))?;
+        let mut items = Vec::new();
+        for no in 0..index.pairs.name_count() {
+            let name = index.pairs.name(no).map_err(|e| self.corrupt(Section::Pairs, e))?;
+            if let Some(found) = &found {
+                let met = index.with_name(&name).and_then(|list| list.intersect(found));
+                if met.map_err(|e| self.corrupt(Section::Postings, e))?.is_empty() {
+                    continue;
+                }
+            }
+            items.push(name.name.to_owned());
+        }
+        Ok(limited(items, limit))
+    }
+
+    /// The values of a label among the series that match, sorted; at most `limit` (0: all).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn label_values(&self, name: &str, matchers: &[Matcher], limit: usize) -> Result<Limited<Vec<String>>, Error> {
+        let pairs = self.pairs()?;
+        let entry = pairs.find_name(name).map_err(|e| self.corrupt(Section::Pairs, e))?;
+        let mut items = Vec::new();
+        let Some(name) = entry else {
+            return Ok(limited(items, limit));
+        };
+        let wanted = match matchers {
+            [] => None,
+            _ => Some(self.pairs_of(&self.select(matchers)?, &name.pairs)?),
+        };
+        let scanned = pairs.scan(&name, "", |pair, value| {
+            if wanted.as_ref().is_none_or(|wanted| wanted.contains(&pair)) {
+                items.push(value.to_owned());
+            }
+            if limit > 0 && items.len() > limit {
+                return Scan::Stop;
+            }
+            Scan::Next
+        });
+        scanned.map_err(|e| self.corrupt(Section::Pairs, e))?;
+        Ok(limited(items, limit))
+    }
+
+    /// Which pairs of a range the series have.
+    fn pairs_of(&self, series: &[SeriesNo], range: &Range<u32>) -> Result<BTreeSet<u32>, Error> {
+        let mut entries = self.entries()?;
+        let mut found = BTreeSet::new();
+        let mut last = None;
+        for no in series {
+            let entry = entries.seek(*no)?;
+            let pair = entry.pairs().iter().find(|p| range.contains(p)).copied();
+            if pair != last {
+                found.extend(pair);
+                last = pair;
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn limited(mut items: Vec<String>, limit: usize) -> Limited<Vec<String>> {
+    let truncated = limit > 0 && items.len() > limit;
+    if truncated {
+        items.truncate(limit);
+    }
+    Limited { items, truncated }
+}
+
+/// Reads many series one after another; see [`BlockReader::entries`].
+#[derive(Debug)]
+pub struct SeriesEntries<'r> {
+    reader: &'r BlockReader,
+    pairs: Pairs<'r>,
+    entries: Entries<'r>,
+    /// The pairs made into text last, by place: neighbours share most.
+    known: Vec<KnownPair>,
+}
+
+#[derive(Debug, Default)]
+struct KnownPair {
+    pair: Option<u32>,
+    name: u32,
+    value: String,
+}
+
+/// The current series of [`SeriesEntries`].
+#[derive(Debug)]
+pub struct SeriesEntry<'e, 'r>(&'e mut SeriesEntries<'r>);
+
+impl<'r> SeriesEntries<'r> {
+    /// Goes to a series. Cheap if it is little behind the current one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn seek(&mut self, series: SeriesNo) -> Result<SeriesEntry<'_, 'r>, Error> {
+        let found = self.entries.seek(series.0);
+        found.map_err(|e| self.reader.corrupt(Section::Series, e))?;
+        Ok(SeriesEntry(self))
+    }
+
+    fn labels(&mut self) -> Result<Labels, Malformed> {
+        let ids = self.entries.pairs();
+        if self.known.len() < ids.len() {
+            self.known.resize_with(ids.len(), KnownPair::default);
+        }
+        for (known, pair) in self.known.iter_mut().zip(ids) {
+            if known.pair != Some(*pair) {
+                known.pair = None;
+                known.name = self.pairs.get(*pair, &mut known.value)?;
+                known.pair = Some(*pair);
+            }
+        }
+        let known = self.known.iter().take(ids.len());
+        if !known.clone().is_sorted_by(|a, b| a.name < b.name) {
+            return Err(Malformed::new(0, "labels of a series are not in order"));
+        }
+        let mut texts = Vec::with_capacity(ids.len());
+        for pair in known {
+            texts.push((self.pairs.name(pair.name)?.name, pair.value.as_str()));
+        }
+        Ok(Labels::from_sorted(texts))
+    }
+}
+
+impl SeriesEntry<'_, '_> {
+    /// Its runs, in order of time.
+    pub fn runs(&self) -> &[Run] {
+        self.0.entries.runs()
+    }
+
+    /// Its labels.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn labels(&mut self) -> Result<Labels, Error> {
+        let labels = self.0.labels();
+        labels.map_err(|e| self.0.reader.corrupt(Section::Pairs, e))
+    }
+
+    fn pairs(&self) -> &[u32] {
+        self.0.entries.pairs()
+    }
+}

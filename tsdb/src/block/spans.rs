@@ -1,0 +1,319 @@
+//! Timelines and spans: when the samples of a run were.
+//!
+//! ```text
+//!   timeline directory, 32 bytes each                       timelines: columns of timestamps, one behind another
+//!   +------------+---------+----------+-----------+----------+
+//!   | offset u64 | len u32 | rows u32 | first i64 | last i64 |
+//!   +------------+---------+----------+-----------+----------+
+//!
+//!   spans, 40 bytes each                                    presence: bytes of the spans with gaps
+//!   +--------------+---------------+----------+-----------+-----------+----------+------------+---------+
+//!   | timeline u32 | first row u32 | rows u32 | count u32 | first i64 | last i64 | offset u32 | len u32 |
+//!   +--------------+---------------+----------+-----------+-----------+----------+------------+---------+
+//!     rows from `first row` on; `count` of them have a value: all, if len is 0, else by presence:
+//!   [rows with a value varint] ([rows without varint] [rows with varint])*
+//! ```
+//!
+//! Series of one target share both: a block holds few of either.
+
+use crate::codec::{Cursor, Malformed, varint};
+use crate::column::{MAX_VALUES, decode_timestamps, encode_timestamps};
+use hashbrown::HashMap;
+use tidegauge_model::Timestamp;
+
+const TIMELINE_ENTRY: usize = 32;
+const SPAN_ENTRY: usize = 40;
+
+/// The rows of a timeline that a run has values at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The timeline, by its number in the block.
+    pub timeline: u32,
+    /// The first row, which has a value.
+    pub first_row: u32,
+    /// How many rows, those without a value included.
+    pub rows: u32,
+    /// How many values.
+    pub count: u32,
+    /// Time of the first value.
+    pub first: Timestamp,
+    /// Time of the last value.
+    pub last: Timestamp,
+    presence: (u32, u32),
+}
+
+impl Span {
+    /// Whether each of the rows has a value.
+    pub fn is_dense(&self) -> bool {
+        self.presence.1 == 0
+    }
+}
+
+/// A run of rows that all have a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Rows {
+    pub(super) start: u32,
+    pub(super) len: u32,
+}
+
+/// Gathers timelines and spans; both are kept once.
+#[derive(Debug, Default)]
+pub(super) struct SpanBuilder {
+    columns: Vec<u8>,
+    timeline_directory: Vec<u8>,
+    timelines: Vec<Vec<Timestamp>>,
+    timeline_numbers: HashMap<u64, Vec<u32>>,
+    presence: Vec<u8>,
+    spans: Vec<u8>,
+    span_count: u32,
+    span_numbers: HashMap<(u32, Box<[Rows]>), u32>,
+}
+
+/// The sections, in file order.
+pub(super) struct SpanSections {
+    pub(super) columns: Vec<u8>,
+    pub(super) timeline_directory: Vec<u8>,
+    pub(super) presence: Vec<u8>,
+    pub(super) spans: Vec<u8>,
+}
+
+impl SpanBuilder {
+    /// The number of a timeline. It must rise strictly and have between 1 and [`MAX_VALUES`] rows.
+    pub(super) fn timeline(&mut self, timestamps: &[Timestamp]) -> Option<u32> {
+        let mut column = Vec::new();
+        encode_timestamps(timestamps, &mut column);
+        let hash = xxhash_rust::xxh3::xxh3_64(&column);
+        let alike = self.timeline_numbers.entry(hash).or_default();
+        let equal = |no: &&u32| self.timelines.get(**no as usize).is_some_and(|t| t == timestamps);
+        if let Some(no) = alike.iter().find(equal) {
+            return Some(*no);
+        }
+        let no = u32::try_from(self.timelines.len()).ok()?;
+        alike.push(no);
+        let directory = &mut self.timeline_directory;
+        directory.extend_from_slice(&(self.columns.len() as u64).to_le_bytes());
+        directory.extend_from_slice(&u32::try_from(column.len()).ok()?.to_le_bytes());
+        directory.extend_from_slice(&u32::try_from(timestamps.len()).ok()?.to_le_bytes());
+        for at in [timestamps.first()?, timestamps.last()?] {
+            directory.extend_from_slice(&at.millis().to_le_bytes());
+        }
+        self.columns.extend_from_slice(&column);
+        self.timelines.push(timestamps.to_vec());
+        Some(no)
+    }
+
+    /// The timestamps of a timeline.
+    pub(super) fn timestamps(&self, timeline: u32) -> Option<&[Timestamp]> {
+        self.timelines.get(timeline as usize).map(Vec::as_slice)
+    }
+
+    pub(super) fn counts(&self) -> (u32, u32) {
+        (self.timelines.len() as u32, self.span_count)
+    }
+
+    /// The number of a span. `rows` must rise without touching and lie in the timeline.
+    pub(super) fn span(&mut self, timeline: u32, rows: &[Rows]) -> Option<u32> {
+        let key = (timeline, rows);
+        if let Some(no) = self.span_numbers.get(&SpanKey(key)) {
+            return Some(*no);
+        }
+        let (first, last) = (rows.first()?, rows.last()?);
+        let last_row = last.start + last.len - 1;
+        let times = self.timestamps(timeline)?;
+        let times = [
+            times.get(first.start as usize)?.millis(),
+            times.get(last_row as usize)?.millis(),
+        ];
+        let start = self.presence.len();
+        if rows.len() > 1 {
+            let mut next = None;
+            for run in rows {
+                if let Some(next) = next {
+                    varint::put(&mut self.presence, u64::from(run.start - next));
+                }
+                varint::put(&mut self.presence, u64::from(run.len));
+                next = Some(run.start + run.len);
+            }
+        }
+        let count = rows.iter().map(|r| r.len).sum();
+        for field in [timeline, first.start, last_row + 1 - first.start, count] {
+            self.spans.extend_from_slice(&field.to_le_bytes());
+        }
+        for at in times {
+            self.spans.extend_from_slice(&at.to_le_bytes());
+        }
+        for field in [start, self.presence.len() - start] {
+            self.spans.extend_from_slice(&u32::try_from(field).ok()?.to_le_bytes());
+        }
+        let no = self.span_count;
+        self.span_count = no.checked_add(1)?;
+        self.span_numbers.insert((timeline, rows.into()), no);
+        Some(no)
+    }
+
+    pub(super) fn build(self) -> SpanSections {
+        SpanSections {
+            columns: self.columns,
+            timeline_directory: self.timeline_directory,
+            presence: self.presence,
+            spans: self.spans,
+        }
+    }
+}
+
+/// Lets a span be looked up without a copy of its rows.
+struct SpanKey<'a>((u32, &'a [Rows]));
+
+impl std::hash::Hash for SpanKey<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl hashbrown::Equivalent<(u32, Box<[Rows]>)> for SpanKey<'_> {
+    fn equivalent(&self, key: &(u32, Box<[Rows]>)) -> bool {
+        self.0 == (key.0, &*key.1)
+    }
+}
+
+/// Reads timelines and spans in place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spans<'b> {
+    pub(super) columns: &'b [u8],
+    pub(super) timeline_directory: &'b [u8],
+    pub(super) presence: &'b [u8],
+    pub(super) spans: &'b [u8],
+}
+
+impl Spans<'_> {
+    pub(super) fn timeline_count(&self) -> u32 {
+        (self.timeline_directory.len() / TIMELINE_ENTRY) as u32
+    }
+
+    pub(super) fn span_count(&self) -> u32 {
+        (self.spans.len() / SPAN_ENTRY) as u32
+    }
+
+    /// Decodes a timeline.
+    pub(super) fn timestamps(&self, timeline: u32) -> Result<Vec<Timestamp>, Malformed> {
+        let entry = self
+            .timeline_directory
+            .as_chunks::<TIMELINE_ENTRY>()
+            .0
+            .get(timeline as usize);
+        let mut cursor = Cursor::new(entry.ok_or(Malformed::new(0, "no such timeline"))?);
+        let (offset, len, rows) = (cursor.u64()?, cursor.u32()?, cursor.u32()? as usize);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.columns.get(start..start.saturating_add(len as usize));
+        let bytes = bytes.ok_or(Malformed::new(0, "timeline lies outside its section"))?;
+        let mut timestamps = Vec::new();
+        decode_timestamps(bytes, rows, &mut timestamps)?;
+        if rows > MAX_VALUES || !timestamps.is_sorted_by(|a, b| a < b) {
+            return Err(Malformed::new(start, "timeline does not rise"));
+        }
+        Ok(timestamps)
+    }
+
+    /// The span of that number.
+    pub(super) fn span(&self, no: u32) -> Result<Span, Malformed> {
+        let entry = self.spans.as_chunks::<SPAN_ENTRY>().0.get(no as usize);
+        let mut cursor = Cursor::new(entry.ok_or(Malformed::new(0, "no such span"))?);
+        Ok(Span {
+            timeline: cursor.u32()?,
+            first_row: cursor.u32()?,
+            rows: cursor.u32()?,
+            count: cursor.u32()?,
+            first: Timestamp::from_millis(cursor.i64()?),
+            last: Timestamp::from_millis(cursor.i64()?),
+            presence: (cursor.u32()?, cursor.u32()?),
+        })
+    }
+
+    /// Calls `each` with every run of rows of a span that have a value, in order.
+    pub(super) fn rows(&self, span: &Span, mut each: impl FnMut(Rows)) -> Result<(), Malformed> {
+        let (offset, len) = (span.presence.0 as usize, span.presence.1 as usize);
+        if len == 0 {
+            if span.rows != span.count {
+                return Err(Malformed::new(0, "dense span has another count"));
+            }
+            each(Rows {
+                start: span.first_row,
+                len: span.rows,
+            });
+            return Ok(());
+        }
+        let bytes = self.presence.get(offset..offset.saturating_add(len));
+        let mut cursor = Cursor::new(bytes.ok_or(Malformed::new(offset, "presence lies outside its section"))?);
+        let rows = span.rows as usize;
+        let (mut at, mut count) = (0, 0);
+        loop {
+            let present = cursor.bounded(rows.saturating_sub(at), "presence is longer than its span")?;
+            each(Rows {
+                start: span.first_row.saturating_add(at as u32),
+                len: present as u32,
+            });
+            at += present;
+            count += present;
+            if cursor.is_empty() {
+                break;
+            }
+            at += cursor.bounded(rows.saturating_sub(at), "presence is longer than its span")?;
+        }
+        if at != rows || count != span.count as usize {
+            return Err(cursor.malformed("presence does not fill its span"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(runs: &[(u32, u32)]) -> Vec<Rows> {
+        runs.iter()
+            .map(|(start, len)| Rows {
+                start: *start,
+                len: *len,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn bytes_are_as_drawn_and_equal_content_is_kept_once() {
+        let mut builder = SpanBuilder::default();
+        let times: Vec<Timestamp> = [0, 5, 10, 15].map(Timestamp::from_millis).into();
+        assert_eq!(builder.timeline(&times), Some(0));
+        assert_eq!(builder.timeline(&times[1..]), Some(1));
+        assert_eq!(builder.timeline(&times), Some(0));
+        assert_eq!(builder.span(0, &rows(&[(0, 4)])), Some(0));
+        assert_eq!(builder.span(0, &rows(&[(1, 1), (3, 1)])), Some(1));
+        assert_eq!(builder.span(0, &rows(&[(0, 4)])), Some(0));
+        let sections = builder.build();
+        assert_eq!(sections.columns, [0, 0x21, 9, 10, 0, 0x21, 0, 10]);
+        assert_eq!(sections.timeline_directory.len(), 64);
+        let words = |bytes: &[u8]| -> Vec<u32> { bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect() };
+        assert_eq!(words(&sections.timeline_directory[32..]), [4, 0, 4, 3, 5, 0, 15, 0]);
+        assert_eq!(
+            words(&sections.spans),
+            [0, 0, 4, 4, 0, 0, 15, 0, 0, 0, 0, 1, 3, 2, 5, 0, 15, 0, 0, 3]
+        );
+        assert_eq!(sections.presence, [1, 1, 1]);
+
+        let view = Spans {
+            columns: &sections.columns,
+            timeline_directory: &sections.timeline_directory,
+            presence: &sections.presence,
+            spans: &sections.spans,
+        };
+        assert_eq!((view.timeline_count(), view.span_count()), (2, 2));
+        assert_eq!(view.timestamps(1).unwrap(), times[1..]);
+        let (span, mut found) = (view.span(1).unwrap(), vec![]);
+        view.rows(&span, |r| found.push(r)).unwrap();
+        assert_eq!(found, rows(&[(1, 1), (3, 1)]));
+        assert!(!span.is_dense() && view.span(0).unwrap().is_dense());
+        assert!(view.span(2).is_err() && view.timestamps(2).is_err());
+        let broken = Span { rows: 4, ..span };
+        assert!(view.rows(&broken, |_| {}).is_err());
+    }
+}

@@ -1,0 +1,401 @@
+//! Writes a block: series in order, one pass, published by rename.
+
+use super::frames::FrameBuilder;
+use super::layout::{self, SECTIONS, Section};
+use super::spans::{Rows, SpanBuilder};
+use super::symbols::Symbols;
+use super::{BLOCK_FILE, BlockMeta, BlockSpec, TEMPORARY};
+use crate::Error;
+use crate::codec::crc32;
+use crate::column::{Encoder, MAX_VALUES};
+use crate::fs::{Fs, WriteFile};
+use crate::index::pairs;
+use crate::index::postings::PostingsBuilder;
+use crate::index::series::{Run, SeriesBuilder};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tidegauge_model::{Labels, Timestamp, is_stale};
+
+/// The most values in one chunk.
+pub const MAX_CHUNK_VALUES: usize = 2048;
+
+/// Consecutive values of a series on one timeline.
+#[derive(Debug, Clone, Copy)]
+pub struct SeriesRun<'a> {
+    /// The timeline, as [`BlockWriter::timeline`] numbered it.
+    pub timeline: u32,
+    /// The row of the first bit of `presence`, or of the first value.
+    pub first_row: u32,
+    /// Which rows have a value: bit `i % 64` of word `i / 64` stands for row `first_row + i`. `None`: each row from
+    /// `first_row` on, as many as there are values.
+    pub presence: Option<&'a [u64]>,
+    /// The values, one for each row that has one.
+    pub values: &'a [f64],
+}
+
+/// Writes one block. Dropped before [`BlockWriter::finish`], it takes away what it wrote.
+#[derive(Debug)]
+pub struct BlockWriter {
+    fs: Arc<dyn Fs>,
+    parent: PathBuf,
+    temporary: PathBuf,
+    file: Option<Box<dyn WriteFile>>,
+    spec: BlockSpec,
+    encoder: Encoder,
+    frames: FrameBuilder,
+    frame_bytes: u64,
+    spans: SpanBuilder,
+    symbols: Symbols,
+    last_labels: Option<Labels>,
+    /// The runs of all series, and where each series' end.
+    runs: Vec<Run>,
+    run_ends: Vec<u32>,
+    samples: u64,
+    first: Timestamp,
+    last: Timestamp,
+    chunk: Chunk,
+}
+
+/// The chunk being gathered.
+#[derive(Debug, Default)]
+struct Chunk {
+    timeline: u32,
+    /// Which part of the timeline it lies in: chunks of all series break at the same rows.
+    part: u32,
+    rows: Vec<Rows>,
+    values: Vec<f64>,
+}
+
+fn invalid(what: impl Into<String>) -> Error {
+    Error::Invalid { what: what.into() }
+}
+
+fn over(what: &'static str) -> Error {
+    Error::Limit {
+        what,
+        limit: u64::from(u32::MAX),
+    }
+}
+
+impl BlockWriter {
+    /// Begins a block in the folder `parent`, under a temporary name.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(fs: &Arc<dyn Fs>, parent: &Path, spec: BlockSpec) -> Result<Self, Error> {
+        let temporary = parent.join(format!("{}{TEMPORARY}", spec.id));
+        fs.create_dir_all(&temporary)?;
+        let mut file = fs.create(&temporary.join(BLOCK_FILE))?;
+        file.write_all(&layout::header())?;
+        Ok(Self {
+            fs: Arc::clone(fs),
+            parent: parent.to_owned(),
+            temporary,
+            file: Some(file),
+            encoder: Encoder::new(spec.encoding),
+            frames: FrameBuilder::default(),
+            frame_bytes: 0,
+            spans: SpanBuilder::default(),
+            symbols: Symbols::default(),
+            last_labels: None,
+            runs: Vec::new(),
+            run_ends: Vec::new(),
+            samples: 0,
+            first: spec.range.end,
+            last: spec.range.start,
+            chunk: Chunk::default(),
+            spec,
+        })
+    }
+
+    /// Adds a timeline, or finds the one of equal content, and gives its number. Only rows that series have values at
+    /// must lie in the block's range.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is empty, does not rise strictly or has more than 2^20 rows.
+    pub fn timeline(&mut self, timestamps: &[Timestamp]) -> Result<u32, Error> {
+        if timestamps.is_empty() || timestamps.len() > MAX_VALUES {
+            return Err(invalid(format!("a timeline of {} rows", timestamps.len())));
+        }
+        if !timestamps.is_sorted_by(|a, b| a < b) {
+            return Err(invalid("a timeline does not rise"));
+        }
+        self.spans.timeline(timestamps).ok_or(over("timelines of a block"))
+    }
+
+    /// Adds a series. Its runs follow each other in time; those that meet on one timeline are joined. A series without
+    /// values is left out.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the labels are not behind those of the series before, or runs are not in order, name no
+    /// rows, or lie outside the block's range; [`Error::Io`]. The block cannot be finished then.
+    pub fn series(&mut self, labels: &Labels, runs: &[SeriesRun<'_>]) -> Result<(), Error> {
+        if self.last_labels.as_ref().is_some_and(|last| last >= labels) {
+            return Err(invalid(format!("series {labels} is not behind the one before")));
+        }
+        let first_run = self.runs.len();
+        let mut last = None;
+        self.chunk.rows.clear();
+        self.chunk.values.clear();
+        for run in runs {
+            self.add_run(run, &mut last).map_err(|e| match e {
+                Error::Invalid { what } => invalid(format!("series {labels}: {what}")),
+                other => other,
+            })?;
+        }
+        self.flush_chunk(&mut last)?;
+        if self.runs.len() > first_run {
+            self.symbols.push(labels).ok_or(over("label pairs of a block"))?;
+            let end = u32::try_from(self.runs.len()).map_err(|_| over("chunks of a block"))?;
+            self.run_ends.push(end);
+            self.last_labels = Some(labels.clone());
+        }
+        Ok(())
+    }
+
+    fn add_run(&mut self, run: &SeriesRun<'_>, last: &mut Option<Timestamp>) -> Result<(), Error> {
+        let timeline_rows = self.spans.timestamps(run.timeline).map(<[Timestamp]>::len);
+        let timeline_rows = timeline_rows.ok_or_else(|| invalid("no such timeline"))?;
+        let mut values = run.values;
+        let mut result = Ok(());
+        each_present(run, |rows| {
+            if result.is_err() {
+                return;
+            }
+            let end = (rows.start as usize).checked_add(rows.len as usize);
+            let taken = values.split_at_checked(rows.len as usize);
+            result = match taken {
+                Some((taken, rest)) if end.is_some_and(|end| end <= timeline_rows) => {
+                    values = rest;
+                    self.add_rows(run.timeline, timeline_rows, rows, taken, last)
+                }
+                _ => Err(invalid("rows without values, or outside their timeline")),
+            };
+        });
+        result?;
+        if values.is_empty() {
+            Ok(())
+        } else {
+            Err(invalid("more values than rows"))
+        }
+    }
+
+    /// Adds rows that all have a value, cut where chunks break.
+    fn add_rows(
+        &mut self,
+        timeline: u32,
+        timeline_rows: usize,
+        mut rows: Rows,
+        mut values: &[f64],
+        last: &mut Option<Timestamp>,
+    ) -> Result<(), Error> {
+        // The parts of a timeline are of about equal length.
+        let part_rows = timeline_rows.div_ceil(timeline_rows.div_ceil(MAX_CHUNK_VALUES).max(1)) as u32;
+        while rows.len > 0 {
+            let part = rows.start / part_rows.max(1);
+            if !self.chunk.rows.is_empty() && (self.chunk.timeline, self.chunk.part) != (timeline, part) {
+                self.flush_chunk(last)?;
+            }
+            let len = rows.len.min((part + 1) * part_rows - rows.start);
+            let (taken, rest) = values.split_at_checked(len as usize).unwrap_or((values, &[]));
+            let chunk = &mut self.chunk;
+            (chunk.timeline, chunk.part) = (timeline, part);
+            match chunk.rows.last_mut() {
+                Some(before) if before.start + before.len == rows.start => before.len += len,
+                Some(before) if before.start + before.len > rows.start => return Err(invalid("runs overlap")),
+                _ => chunk.rows.push(Rows { start: rows.start, len }),
+            }
+            chunk.values.extend_from_slice(taken);
+            values = rest;
+            rows = Rows {
+                start: rows.start + len,
+                len: rows.len - len,
+            };
+        }
+        Ok(())
+    }
+
+    /// Encodes the gathered chunk, if there is one.
+    fn flush_chunk(&mut self, last: &mut Option<Timestamp>) -> Result<(), Error> {
+        let chunk = &mut self.chunk;
+        let (Some(first_rows), Some(last_rows)) = (chunk.rows.first(), chunk.rows.last()) else {
+            return Ok(());
+        };
+        let times = self.spans.timestamps(chunk.timeline).unwrap_or_default();
+        let ends = times
+            .get(first_rows.start as usize)
+            .zip(times.get((last_rows.start + last_rows.len - 1) as usize));
+        let (begin, end) = ends.map(|(a, b)| (*a, *b)).ok_or_else(|| invalid("no such rows"))?;
+        if !self.spec.range.contains(begin) || !self.spec.range.contains(end) {
+            return Err(invalid(format!(
+                "samples of {begin:?} to {end:?} are outside the block"
+            )));
+        }
+        if last.is_some_and(|last| last >= begin) {
+            return Err(invalid("runs are not in order of time"));
+        }
+        *last = Some(end);
+        self.first = self.first.min(begin);
+        self.last = self.last.max(end);
+        self.samples += chunk.values.len() as u64;
+        let span = self
+            .spans
+            .span(chunk.timeline, &chunk.rows)
+            .ok_or(over("spans of a block"))?;
+        self.runs.push(Run {
+            span,
+            chunk: u32::try_from(self.runs.len()).map_err(|_| over("chunks of a block"))?,
+            has_stale: chunk.values.iter().any(|v| is_stale(*v)),
+        });
+        let encoder = &mut self.encoder;
+        let frame = self.frames.push(|out| encoder.encode(&chunk.values, out));
+        chunk.rows.clear();
+        chunk.values.clear();
+        match frame {
+            Some(frame) => {
+                self.frame_bytes += frame.len() as u64;
+                self.write(&frame)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match &mut self.file {
+            Some(file) => file.write_all(bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the index, syncs everything and gives the block its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Limit`] if a section passes 4 GiB. There is no block then.
+    pub fn finish(mut self) -> Result<BlockMeta, Error> {
+        let (last_frame, frame_directory) = std::mem::take(&mut self.frames).finish();
+        self.write(&last_frame)?;
+        let (timelines, spans) = self.spans.counts();
+        let mut meta = BlockMeta {
+            id: self.spec.id,
+            range: self.spec.range,
+            first: self.first.min(self.last),
+            last: self.last,
+            samples: self.samples,
+            series: u32::try_from(self.run_ends.len()).map_err(|_| over("series of a block"))?,
+            chunks: u32::try_from(self.runs.len()).map_err(|_| over("chunks of a block"))?,
+            timelines,
+            spans,
+            level: self.spec.level,
+            parents: self.spec.parents.clone(),
+            bytes: 0,
+        };
+        let span_sections = std::mem::take(&mut self.spans).build();
+        let index = self.build_index().ok_or(over("bytes of a section"))?;
+        let sections = [
+            (Section::FrameDirectory, frame_directory),
+            (Section::Timelines, span_sections.columns),
+            (Section::TimelineDirectory, span_sections.timeline_directory),
+            (Section::Presence, span_sections.presence),
+            (Section::Spans, span_sections.spans),
+            (Section::Pairs, index.pairs),
+            (Section::Postings, index.postings),
+            (Section::Series, index.pages),
+            (Section::SeriesDirectory, index.directory),
+            (Section::Meta, meta.encode()),
+        ];
+        let mut table = [(0, 0); SECTIONS];
+        table[Section::Frames as usize] = (self.frame_bytes + last_frame.len() as u64, 0);
+        for (section, bytes) in sections {
+            self.write(&bytes)?;
+            if let Some(entry) = table.get_mut(section as usize) {
+                *entry = (bytes.len() as u64, crc32(&bytes));
+            }
+        }
+        self.write(&layout::ending(&table))?;
+        meta.bytes = self.publish()?;
+        Ok(meta)
+    }
+
+    fn publish(&mut self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        if let Some(file) = &mut self.file {
+            file.sync()?;
+            file.forget_cached();
+            bytes = file.len();
+        }
+        self.fs.sync_dir(&self.temporary)?;
+        let path = self.parent.join(self.spec.id.to_string());
+        self.fs.rename(&self.temporary, &path)?;
+        // From here on there is nothing to take away.
+        self.file = None;
+        self.fs.sync_dir(&self.parent)?;
+        Ok(bytes)
+    }
+
+    fn build_index(&mut self) -> Option<IndexSections> {
+        let (symbols, runs) = (std::mem::take(&mut self.symbols), std::mem::take(&mut self.runs));
+        let sorted = symbols.sort();
+        let mut builder = SeriesBuilder::default();
+        let mut start = 0;
+        let mut ranks = Vec::new();
+        for (series, end) in self.run_ends.iter().enumerate() {
+            let end = *end as usize;
+            ranks.clear();
+            ranks.extend(sorted.pairs_of(series));
+            builder.push(&ranks, runs.get(start..end)?)?;
+            start = end;
+        }
+        let (pages, directory) = builder.build()?;
+        let mut postings = PostingsBuilder::default();
+        sorted.each_posting(|list| postings.push(list))?;
+        Some(IndexSections {
+            pairs: pairs::build(&sorted.pairs())?,
+            postings: postings.build()?,
+            pages,
+            directory,
+        })
+    }
+}
+
+struct IndexSections {
+    pairs: Vec<u8>,
+    postings: Vec<u8>,
+    pages: Vec<u8>,
+    directory: Vec<u8>,
+}
+
+impl Drop for BlockWriter {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // Best effort: what stays behind is swept up at the next start.
+            let _ = self.fs.remove_dir_all(&self.temporary);
+        }
+    }
+}
+
+/// Calls `each` with every run of rows that have a value.
+fn each_present(run: &SeriesRun<'_>, mut each: impl FnMut(Rows)) {
+    let Some(words) = run.presence else {
+        if !run.values.is_empty() {
+            let len = u32::try_from(run.values.len()).unwrap_or(u32::MAX);
+            each(Rows {
+                start: run.first_row,
+                len,
+            });
+        }
+        return;
+    };
+    // Runs are joined by the caller, so word by word will do.
+    for (base, word) in (run.first_row..).step_by(64).zip(words) {
+        let mut rest = *word;
+        while rest != 0 {
+            let skip = rest.trailing_zeros();
+            let len = (rest >> skip).trailing_ones();
+            each(Rows {
+                start: base.saturating_add(skip),
+                len,
+            });
+            rest &= u64::MAX.checked_shl(skip + len).unwrap_or(0);
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! The door in: collects the samples of one commit, then plans, logs and publishes it.
+
+use super::seal::{self, window_start};
+use super::stage::{Bounds, Loose, Plan, Stage};
+use super::{State, symbols};
+use crate::column::{Encoder, EncodingChoice};
+use crate::db::Db;
+use crate::timeline::{Logged, NONE, Timeline};
+use crate::wal::record;
+use crate::wal::writer::{Wal, WriteError, cause};
+use crate::{Metrics, Options};
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tidegauge_model::{
+    AppendError, Appender, CommitError, Committed, Labels, OnReject, RejectReason, SeriesRef, TimelineRef, Timestamp,
+};
+
+/// Distinct times after which open rows are sealed.
+const RUN_ROWS: u32 = 120;
+/// What a new series is taken to cost beside its labels, until maintenance counts again.
+const SERIES_BYTES: u64 = 200;
+
+/// The recent window, and the rules for what may enter it.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) state: RwLock<State>,
+    /// Bytes the meter holds for the head.
+    accounted: AtomicU64,
+    pub(crate) options: Options,
+    pub(crate) metrics: Arc<Metrics>,
+    replay: Replay,
+}
+
+/// What replay keeps from one segment to the next.
+#[derive(Debug, Default)]
+struct Replay {
+    loose: HashMap<u32, u32>,
+    encoder: Encoder,
+}
+
+/// The log and what only its holder uses.
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// `None` once the store is closed.
+    pub(crate) wal: Option<Wal>,
+    pub(crate) encoder: Encoder,
+    record: Vec<u8>,
+}
+
+impl Log {
+    pub(crate) fn new(wal: Wal, encoding: EncodingChoice) -> Self {
+        Self { wal: Some(wal), encoder: Encoder::new(encoding), record: Vec::new() }
+    }
+}
+
+impl Head {
+    pub(crate) fn new(options: Options, metrics: Arc<Metrics>) -> Self {
+        Self {
+            state: RwLock::default(),
+            accounted: AtomicU64::new(0),
+            replay: Replay { loose: HashMap::new(), encoder: Encoder::new(options.encoding) },
+            options,
+            metrics,
+        }
+    }
+
+    pub(crate) fn oldest_valid(&mut self) -> i64 {
+        self.state.get_mut().min_valid
+    }
+
+    /// The timeline that the log knows by this number.
+    pub(crate) fn replay_timeline(&mut self, number: u32, key: Option<&str>) -> u32 {
+        let state = self.state.get_mut();
+        match key {
+            Some(key) => match state.keys.get(key) {
+                Some(timeline) => *timeline,
+                None => state.add_timeline(Some(key)),
+            },
+            None => *self.replay.loose.entry(number).or_insert_with(|| state.add_timeline(None)),
+        }
+    }
+
+    pub(crate) fn replay_column(&mut self, home: Option<u32>, labels: &Labels) -> Option<SeriesRef> {
+        let state = self.state.get_mut();
+        let index = Arc::clone(&state.index);
+        let mut index = index.write();
+        let series = match index.find(labels) {
+            Some(series) => series,
+            None => index.add(labels)?,
+        };
+        drop(index);
+        let home = home.unwrap_or(NONE);
+        let found = state.columns_of(series).find(|(_, c)| c.home == home).map(|(number, _)| number);
+        let column = found.unwrap_or_else(|| state.add_column(series, home));
+        Some(state.series_ref(column))
+    }
+
+    /// Puts the rows of one record where the log says they were.
+    pub(crate) fn replay_rows(&mut self, rows: Vec<(u32, i64, Vec<(SeriesRef, f64)>)>, bounds: Bounds) {
+        let block_ms = self.options.block_ms;
+        let state = self.state.get_mut();
+        for (timeline, at, _) in &rows {
+            if must_seal(state, *timeline, *at, block_ms)
+                && let Some(sealed) = seal::plan(state, *timeline, block_ms, &mut self.replay.encoder)
+            {
+                seal::apply(state, sealed);
+            }
+        }
+        let mut stage = Stage::new(state, bounds, false);
+        for (timeline, at, row) in &rows {
+            // Nothing is refused: the same rules took it before.
+            let taken = stage.row(*timeline, *at, row, 0);
+            debug_assert!(taken.is_ok(), "nothing fails fast here");
+        }
+        let plan = stage.finish();
+        apply(state, plan, &[]);
+    }
+
+    /// Replay is over: what only it needed goes.
+    pub(crate) fn replayed(&mut self) {
+        self.replay = Replay::default();
+    }
+
+    /// Brings what the meter holds to what the head takes.
+    pub(crate) fn account(&self) {
+        let (state_bytes, index) = {
+            let state = self.state.read();
+            (state.heap_bytes(), Arc::clone(&state.index))
+        };
+        let bytes = (state_bytes + index.read().heap_bytes()) as u64;
+        let held = self.accounted.load(Ordering::Relaxed);
+        if bytes > held {
+            // Refused: existing series go on, and new ones will be refused by the same meter.
+            if self.options.head.take(bytes - held).is_ok() {
+                self.accounted.fetch_add(bytes - held, Ordering::Relaxed);
+            }
+        } else if held > bytes {
+            self.options.head.give_back(held - bytes);
+            self.accounted.fetch_sub(held - bytes, Ordering::Relaxed);
+        }
+        Metrics::set(&self.metrics.head_bytes, bytes);
+    }
+
+    fn timeline(&self, db: &Db, key: &str) -> Result<TimelineRef, AppendError> {
+        {
+            let state = self.state.read();
+            if let Some(timeline) = state.keys.get(key) {
+                return Ok(TimelineRef::from_bits(state.timeline_bits(*timeline)));
+            }
+        }
+        if key.len() > self.options.max_label_bytes {
+            return Err(AppendError::Limit { name: "timeline key bytes", limit: self.options.max_label_bytes as u64 });
+        }
+        // Whoever holds the log relies on the numbers of timelines.
+        let _log = db.log.lock();
+        let mut state = self.state.write();
+        if let Some(timeline) = state.keys.get(key) {
+            return Ok(TimelineRef::from_bits(state.timeline_bits(*timeline)));
+        }
+        let count = (state.timelines.len() - state.free_timelines.len()) as u64;
+        if count >= self.options.max_timelines {
+            return Err(AppendError::Limit { name: "max_timelines", limit: self.options.max_timelines });
+        }
+        let bytes = size_of::<Timeline>() as u64 + key.len() as u64 * 2 + 64;
+        self.options.head.take(bytes)?;
+        self.accounted.fetch_add(bytes, Ordering::Relaxed);
+        let timeline = state.add_timeline(Some(key));
+        Ok(TimelineRef::from_bits(state.timeline_bits(timeline)))
+    }
+
+    fn resolve(&self, timeline: Option<TimelineRef>, labels: &Labels) -> Result<SeriesRef, AppendError> {
+        let home_of = |state: &State| match timeline {
+            Some(timeline) => state.timeline_of(timeline.bits()).ok_or(AppendError::StaleRef { place: 0 }),
+            None => Ok(NONE),
+        };
+        let existing = |state: &State, series: u32, home: u32| {
+            let (number, column) = state.columns_of(series).find(|(_, c)| c.home == home)?;
+            column.doomed.store(false, Ordering::Relaxed);
+            Some(state.series_ref(number))
+        };
+        {
+            let state = self.state.read();
+            let home = home_of(&state)?;
+            let series = state.index.read().find(labels);
+            if let Some(found) = series.and_then(|s| existing(&state, s, home)) {
+                return Ok(found);
+            }
+        }
+        self.check_labels(labels)?;
+        let mut state = self.state.write();
+        let home = home_of(&state)?;
+        let index = Arc::clone(&state.index);
+        let mut index = index.write();
+        let series = match index.find(labels) {
+            Some(series) => series,
+            None => self.add_series(&mut index, labels)?,
+        };
+        drop(index);
+        if let Some(found) = existing(&state, series, home) {
+            return Ok(found);
+        }
+        let column = state.add_column(series, home);
+        Ok(state.series_ref(column))
+    }
+
+    fn check_labels(&self, labels: &Labels) -> Result<(), AppendError> {
+        if labels.is_empty() {
+            return Err(AppendError::Labels("a series needs at least one label".into()));
+        }
+        let (max_labels, max_bytes) = (self.options.max_labels, self.options.max_label_bytes);
+        for (n, (name, value)) in labels.iter().enumerate() {
+            if n >= max_labels {
+                return Err(AppendError::Limit { name: "labels of a series", limit: max_labels as u64 });
+            }
+            if name.len().max(value.len()) > max_bytes {
+                return Err(AppendError::Labels(format!(
+                    "the name or value of label {:?} is longer than {max_bytes} bytes",
+                    name.chars().take(64).collect::<String>()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_series(&self, index: &mut super::series::Index, labels: &Labels) -> Result<u32, AppendError> {
+        let refuse = |error| {
+            Metrics::add(&self.metrics.series_refused, 1);
+            error
+        };
+        let limit = self.options.max_series;
+        if limit > 0 && index.len() as u64 >= limit {
+            return Err(refuse(AppendError::Limit { name: "max_series", limit }));
+        }
+        let bytes = labels.heap_bytes() as u64 / 2 + SERIES_BYTES;
+        self.options.head.take(bytes).map_err(|e| refuse(e.into()))?;
+        self.accounted.fetch_add(bytes, Ordering::Relaxed);
+        let series = index
+            .add(labels)
+            .ok_or_else(|| refuse(AppendError::Limit { name: "bytes of all labels", limit: u64::from(u32::MAX) }))?;
+        Metrics::add(&self.metrics.series_created, 1);
+        Metrics::set(&self.metrics.series, index.len() as u64);
+        Ok(series)
+    }
+}
+
+/// Whether open rows must be closed before a row of this time comes.
+fn must_seal(state: &State, timeline: u32, at: i64, block_ms: i64) -> bool {
+    let Some(t) = state.timeline(timeline) else {
+        return false;
+    };
+    let Some(first) = t.times.first() else {
+        return false;
+    };
+    at > t.newest && (t.groups >= RUN_ROWS || window_start(at, block_ms) != window_start(*first, block_ms))
+}
+
+/// Publishes a plan.
+pub(crate) fn apply(state: &mut State, plan: Plan, logged: &[(u32, Logged)]) {
+    for expected in plan.new_timelines {
+        let made = state.add_timeline(None);
+        debug_assert_eq!(made, expected, "timelines are made only by who holds the log");
+    }
+    for staged in &plan.staged {
+        for (series, _) in &staged.left {
+            state.left.insert((*series, staged.timeline));
+        }
+        let newest = staged.rows.last().map(|r| r.at);
+        state.newest = state.newest.max(newest.unwrap_or(i64::MIN));
+        let Some(t) = state.timelines.get_mut(staged.timeline as usize).and_then(Option::as_mut) else {
+            continue;
+        };
+        let mut added = staged.added.iter();
+        let before = t.newest;
+        for (number, row) in staged.rows.iter().enumerate() {
+            let at_row = t.rows();
+            t.push_row(row.at, row.presence.clone());
+            for change in staged.changes(number) {
+                if change.place as usize >= t.places.len() {
+                    if let Some(bits) = added.next() {
+                        t.add_place(*bits, at_row, change.value);
+                    }
+                    continue;
+                }
+                t.change(change.place, at_row, staged.code(change), change.value);
+                if let Some(place) = t.places.get_mut(change.place as usize) {
+                    place.exponent = change.exponent;
+                }
+            }
+        }
+        for (place, row) in &staged.ends {
+            t.end_place(*place, *row);
+        }
+        t.unlogged.clone_from(&staged.untold);
+        t.left.extend(staged.left.iter().filter(|(_, place)| *place != NONE));
+        let loose = t.key.is_none();
+        if let (true, Some(newest)) = (loose, newest) {
+            if state.loose.get(&before) == Some(&staged.timeline) {
+                state.loose.remove(&before);
+            }
+            state.loose.insert(newest, staged.timeline);
+        }
+    }
+    for (column, (timeline, place)) in plan.moved {
+        if let Some(c) = state.column_mut(column) {
+            c.timeline = timeline;
+            c.place = place;
+        }
+    }
+    for (series, owner) in plan.owners {
+        if let Some(s) = state.series.get_mut(series as usize) {
+            s.owner = owner;
+        }
+    }
+    for timeline in plan.foreign {
+        if let Some(t) = state.timeline_mut(timeline) {
+            t.foreign = true;
+        }
+    }
+    for (timeline, logged) in logged {
+        if let Some(t) = state.timeline_mut(*timeline) {
+            t.logged = *logged;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PendingRow {
+    timeline: u32,
+    at: i64,
+    start: usize,
+    end: usize,
+    ordinal: u64,
+}
+
+/// The samples of one commit.
+#[derive(Debug)]
+pub(crate) struct HeadAppender<'a> {
+    db: &'a Db,
+    /// Columns it has seen are not let go while it lives.
+    _epoch: Arc<()>,
+    rows: Vec<PendingRow>,
+    values: Vec<(SeriesRef, f64)>,
+    loose: Vec<Loose>,
+    ordinal: u64,
+}
+
+impl<'a> HeadAppender<'a> {
+    pub(crate) fn new(db: &'a Db) -> Self {
+        Self { db, _epoch: db.appenders.current(), rows: Vec::new(), values: Vec::new(), loose: Vec::new(), ordinal: 0 }
+    }
+
+    /// Seals what must be closed before these samples come.
+    fn seal_first(&self, log: &mut Log) {
+        let block_ms = self.db.head.options.block_ms;
+        let mut due: Vec<u32> = Vec::new();
+        {
+            let state = self.db.head.state.read();
+            due.extend(self.rows.iter().filter(|r| must_seal(&state, r.timeline, r.at, block_ms)).map(|r| r.timeline));
+            let mut before = (NONE, i64::MIN);
+            for sample in &self.loose {
+                let timeline = state.column(sample.series.bits() as u32).map_or(NONE, |c| c.timeline);
+                if (timeline, sample.at) != before && must_seal(&state, timeline, sample.at, block_ms) {
+                    due.push(timeline);
+                }
+                before = (timeline, sample.at);
+            }
+        }
+        due.sort_unstable();
+        due.dedup();
+        for timeline in due {
+            self.db.head.seal(timeline, log);
+        }
+    }
+
+    fn plan(&mut self, on_reject: OnReject, bounds: Bounds, log: &mut Log) -> Result<(Plan, Vec<(u32, Logged)>), CommitError> {
+        let state = self.db.head.state.read();
+        let mut stage = Stage::new(&state, bounds, on_reject == OnReject::Fail);
+        for row in &self.rows {
+            let values = self.values.get(row.start..row.end).unwrap_or_default();
+            stage.row(row.timeline, row.at, values, row.ordinal).map_err(CommitError::Rejected)?;
+        }
+        stage.loose(&mut self.loose).map_err(CommitError::Rejected)?;
+        let plan = stage.finish();
+        log.record.clear();
+        let logged = match &mut log.wal {
+            Some(wal) => record::encode(&plan, &state, &state.index.read(), &mut wal.book, &mut log.record),
+            None => Vec::new(),
+        };
+        Ok((plan, logged))
+    }
+
+    fn run(mut self, on_reject: OnReject) -> Result<Committed, CommitError> {
+        let head = &self.db.head;
+        let mut guard = self.db.log.lock();
+        let log = &mut *guard;
+        match &mut log.wal {
+            Some(wal) => wal.prepare().map_err(refused)?,
+            None => return Err(CommitError::Closed("the store is closed".into())),
+        }
+        self.seal_first(log);
+        let newest = self.db.clock.now().saturating_add(head.options.max_future_ms).millis();
+        let bounds = Bounds { oldest: head.state.read().min_valid, newest };
+        let (plan, logged) = self.plan(on_reject, bounds, log)?;
+        let newest = plan.staged.iter().filter_map(|s| s.rows.last()).map(|r| r.at).max();
+        if let (Some(newest), Some(wal)) = (newest, &mut log.wal) {
+            if log.record.len() > head.options.max_commit_bytes {
+                wal.book.take_back();
+                return Err(CommitError::Log(format!(
+                    "one commit of {} bytes is over the limit of {}",
+                    log.record.len(),
+                    head.options.max_commit_bytes
+                )));
+            }
+            wal.append(&log.record, newest).map_err(refused)?;
+        }
+        if log.record.capacity() > (4 << 20) {
+            log.record = Vec::new();
+        }
+        let done = plan.done.clone();
+        let dropped = plan.stale_dropped;
+        if newest.is_some() {
+            apply(&mut head.state.write(), plan, &logged);
+        }
+        drop(guard);
+        count(&head.metrics, &done, dropped);
+        Ok(done)
+    }
+}
+
+fn refused(error: WriteError) -> CommitError {
+    match error {
+        WriteError::Failed(e) if e.is_disk_full() => {
+            CommitError::Log(format!("{e}: {}; appends go on once there is room", cause(&e)))
+        }
+        WriteError::Failed(e) => CommitError::Log(format!("{e}: {}", cause(&e))),
+        WriteError::Poisoned(why) => CommitError::Closed(why),
+    }
+}
+
+fn count(metrics: &Metrics, done: &Committed, stale_dropped: u64) {
+    Metrics::add(&metrics.commits, 1);
+    Metrics::add(&metrics.samples_appended, done.samples);
+    Metrics::add(&metrics.stale_dropped, stale_dropped);
+    for rejected in &done.rejected {
+        let counter = match rejected.reason {
+            RejectReason::OutOfOrder => &metrics.rejected_out_of_order,
+            RejectReason::Duplicate { .. } => &metrics.rejected_duplicate,
+            RejectReason::Repeated => &metrics.rejected_repeated,
+            RejectReason::TooOld => &metrics.rejected_too_old,
+            RejectReason::TooNew => &metrics.rejected_too_new,
+        };
+        Metrics::add(counter, 1);
+    }
+}
+
+impl Head {
+    /// Seals the open rows of one timeline.
+    pub(crate) fn seal(&self, timeline: u32, log: &mut Log) {
+        let sealed = seal::plan(&self.state.read(), timeline, self.options.block_ms, &mut log.encoder);
+        if let Some(sealed) = sealed {
+            seal::apply(&mut self.state.write(), sealed);
+            Metrics::add(&self.metrics.runs_sealed, 1);
+        }
+    }
+}
+
+impl Appender for HeadAppender<'_> {
+    fn timeline(&mut self, key: &str) -> Result<TimelineRef, AppendError> {
+        self.db.head.timeline(self.db, key)
+    }
+
+    fn resolve(&mut self, timeline: Option<TimelineRef>, labels: &Labels) -> Result<SeriesRef, AppendError> {
+        self.db.head.resolve(timeline, labels)
+    }
+
+    fn append_row(&mut self, timeline: TimelineRef, at: Timestamp, row: &[(SeriesRef, f64)]) -> Result<(), AppendError> {
+        let state = self.db.head.state.read();
+        let number = state.timeline_of(timeline.bits()).ok_or(AppendError::StaleRef { place: 0 })?;
+        let refs = state.timeline(number).map_or(&[][..], |t| t.refs.as_slice());
+        let same = refs.len() == row.len() && refs.iter().zip(row).all(|(bits, (series, _))| *bits == series.bits());
+        if !same && let Some(place) = row.iter().position(|(series, _)| state.column_of(series.bits()).is_none()) {
+            return Err(AppendError::StaleRef { place });
+        }
+        drop(state);
+        let start = self.values.len();
+        symbols::reserve(&mut self.values, row.len());
+        self.values.extend_from_slice(row);
+        self.rows.push(PendingRow {
+            timeline: number,
+            at: at.millis(),
+            start,
+            end: self.values.len(),
+            ordinal: self.ordinal,
+        });
+        self.ordinal += row.len() as u64;
+        Ok(())
+    }
+
+    fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError> {
+        if self.db.head.state.read().column_of(series.bits()).is_none() {
+            return Err(AppendError::StaleRef { place: 0 });
+        }
+        self.loose.push(Loose { series, at: at.millis(), value, ordinal: self.ordinal });
+        self.ordinal += 1;
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>, on_reject: OnReject) -> Result<Committed, CommitError> {
+        let metrics = &self.db.head.metrics;
+        (*self).run(on_reject).inspect_err(|_| Metrics::add(&metrics.commits_failed, 1))
+    }
+}

@@ -1,0 +1,168 @@
+//! One value against the one before it: what open streams of the head and rows of the log are made of.
+//!
+//! ```text
+//!   x = varint; mode = x & 3
+//!   0  whole numbers:  new = old + unzigzag(x >> 2)
+//!   1  decimals:       a byte k follows (1 to 17); new = (round(old * 10^k) + unzigzag(x >> 2)) / 10^k
+//!   2  any bits:       x >> 2 = (zero bytes in front) << 3 | (zero bytes behind); the bytes between of
+//!                      bits(old) XOR bits(new) follow, most significant first
+//!   3  not a value:    x >> 2 rows pass without a change; the value's code follows (streams only)
+//! ```
+//!
+//! Modes 0 and 1 are used only where they give back the exact bits, so every value survives: both zeros, every NaN.
+
+use crate::codec::varint::{put as put_varint, unzigzag, zigzag};
+use crate::codec::{Cursor, Malformed};
+
+const MAX_EXPONENT: u8 = 17;
+/// Doubles above it do not count by ones.
+const MAX_MANTISSA: f64 = 9_007_199_254_740_992.0;
+
+const POWERS: [f64; 18] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
+];
+
+pub(crate) const GAP: u64 = 3;
+
+/// The whole number that, divided by `10^k`, is `value` by its bits.
+#[inline]
+fn mantissa(value: f64, k: u8) -> Option<i64> {
+    let power = *POWERS.get(usize::from(k))?;
+    let scaled = (value * power).round_ties_even();
+    // Also false for NaN.
+    if !(scaled.abs() < MAX_MANTISSA) {
+        return None;
+    }
+    let whole = scaled as i64;
+    ((whole as f64 / power).to_bits() == value.to_bits()).then_some(whole)
+}
+
+/// Appends the code of `new` after `old`. `k` is where to start looking for an exponent: the last one that fitted.
+#[inline]
+pub(crate) fn put(out: &mut Vec<u8>, old: f64, new: f64, k: &mut u8) {
+    if let (Some(a), Some(b)) = (mantissa(old, 0), mantissa(new, 0)) {
+        put_varint(out, zigzag(b - a) << 2);
+        return;
+    }
+    put_slow(out, old, new, k);
+}
+
+fn put_slow(out: &mut Vec<u8>, old: f64, new: f64, k: &mut u8) {
+    let both = |k: u8| Some((mantissa(old, k)?, mantissa(new, k)?));
+    let hit = if *k > 0 && both(*k).is_some() {
+        Some(*k)
+    } else {
+        (1..=MAX_EXPONENT).find(|k| both(*k).is_some())
+    };
+    if let Some(exponent) = hit
+        && let Some((a, b)) = both(exponent)
+    {
+        *k = exponent;
+        put_varint(out, zigzag(b - a) << 2 | 1);
+        out.push(exponent);
+        return;
+    }
+    let bits = old.to_bits() ^ new.to_bits();
+    let front = (bits.leading_zeros() / 8).min(7);
+    let behind = (bits.trailing_zeros() / 8).min(7 - front);
+    put_varint(out, u64::from(front << 3 | behind) << 2 | 2);
+    out.extend_from_slice(&bits.to_be_bytes()[front as usize..8 - behind as usize]);
+}
+
+/// Reads a code: the value after `old`.
+#[inline]
+pub(crate) fn get(reader: &mut Cursor<'_>, old: f64) -> Result<f64, Malformed> {
+    let x = reader.varint()?;
+    get_rest(reader, old, x)
+}
+
+/// Reads what follows the first varint of a code.
+#[inline]
+pub(crate) fn get_rest(reader: &mut Cursor<'_>, old: f64, x: u64) -> Result<f64, Malformed> {
+    match x & 3 {
+        0 => {
+            let whole = (old as i64).wrapping_add(unzigzag(x >> 2));
+            Ok(whole as f64)
+        }
+        1 => {
+            let k = reader.u8()?;
+            let power = *POWERS.get(usize::from(k)).ok_or(reader.malformed("exponent out of range"))?;
+            let whole = ((old * power).round_ties_even() as i64).wrapping_add(unzigzag(x >> 2));
+            Ok(whole as f64 / power)
+        }
+        2 => {
+            let (front, behind) = ((x >> 5) & 7, (x >> 2) & 7);
+            let Some(n) = 8u64.checked_sub(front + behind) else {
+                return Err(reader.malformed("widths out of range"));
+            };
+            let mut bits = 0u64;
+            for byte in reader.take(n as usize)? {
+                bits = bits << 8 | u64::from(*byte);
+            }
+            Ok(f64::from_bits(old.to_bits() ^ (bits << (8 * behind).min(63))))
+        }
+        _ => Err(reader.malformed("a gap where a value should be")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip(old: f64, new: f64) -> usize {
+        let mut out = Vec::new();
+        let mut k = 0;
+        put(&mut out, old, new, &mut k);
+        let mut reader = Cursor::new(&out);
+        let back = get(&mut reader, old).unwrap();
+        assert_eq!(back.to_bits(), new.to_bits(), "{old} -> {new}");
+        assert!(reader.is_empty());
+        out.len()
+    }
+
+    #[test]
+    fn codes_are_pinned() {
+        let mut out = Vec::new();
+        let mut k = 0;
+        put(&mut out, 5.0, 7.0, &mut k);
+        put(&mut out, 0.5, 0.75, &mut k);
+        put(&mut out, 0.0, f64::from_bits(0x7ff0_0000_0000_0002), &mut k);
+        assert_eq!(out, [0x10, 0xc9, 0x01, 2, 0x02, 0x7f, 0xf0, 0, 0, 0, 0, 0, 2]);
+    }
+
+    #[test]
+    fn odd_values_survive() {
+        let odd = [
+            0.0, -0.0, 1.0, -1.0, 0.1, 1e300, -1e-300, f64::MIN_POSITIVE, 5e-324, f64::MAX, f64::INFINITY,
+            f64::NEG_INFINITY, f64::NAN, f64::from_bits(0x7ff0_0000_0000_0002), f64::from_bits(0xffff_ffff_ffff_ffff),
+            9_007_199_254_740_991.0, 9_007_199_254_740_992.0, 9_007_199_254_740_993.0, -9_007_199_254_740_991.0,
+            12_345.678_9, 1e17, 0.000_001,
+        ];
+        for a in odd {
+            for b in odd {
+                round_trip(a, b);
+            }
+        }
+        assert_eq!(round_trip(1000.0, 1010.0), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_pair_of_bits_survives(a: u64, b: u64) {
+            round_trip(f64::from_bits(a), f64::from_bits(b));
+        }
+
+        #[test]
+        fn decimals_survive(a in -1_000_000_000i64..1_000_000_000, b in -1_000_000_000i64..1_000_000_000, k in 0u32..10) {
+            let power = 10f64.powi(k as i32);
+            round_trip(a as f64 / power, b as f64 / power);
+        }
+
+        #[test]
+        fn foreign_bytes_do_not_panic(bytes: Vec<u8>, old: u64) {
+            let mut reader = Cursor::new(&bytes);
+            while get(&mut reader, f64::from_bits(old)).is_ok() && !reader.is_empty() {}
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Lets go of what blocks have: runs, then columns and timelines without samples, then, when many series are gone, the
+//! index.
+//!
+//! Readers and appenders that are under way keep what they were promised: runs and indexes are shared, and a column is
+//! let go only in the second round after nobody has asked for it (references of appenders outlive one round only if
+//! the appender does; it holds `Db::appenders` alive).
+
+use super::series::Index;
+use super::{SeriesState, State};
+use crate::timeline::NONE;
+use hashbrown::HashSet;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl State {
+    /// Drops runs that end before `bound`; they lie in blocks.
+    pub(crate) fn drop_runs(&mut self, bound: i64) {
+        for t in self.timelines.iter_mut().flatten() {
+            t.runs.retain(|r| r.last >= bound);
+            t.runs.shrink_to(t.runs.len() + 4);
+        }
+        let timelines = &self.timelines;
+        self.left.retain(|(_, timeline)| {
+            let t = timelines.get(*timeline as usize).and_then(Option::as_ref);
+            t.is_some_and(|t| !t.runs.is_empty() || !t.left.is_empty())
+        });
+        let epochs: HashSet<u64> = self.timelines.iter().flatten().flat_map(|t| t.runs.iter().map(|r| r.epoch)).collect();
+        let oldest = epochs.into_iter().min().unwrap_or(self.epoch);
+        self.renumbered.retain(|(epoch, _)| *epoch >= oldest);
+    }
+
+    /// Marks columns that hold nothing, and lets go of those that were marked before; gives their numbers.
+    pub(crate) fn drop_columns(&mut self, bound: i64) -> Vec<u32> {
+        let held: HashSet<u32> = self.left.iter().map(|(series, _)| *series).collect();
+        let mut gone = Vec::new();
+        for (number, c) in (0u32..).zip(&self.columns) {
+            if c.free || c.place != NONE || c.last_at >= bound || held.contains(&c.series) {
+                continue;
+            }
+            if c.doomed.swap(true, Ordering::Relaxed) {
+                gone.push(number);
+            }
+        }
+        for number in &gone {
+            self.free_column(*number);
+        }
+        gone
+    }
+
+    fn free_column(&mut self, number: u32) {
+        let Some(c) = self.columns.get_mut(number as usize) else {
+            return;
+        };
+        c.free = true;
+        c.generation = c.generation.wrapping_add(1);
+        let (series, next) = (c.series, c.next);
+        self.free_columns.push(number);
+        let Some(s) = self.series.get_mut(series as usize) else {
+            return;
+        };
+        if s.owner == number {
+            s.owner = NONE;
+        }
+        if s.first == number {
+            s.first = next;
+            return;
+        }
+        let mut at = s.first;
+        while let Some(c) = self.columns.get_mut(at as usize) {
+            if c.next == number {
+                c.next = next;
+                return;
+            }
+            at = c.next;
+        }
+    }
+
+    /// Lets go of timelines that hold nothing and that no column is on or at home on.
+    pub(crate) fn drop_timelines(&mut self) {
+        let mut used: HashSet<u32> = HashSet::new();
+        for c in self.columns.iter().filter(|c| !c.free) {
+            used.extend([c.home, c.timeline]);
+        }
+        used.extend(self.left.iter().map(|(_, timeline)| *timeline));
+        for (number, slot) in (0u32..).zip(&mut self.timelines) {
+            let idle = slot
+                .as_ref()
+                .is_some_and(|t| t.times.is_empty() && t.runs.is_empty() && t.newest != i64::MIN);
+            if !idle || used.contains(&number) {
+                continue;
+            }
+            if let Some(key) = slot.take().and_then(|t| t.key) {
+                self.keys.remove(&key);
+            }
+            if let Some(generation) = self.timeline_generations.get_mut(number as usize) {
+                *generation = generation.wrapping_add(1);
+            }
+            self.free_timelines.push(number);
+        }
+        let timelines = &self.timelines;
+        self.loose
+            .retain(|at, t| timelines.get(*t as usize).and_then(Option::as_ref).is_some_and(|t| t.newest == *at));
+    }
+
+    /// How many series have no column.
+    pub(crate) fn dead_series(&self) -> usize {
+        self.series.iter().filter(|s| s.first == NONE).count()
+    }
+
+    /// Builds the index anew without dead series. Series get new numbers.
+    pub(crate) fn renumber(&mut self) -> Option<usize> {
+        let old_index = Arc::clone(&self.index);
+        let old = old_index.read();
+        let mut index = Index::default();
+        let (mut old_of, mut new_of, mut series) = (Vec::new(), vec![NONE; old.len()], Vec::new());
+        for number in 0..old.len() as u32 {
+            let state = self.series.get(number as usize).copied();
+            let Some(state) = state.filter(|s| s.first != NONE) else {
+                continue;
+            };
+            let new = index.add(&old.labels(number))?;
+            if let Some(slot) = new_of.get_mut(number as usize) {
+                *slot = new;
+            }
+            old_of.push(number);
+            series.push(SeriesState { ..state });
+        }
+        let dropped = old.len() - index.len();
+        drop(old);
+        let new = |number: u32| new_of.get(number as usize).copied().unwrap_or(NONE);
+        for c in self.columns.iter_mut().filter(|c| !c.free) {
+            c.series = new(c.series);
+        }
+        for t in self.timelines.iter_mut().flatten() {
+            for (series, _) in &mut t.left {
+                *series = new(*series);
+            }
+        }
+        self.left = self.left.iter().map(|(series, t)| (new(*series), *t)).filter(|(s, _)| *s != NONE).collect();
+        self.renumbered.push((self.epoch, old_of.into()));
+        self.epoch += 1;
+        self.series = series;
+        self.index = Arc::new(RwLock::new(index));
+        Some(dropped)
+    }
+}

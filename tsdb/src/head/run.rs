@@ -1,0 +1,239 @@
+//! A sealed run: consecutive rows of one timeline in one block's window, encoded column by column.
+//!
+//! Lives in memory only (the log has the rows until a block does). Integers are little-endian; `n` columns:
+//!
+//! ```text
+//!   +-------------------+--------------------+------------+---------------------------------------------+
+//!   | series [u32; n]   | end of chunk [u32; n] | times   | chunk 0 | chunk 1 | ...                     |
+//!   | rising            | from the first chunk  | encoded | flags u8 | edges, if bit 0 | column bytes   |
+//!   +-------------------+--------------------+------------+---------------------------------------------+
+//!
+//!   flags  bit 0: the column has no value in some rows; `edges` follows: how many (varint), then steps (varints)
+//!          from edge to edge of the row ranges that hold one: first, end, first, end, ...
+//!          bit 1: some value may be a stale marker
+//! ```
+
+use crate::codec::{Cursor, Malformed, varint};
+use crate::column::{self, Encoder};
+use tidegauge_model::{Timestamp, is_stale};
+
+const HAS_GAPS: u8 = 1;
+const HAS_STALE: u8 = 2;
+
+/// A sealed run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Which head index its series numbers are of.
+    pub(crate) epoch: u64,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) rows: u32,
+    pub(crate) columns: u32,
+    times_bytes: u32,
+    bytes: Box<[u8]>,
+}
+
+/// One column of a run, still encoded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chunk<'a> {
+    pub(crate) has_stale: bool,
+    pub(crate) dense: bool,
+    edges: &'a [u8],
+    column: &'a [u8],
+}
+
+/// Builds a run; columns come in rising order of series.
+#[derive(Debug, Default)]
+pub(crate) struct RunWriter {
+    series: Vec<u32>,
+    ends: Vec<u32>,
+    chunks: Vec<u8>,
+    values: Vec<f64>,
+}
+
+impl RunWriter {
+    /// Adds a column: (row, value) in rising order of rows.
+    pub(crate) fn column(&mut self, series: u32, samples: &[(u32, f64)], rows: u32, encoder: &mut Encoder) {
+        debug_assert!(self.series.last().is_none_or(|last| *last < series), "columns rise");
+        self.values.clear();
+        self.values.extend(samples.iter().map(|s| s.1));
+        let dense = samples.len() == rows as usize;
+        let stale = self.values.iter().any(|v| is_stale(*v));
+        self.chunks
+            .push(if dense { 0 } else { HAS_GAPS } | if stale { HAS_STALE } else { 0 });
+        if !dense {
+            let mut edges: Vec<u32> = Vec::new();
+            for (row, _) in samples {
+                match edges.last_mut() {
+                    Some(end) if *end == *row => *end += 1,
+                    _ => edges.extend([*row, row + 1]),
+                }
+            }
+            varint::put(&mut self.chunks, edges.len() as u64);
+            let mut before = 0;
+            for edge in edges {
+                varint::put(&mut self.chunks, u64::from(edge - before));
+                before = edge;
+            }
+        }
+        encoder.encode(&self.values, &mut self.chunks);
+        self.series.push(series);
+        self.ends.push(self.chunks.len() as u32);
+    }
+
+    /// The run, and an empty writer; `None` if there is no column.
+    pub(crate) fn finish(&mut self, times: &[Timestamp], epoch: u64) -> Option<Run> {
+        let (first, last) = (times.first()?.millis(), times.last()?.millis());
+        if self.series.is_empty() {
+            return None;
+        }
+        let mut encoded = Vec::new();
+        column::encode_timestamps(times, &mut encoded);
+        let mut bytes = Vec::with_capacity(self.series.len() * 8 + encoded.len() + self.chunks.len());
+        for number in self.series.iter().chain(&self.ends) {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&encoded);
+        bytes.extend_from_slice(&self.chunks);
+        let run = Run {
+            epoch,
+            first,
+            last,
+            rows: times.len() as u32,
+            columns: self.series.len() as u32,
+            times_bytes: encoded.len() as u32,
+            bytes: bytes.into(),
+        };
+        self.series.clear();
+        self.ends.clear();
+        self.chunks.clear();
+        Some(run)
+    }
+}
+
+impl Run {
+    fn number(&self, at: usize) -> u32 {
+        self.bytes
+            .get(at * 4..)
+            .and_then(|b| b.first_chunk())
+            .map_or(0, |b| u32::from_le_bytes(*b))
+    }
+
+    /// The series of a column.
+    pub(crate) fn series(&self, column: u32) -> u32 {
+        self.number(column as usize)
+    }
+
+    /// The column of a series.
+    pub(crate) fn find(&self, series: u32) -> Option<u32> {
+        let (mut low, mut high) = (0, self.columns);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.series(middle) < series {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        (low < self.columns && self.series(low) == series).then_some(low)
+    }
+
+    pub(crate) fn chunk(&self, column: u32) -> Result<Chunk<'_>, Malformed> {
+        let (n, at) = (self.columns as usize, column as usize);
+        let base = n * 8 + self.times_bytes as usize;
+        let start = if at == 0 { 0 } else { self.number(n + at - 1) as usize };
+        let end = self.number(n + at) as usize;
+        let bytes = self
+            .bytes
+            .get(base + start..base + end)
+            .ok_or(Malformed::new(base, "a chunk lies outside its run"))?;
+        let mut cursor = Cursor::new(bytes);
+        let flags = cursor.u8()?;
+        let dense = flags & HAS_GAPS == 0;
+        let mut edges = &[][..];
+        if !dense {
+            let count = cursor.varint()?;
+            let from = cursor.rest();
+            for _ in 0..count {
+                cursor.varint()?;
+            }
+            edges = from.get(..from.len() - cursor.remaining()).unwrap_or_default();
+        }
+        Ok(Chunk {
+            has_stale: flags & HAS_STALE != 0,
+            dense,
+            edges,
+            column: cursor.rest(),
+        })
+    }
+
+    pub(crate) fn times(&self, out: &mut Vec<Timestamp>) -> Result<(), Malformed> {
+        let start = self.columns as usize * 8;
+        let bytes = self
+            .bytes
+            .get(start..start + self.times_bytes as usize)
+            .unwrap_or_default();
+        column::decode_timestamps(bytes, self.rows as usize, out)
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.bytes.len() + size_of::<Self>() + 32
+    }
+}
+
+impl Chunk<'_> {
+    /// The ranges of rows that hold a value; one that covers all if it is dense.
+    pub(crate) fn ranges(&self, rows: u32) -> Vec<(u32, u32)> {
+        if self.dense {
+            return vec![(0, rows)];
+        }
+        let mut cursor = Cursor::new(self.edges);
+        let (mut edge, mut out) = (0u32, Vec::new());
+        while let (Ok(a), Ok(b)) = (cursor.varint(), cursor.varint()) {
+            let start = edge.saturating_add(a as u32).min(rows);
+            edge = start.saturating_add(b as u32).min(rows);
+            out.push((start, edge));
+        }
+        out
+    }
+
+    /// Appends the values, one for each row that holds one.
+    pub(crate) fn values(&self, rows: u32, out: &mut Vec<f64>) -> Result<(), Malformed> {
+        let count = if self.dense {
+            rows
+        } else {
+            self.ranges(rows).iter().map(|(a, b)| b - a).sum()
+        };
+        column::decode(self.column, count as usize, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegauge_model::stale_marker;
+
+    #[test]
+    fn columns_read_back_with_their_gaps() {
+        let times: Vec<Timestamp> = (0..10).map(|i| Timestamp::from_millis(1000 + i * 5000)).collect();
+        let mut writer = RunWriter::default();
+        let mut encoder = Encoder::default();
+        let dense: Vec<(u32, f64)> = (0..10).map(|i| (i, f64::from(i) * 0.5)).collect();
+        let gaps = [(1, -0.0), (2, 7.0), (5, stale_marker())];
+        writer.column(3, &dense, 10, &mut encoder);
+        writer.column(9, &gaps, 10, &mut encoder);
+        let run = writer.finish(&times, 0).unwrap();
+        assert_eq!((run.find(3), run.find(9), run.find(4), run.find(99)), (Some(0), Some(1), None, None));
+        let mut back = Vec::new();
+        run.times(&mut back).unwrap();
+        assert_eq!(back, times);
+        let a = run.chunk(0).unwrap();
+        assert!(a.dense && !a.has_stale);
+        let b = run.chunk(1).unwrap();
+        assert_eq!((b.dense, b.has_stale, b.ranges(10)), (false, true, vec![(1, 3), (5, 6)]));
+        let mut values = Vec::new();
+        b.values(10, &mut values).unwrap();
+        let bits: Vec<u64> = values.iter().map(|v| v.to_bits()).collect();
+        assert_eq!(bits, gaps.map(|g| g.1.to_bits()));
+    }
+}

@@ -1,0 +1,175 @@
+//! Closes the open rows of a timeline into runs, one for each window of blocks they lie in.
+//!
+//! The work is done on a plan while readers go on; only the exchange needs them to wait. Whoever seals holds the log,
+//! so that no row comes in between.
+
+use super::State;
+use super::run::{Run, RunWriter};
+use crate::column::Encoder;
+use crate::timeline::{NONE, Timeline, decode_open};
+use std::sync::Arc;
+use tidegauge_model::{Timestamp, is_stale};
+
+/// A run is cut after so many rows, well below what one encoded column may hold.
+const MAX_RUN_ROWS: usize = 4096;
+
+/// The start of the window that holds `at`.
+pub(crate) fn window_start(at: i64, block_ms: i64) -> i64 {
+    at.div_euclid(block_ms).saturating_mul(block_ms)
+}
+
+/// What sealing a timeline will change.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    timeline: u32,
+    runs: Vec<Arc<Run>>,
+    /// Which places go on.
+    keep: Vec<bool>,
+    /// Column, new place, newest sample.
+    columns: Vec<(u32, u32, i64, f64)>,
+}
+
+/// Encodes the open rows of a timeline; `None` if there are none.
+pub(crate) fn plan(state: &State, timeline: u32, block_ms: i64, encoder: &mut Encoder) -> Option<Sealed> {
+    let t = state.timeline(timeline)?;
+    if t.times.is_empty() {
+        return None;
+    }
+    let (times, group_of) = fold(t);
+    let windows = windows(&times, block_ms);
+    let mut writers: Vec<RunWriter> = windows.iter().map(|_| RunWriter::default()).collect();
+    let mut order: Vec<(u32, u32)> = (0u32..)
+        .zip(&t.refs)
+        .map(|(place, bits)| (state.column(*bits as u32).map_or(NONE, |c| c.series), place))
+        .collect();
+    order.sort_unstable();
+    let mut newest: Vec<Option<(u32, f64)>> = vec![None; t.refs.len()];
+    let (mut chains, mut samples, mut one) = (Vec::new(), Vec::new(), Vec::new());
+    for same in order.chunk_by(|a, b| a.0 == b.0) {
+        samples.clear();
+        let series = same.first().map_or(NONE, |s| s.0);
+        for (_, place) in same {
+            chains.clear();
+            let Some(open) = t.copy_column(*place, &mut chains) else {
+                continue;
+            };
+            let before = samples.len();
+            let decoded = decode_open(&open, &chains, t.rows(), |row, value| {
+                if t.present(*place, row) {
+                    samples.push((group_of.get(row as usize).copied().unwrap_or(0), value));
+                }
+            });
+            debug_assert!(decoded.is_ok(), "an open chain is our own");
+            if samples.len() > before
+                && let Some(slot) = newest.get_mut(*place as usize)
+            {
+                *slot = samples.last().copied();
+            }
+        }
+        if same.len() > 1 {
+            samples.sort_by_key(|s| s.0);
+            samples.dedup_by_key(|s| s.0);
+        }
+        for ((start, end), writer) in windows.iter().zip(&mut writers) {
+            one.clear();
+            one.extend(
+                samples
+                    .iter()
+                    .filter(|s| (*start..*end).contains(&(s.0 as usize)))
+                    .map(|s| (s.0 - *start as u32, s.1)),
+            );
+            if !one.is_empty() && series != NONE {
+                writer.column(series, &one, (end - start) as u32, encoder);
+            }
+        }
+    }
+    let runs = windows
+        .iter()
+        .zip(&mut writers)
+        .filter_map(|((start, end), writer)| writer.finish(times.get(*start..*end)?, state.epoch).map(Arc::new))
+        .collect();
+    let (keep, columns) = successors(state, timeline, t, &times, &newest);
+    Some(Sealed { timeline, runs, keep, columns })
+}
+
+/// Distinct times, and for each row the number of its own.
+fn fold(t: &Timeline) -> (Vec<Timestamp>, Vec<u32>) {
+    let mut times: Vec<Timestamp> = Vec::with_capacity(t.groups as usize);
+    let group_of = t
+        .times
+        .iter()
+        .map(|at| {
+            let at = Timestamp::from_millis(*at);
+            if times.last() != Some(&at) {
+                times.push(at);
+            }
+            (times.len() - 1) as u32
+        })
+        .collect();
+    (times, group_of)
+}
+
+/// Ranges of `times` that lie in one window and fit one run.
+fn windows(times: &[Timestamp], block_ms: i64) -> Vec<(usize, usize)> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    for (i, pair) in times.windows(2).enumerate() {
+        let [a, b] = pair else { continue };
+        let same = window_start(a.millis(), block_ms) == window_start(b.millis(), block_ms);
+        if !same || i + 1 - start >= MAX_RUN_ROWS {
+            out.push((start, i + 1));
+            start = i + 1;
+        }
+    }
+    out.push((start, times.len()));
+    out
+}
+
+/// Which places go on, and what columns must remember of the rows that leave.
+fn successors(
+    state: &State,
+    timeline: u32,
+    t: &Timeline,
+    times: &[Timestamp],
+    newest: &[Option<(u32, f64)>],
+) -> (Vec<bool>, Vec<(u32, u32, i64, f64)>) {
+    let mut keep = Vec::with_capacity(t.refs.len());
+    let mut columns = Vec::new();
+    let mut next = 0;
+    for ((place, bits), (p, newest)) in (0u32..).zip(&t.refs).zip(t.places.iter().zip(newest)) {
+        let column = *bits as u32;
+        let here = state.column(column).is_some_and(|c| c.timeline == timeline && c.place == place);
+        // What came in the second half of the rows is likely to come again.
+        let goes_on = here
+            && p.end == NONE
+            && newest.is_some_and(|(group, value)| group as usize >= times.len() / 2 && !is_stale(value));
+        keep.push(goes_on);
+        if here {
+            let to = if goes_on { next } else { NONE };
+            next += u32::from(goes_on);
+            let (at, value) = newest
+                .and_then(|(group, value)| Some((times.get(group as usize)?.millis(), value)))
+                .unwrap_or((i64::MIN, 0.0));
+            columns.push((column, to, at, value));
+        }
+    }
+    (keep, columns)
+}
+
+/// Exchanges open rows for runs.
+pub(crate) fn apply(state: &mut State, sealed: Sealed) {
+    for (column, place, at, value) in &sealed.columns {
+        if let Some(c) = state.column_mut(*column) {
+            c.place = *place;
+            if *at != i64::MIN {
+                c.last_at = *at;
+                c.last = *value;
+            }
+        }
+    }
+    let Some(t) = state.timelines.get_mut(sealed.timeline as usize).and_then(Option::as_mut) else {
+        return;
+    };
+    t.runs.extend(sealed.runs);
+    t.restart(&sealed.keep);
+}

@@ -1,0 +1,284 @@
+//! The label index of the head: which series there are, by number, by label set and by matcher.
+//!
+//! A series is a number; its label set is a list of pair numbers in one arena. Nothing here is owned by one series.
+
+use super::postings::{Pairs, intersect, subtract, union};
+use super::symbols::{Symbols, reserve};
+use crate::codec::{Cursor, varint};
+use hashbrown::HashTable;
+use std::collections::BTreeSet;
+use tidegauge_model::{Labels, Matcher};
+
+/// The label index. Series are only added; [`super::gc`] builds a new index without those that are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    symbols: Symbols,
+    pairs: Pairs,
+    /// Pair numbers of all series one after another, as varints, in order of label name.
+    arena: Vec<u8>,
+    ends: Vec<u32>,
+    hashes: Vec<u32>,
+    table: HashTable<u32>,
+}
+
+/// The table wants all 64 bits to differ; 32 are kept for each series.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Index {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn pair_count(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn pairs_of(&self, series: u32) -> impl Iterator<Item = u32> + '_ {
+        let at = series as usize;
+        let start = at.checked_sub(1).and_then(|i| self.ends.get(i)).copied().unwrap_or(0);
+        let end = self.ends.get(at).copied().unwrap_or(start);
+        let mut cursor = Cursor::new(self.arena.get(start as usize..end as usize).unwrap_or_default());
+        std::iter::from_fn(move || cursor.varint().ok().map(|pair| pair as u32))
+    }
+
+    fn texts(&self, series: u32) -> impl Iterator<Item = (&str, &str)> + '_ {
+        self.pairs_of(series).map(|pair| self.pair_texts(pair))
+    }
+
+    fn pair_texts(&self, pair: u32) -> (&str, &str) {
+        let (name, value) = self.pairs.get(pair);
+        (self.symbols.get(name), self.symbols.get(value))
+    }
+
+    pub(crate) fn labels(&self, series: u32) -> Labels {
+        Labels::from_sorted(self.texts(series))
+    }
+
+    /// The order of two series by their labels.
+    pub(crate) fn compare(&self, a: u32, b: u32) -> std::cmp::Ordering {
+        self.texts(a).cmp(self.texts(b))
+    }
+
+    pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
+        let hash = labels.stable_hash() as u32;
+        self.table
+            .find(spread(hash), |s| {
+                self.hashes.get(*s as usize) == Some(&hash) && labels.iter().eq(self.texts(*s))
+            })
+            .copied()
+    }
+
+    /// Adds a series that is not there; `None` if an arena is full.
+    pub(crate) fn add(&mut self, labels: &Labels) -> Option<u32> {
+        let series = u32::try_from(self.ends.len()).ok().filter(|s| *s < u32::MAX)?;
+        let mut pairs = Vec::with_capacity(16);
+        for (name, value) in labels.iter() {
+            let (name, value) = (self.symbols.intern(name)?, self.symbols.intern(value)?);
+            pairs.push(self.pairs.intern(name, value));
+        }
+        let hash = labels.stable_hash() as u32;
+        reserve(&mut self.arena, pairs.len() * 5);
+        for pair in &pairs {
+            varint::put(&mut self.arena, u64::from(*pair));
+        }
+        let end = u32::try_from(self.arena.len()).ok()?;
+        for pair in pairs {
+            self.pairs.enter(pair, series);
+        }
+        reserve(&mut self.ends, 1);
+        self.ends.push(end);
+        reserve(&mut self.hashes, 1);
+        self.hashes.push(hash);
+        let hashes = &self.hashes;
+        self.table.insert_unique(spread(hash), series, |s| {
+            spread(hashes.get(*s as usize).copied().unwrap_or_default())
+        });
+        Some(series)
+    }
+
+    /// The series that match, rising.
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
+        let mut wanted: Vec<&Matcher> = matchers.iter().filter(|m| !m.matches_empty()).collect();
+        wanted.sort_by_key(|m| self.cost(m));
+        let mut found: Option<Vec<u32>> = None;
+        for matcher in wanted {
+            if found.as_ref().is_some_and(Vec::is_empty) {
+                break;
+            }
+            let list = self.carrying(matcher, |value| matcher.matches(value));
+            found = Some(match found {
+                Some(found) => intersect(&found, &list),
+                None => list,
+            });
+        }
+        let mut found = found.unwrap_or_else(|| (0..self.len() as u32).collect());
+        // These hold for series without the label: take away the ones whose value does not match.
+        for matcher in matchers.iter().filter(|m| m.matches_empty()) {
+            if found.is_empty() {
+                break;
+            }
+            found = subtract(&found, &self.carrying(matcher, |value| !matcher.matches(value)));
+        }
+        found
+    }
+
+    /// Cheap ones first: their result bounds the rest.
+    fn cost(&self, matcher: &Matcher) -> usize {
+        match (matcher.is_negative(), matcher.literals()) {
+            (false, Some(values)) => {
+                let name = self.symbols.find(matcher.name());
+                values
+                    .iter()
+                    .filter_map(|v| self.pairs.find(name?, self.symbols.find(v)?))
+                    .map(|p| self.pairs.count(p) as usize)
+                    .sum()
+            }
+            _ => usize::MAX,
+        }
+    }
+
+    /// The series that carry the matcher's label with a value that `keep` accepts.
+    fn carrying(&self, matcher: &Matcher, keep: impl Fn(&str) -> bool) -> Vec<u32> {
+        let Some(name) = self.symbols.find(matcher.name()) else {
+            return Vec::new();
+        };
+        let mut lists = Vec::new();
+        let mut push = |pair: u32| {
+            let mut list = Vec::new();
+            self.pairs.list(pair, &mut list);
+            lists.push(list);
+        };
+        // If `keep` accepts the literals, it accepts nothing else (`=`, and `!=` turned round): look them up.
+        let literals = matcher.literals().filter(|l| l.iter().all(|v| keep(v)));
+        match literals {
+            Some(values) => {
+                for pair in values.iter().filter_map(|v| self.pairs.find(name, self.symbols.find(v)?)) {
+                    push(pair);
+                }
+            }
+            None => {
+                for pair in self.pairs.of_name(name) {
+                    if keep(self.symbols.get(self.pairs.get(*pair).1)) {
+                        push(*pair);
+                    }
+                }
+            }
+        }
+        union(lists)
+    }
+
+    /// The label names of some series, or of all.
+    pub(crate) fn label_names(&self, series: &[u32]) -> BTreeSet<String> {
+        let symbols: BTreeSet<u32> = self.distinct_pairs(series).iter().map(|p| self.pairs.get(*p).0).collect();
+        symbols.iter().map(|s| self.symbols.get(*s).to_owned()).collect()
+    }
+
+    /// The values of a label among some series.
+    pub(crate) fn label_values(&self, name: &str, series: &[u32]) -> BTreeSet<String> {
+        let Some(name) = self.symbols.find(name) else {
+            return BTreeSet::new();
+        };
+        let pairs = self.pairs.of_name(name);
+        let mut list = Vec::new();
+        let mut out = BTreeSet::new();
+        for pair in pairs {
+            list.clear();
+            self.pairs.list(*pair, &mut list);
+            if !intersect(&list, series).is_empty() {
+                out.insert(self.symbols.get(self.pairs.get(*pair).1).to_owned());
+            }
+        }
+        out
+    }
+
+    fn distinct_pairs(&self, series: &[u32]) -> Vec<u32> {
+        let mut seen = vec![false; self.pairs.len()];
+        for pair in series.iter().flat_map(|s| self.pairs_of(*s)) {
+            if let Some(seen) = seen.get_mut(pair as usize) {
+                *seen = true;
+            }
+        }
+        (0u32..).zip(seen).filter(|(_, seen)| *seen).map(|(pair, _)| pair).collect()
+    }
+
+    /// For statistics: label names with the count and the bytes of their values.
+    pub(crate) fn name_sizes(&self) -> Vec<(String, u64, u64)> {
+        self.pairs
+            .names()
+            .map(|name| {
+                let pairs = self.pairs.of_name(name);
+                let bytes = pairs.iter().map(|p| self.symbols.get(self.pairs.get(*p).1).len() as u64).sum();
+                (self.symbols.get(name).to_owned(), pairs.len() as u64, bytes)
+            })
+            .collect()
+    }
+
+    /// For statistics: all pairs with how many series carry them.
+    pub(crate) fn pair_sizes(&self) -> impl Iterator<Item = (&str, &str, u64)> + '_ {
+        (0..self.pairs.len() as u32).map(|pair| {
+            let (name, value) = self.pair_texts(pair);
+            (name, value, u64::from(self.pairs.count(pair)))
+        })
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.symbols.heap_bytes()
+            + self.pairs.heap_bytes()
+            + self.arena.capacity()
+            + (self.ends.capacity() + self.hashes.capacity()) * 4
+            + self.table.allocation_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tidegauge_model::MatchOp;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        Labels::from_pairs(pairs.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn a_label_set_has_one_number() {
+        let mut index = Index::default();
+        let all: Vec<Labels> = (0..2000)
+            .map(|i| labels(&[("__name__", &format!("m{}", i % 50)), ("pod", &format!("p{}", i / 50))]))
+            .collect();
+        for (i, l) in all.iter().enumerate() {
+            assert_eq!(index.find(l), None);
+            assert_eq!(index.add(l), Some(i as u32));
+        }
+        for (i, l) in all.iter().enumerate() {
+            assert_eq!(index.find(l), Some(i as u32));
+            assert_eq!(&index.labels(i as u32), l);
+        }
+        let some = index.select(&[Matcher::equal("pod", "p3")]);
+        assert_eq!(some, (150..200).collect::<Vec<u32>>());
+        assert_eq!(index.label_values("pod", &some), BTreeSet::from(["p3".to_owned()]));
+        assert_eq!(index.label_names(&some).len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn select_is_what_matchers_say(
+            sets in proptest::collection::btree_set(proptest::collection::btree_map("[a-c]", "[x-z]{0,2}", 0..3), 0..20),
+            ops in proptest::collection::vec((0..4usize, "[a-d]", prop_oneof![Just(""), Just("x"), Just("x|y"), Just("x.*"), Just(".*"), Just(".+"), Just("z|"), Just("[x-z]")]), 0..4),
+        ) {
+            let mut index = Index::default();
+            let sets: BTreeSet<Labels> = sets.iter().map(|s| Labels::from_pairs(s.iter()).unwrap()).collect();
+            let sets: Vec<Labels> = sets.into_iter().collect();
+            for l in &sets { index.add(l).unwrap(); }
+            let matchers: Vec<Matcher> = ops.iter().map(|(op, name, value)| {
+                let op = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][*op];
+                Matcher::new(op, name.clone(), *value).unwrap()
+            }).collect();
+            let expect: Vec<u32> = (0u32..).zip(&sets)
+                .filter(|(_, l)| matchers.iter().all(|m| m.matches(l.value(m.name())))).map(|(i, _)| i).collect();
+            prop_assert_eq!(index.select(&matchers), expect);
+        }
+    }
+}

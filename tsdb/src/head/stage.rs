@@ -1,0 +1,733 @@
+//! Decides what a commit will do, without doing it: which samples fit, which row of which timeline takes them, what
+//! changes against the row before.
+//!
+//! Works on the state as it is and keeps what it would change beside it, so that the log can be written from the plan
+//! first, and a commit that fails leaves no trace.
+
+use super::State;
+use super::delta;
+use crate::timeline::{NONE, Presence, Timeline, holds};
+use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashSet};
+use tidegauge_model::{Committed, RejectReason, Rejected, SeriesRef, Timestamp, is_stale};
+
+/// A sample with its time and its ordinal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loose {
+    pub(crate) series: SeriesRef,
+    pub(crate) at: i64,
+    pub(crate) value: f64,
+    pub(crate) ordinal: u64,
+}
+
+/// What times a commit may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) oldest: i64,
+    pub(crate) newest: i64,
+}
+
+/// One value that differs from the row before (or the first of its place).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    pub(crate) place: u32,
+    code: (u32, u32),
+    pub(crate) exponent: u8,
+    pub(crate) value: f64,
+}
+
+/// One row of the plan.
+#[derive(Debug)]
+pub(crate) struct StagedRow {
+    pub(crate) at: i64,
+    pub(crate) presence: Presence,
+    /// Where its changes end in [`Staged::changes`].
+    changes_end: u32,
+    /// How many places there are from this row on.
+    pub(crate) places: u32,
+    /// Places that end with the row before, as far as the log has not heard.
+    pub(crate) ended: Vec<u32>,
+}
+
+/// The plan for one timeline.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) timeline: u32,
+    pub(crate) base_rows: u32,
+    pub(crate) base_places: u32,
+    newest: i64,
+    pub(crate) rows: Vec<StagedRow>,
+    changes: Vec<Change>,
+    codes: Vec<u8>,
+    /// References of the places that are added, in order.
+    pub(crate) added: Vec<u64>,
+    /// Place and the row it ends at.
+    pub(crate) ends: HashMap<u32, u32>,
+    /// (series, place): the column has moved on.
+    pub(crate) left: Vec<(u32, u32)>,
+    /// Ended places that no row has told yet.
+    pub(crate) untold: Vec<u32>,
+    /// Newest value of each place after the staged rows, once a second row needs it.
+    last: Option<Vec<f64>>,
+    live: u32,
+}
+
+impl Staged {
+    fn new(timeline: u32, t: Option<&Timeline>) -> Self {
+        Self {
+            timeline,
+            base_rows: t.map_or(0, Timeline::rows),
+            base_places: t.map_or(0, |t| t.places.len() as u32),
+            newest: t.map_or(i64::MIN, |t| t.newest),
+            rows: Vec::new(),
+            changes: Vec::new(),
+            codes: Vec::new(),
+            added: Vec::new(),
+            ends: HashMap::new(),
+            left: Vec::new(),
+            untold: t.map(|t| t.unlogged.clone()).unwrap_or_default(),
+            last: None,
+            live: t.map_or(0, Timeline::live),
+        }
+    }
+
+    pub(crate) fn changes(&self, row: usize) -> &[Change] {
+        let start = row.checked_sub(1).and_then(|r| self.rows.get(r)).map_or(0, |r| r.changes_end);
+        let end = self.rows.get(row).map_or(start, |r| r.changes_end);
+        self.changes.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    pub(crate) fn code(&self, change: &Change) -> &[u8] {
+        self.codes.get(change.code.0 as usize..change.code.1 as usize).unwrap_or_default()
+    }
+
+    fn places(&self) -> u32 {
+        self.base_places + self.added.len() as u32
+    }
+
+    fn overlay(&mut self, t: Option<&Timeline>) {
+        if self.rows.is_empty() || self.last.is_some() {
+            return;
+        }
+        let mut last = t.map(|t| t.last.clone()).unwrap_or_default();
+        last.resize(self.places() as usize, 0.0);
+        for change in &self.changes {
+            if let Some(slot) = last.get_mut(change.place as usize) {
+                *slot = change.value;
+            }
+        }
+        self.last = Some(last);
+    }
+
+    /// The newest staged row that holds a place.
+    fn last_row(&self, place: u32) -> Option<&StagedRow> {
+        let end = self.ends.get(&place).copied().unwrap_or(NONE);
+        let rows = self.rows.iter().enumerate().rev();
+        rows.map(|(i, row)| (self.base_rows + i as u32, row))
+            .find(|(number, row)| *number < end && place < row.places && holds(&row.presence, place))
+            .map(|(_, row)| row)
+    }
+
+    fn value(&self, t: Option<&Timeline>, place: u32) -> f64 {
+        if let Some(last) = &self.last {
+            return last.get(place as usize).copied().unwrap_or(0.0);
+        }
+        let staged = self.changes.iter().rev().find(|c| c.place == place).map(|c| c.value);
+        staged
+            .or_else(|| t?.last.get(place as usize).copied())
+            .unwrap_or(0.0)
+    }
+
+    fn push_change(&mut self, place: u32, old: f64, value: f64, mut exponent: u8) {
+        let start = self.codes.len() as u32;
+        delta::put(&mut self.codes, old, value, &mut exponent);
+        self.changes.push(Change { place, code: (start, self.codes.len() as u32), exponent, value });
+        if let Some(slot) = self.last.as_mut().and_then(|l| l.get_mut(place as usize)) {
+            *slot = value;
+        }
+    }
+
+    fn close_row(&mut self, at: i64, presence: Presence) {
+        self.rows.push(StagedRow {
+            at,
+            presence,
+            changes_end: self.changes.len() as u32,
+            places: self.places(),
+            ended: std::mem::take(&mut self.untold),
+        });
+        self.newest = at;
+    }
+
+    fn end(&mut self, place: u32) {
+        let row = self.base_rows + self.rows.len() as u32;
+        if let Entry::Vacant(slot) = self.ends.entry(place) {
+            slot.insert(row);
+            self.live = self.live.saturating_sub(1);
+            self.untold.push(place);
+        }
+    }
+}
+
+/// What becomes of one sample.
+enum Verdict {
+    Accept,
+    /// It is there already.
+    Stored,
+    /// A stale marker of a column that does not own its series.
+    Foreign,
+    Reject(RejectReason),
+}
+
+/// A sample on its way into a row.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    timeline: u32,
+    /// `NONE`: a new place is needed.
+    place: u32,
+    column: u32,
+    bits: u64,
+    value: f64,
+    ordinal: u64,
+}
+
+/// The plan of one commit, in the making.
+#[derive(Debug)]
+pub(crate) struct Stage<'s> {
+    state: &'s State,
+    bounds: Bounds,
+    fail_fast: bool,
+    plan: Plan,
+    by_timeline: HashMap<u32, usize>,
+    touched: Vec<bool>,
+    items: Vec<Item>,
+}
+
+/// The plan of one commit.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) staged: Vec<Staged>,
+    /// Timelines to make, in this order.
+    pub(crate) new_timelines: Vec<u32>,
+    /// Column to its new timeline and place.
+    pub(crate) moved: HashMap<u32, (u32, u32)>,
+    /// Series to its new owner.
+    pub(crate) owners: HashMap<u32, u32>,
+    /// Timelines some column of which lost its series.
+    pub(crate) foreign: HashSet<u32>,
+    pub(crate) done: Committed,
+    pub(crate) stale_dropped: u64,
+}
+
+impl<'s> Stage<'s> {
+    pub(crate) fn new(state: &'s State, bounds: Bounds, fail_fast: bool) -> Self {
+        Self {
+            state,
+            bounds,
+            fail_fast,
+            plan: Plan::default(),
+            by_timeline: HashMap::new(),
+            touched: Vec::new(),
+            items: Vec::new(),
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Plan {
+        self.plan.done.rejected.sort_by_key(|r| r.ordinal);
+        self.plan
+    }
+
+    fn staged(&mut self, timeline: u32) -> usize {
+        *self.by_timeline.entry(timeline).or_insert_with(|| {
+            self.plan.staged.push(Staged::new(timeline, self.state.timeline(timeline)));
+            self.plan.staged.len() - 1
+        })
+    }
+
+    fn newest(&self, timeline: u32) -> i64 {
+        match self.by_timeline.get(&timeline).and_then(|i| self.plan.staged.get(*i)) {
+            Some(staged) => staged.newest,
+            None => self.state.timeline(timeline).map_or(i64::MIN, |t| t.newest),
+        }
+    }
+
+    /// Where a column's samples go now; a place that has ended does not count.
+    fn location(&self, column: u32) -> (u32, u32) {
+        let (timeline, place) = match self.plan.moved.get(&column) {
+            Some(moved) => *moved,
+            None => self.state.column(column).map_or((NONE, NONE), |c| (c.timeline, c.place)),
+        };
+        if place == NONE || self.has_ended(timeline, place) {
+            return (timeline, NONE);
+        }
+        (timeline, place)
+    }
+
+    fn has_ended(&self, timeline: u32, place: u32) -> bool {
+        let now = self.by_timeline.get(&timeline).and_then(|i| self.plan.staged.get(*i));
+        now.is_some_and(|s| s.ends.contains_key(&place))
+            || self
+                .state
+                .timeline(timeline)
+                .and_then(|t| t.places.get(place as usize))
+                .is_some_and(|p| p.end != NONE)
+    }
+
+    /// The newest sample of a column, the staged rows included.
+    fn last_of(&self, column: u32) -> Option<(i64, f64)> {
+        let moved = self.plan.moved.get(&column).copied();
+        let (timeline, place) = match moved {
+            Some(moved) => moved,
+            None => self.state.column(column).map(|c| (c.timeline, c.place))?,
+        };
+        if let Some(staged) = self.by_timeline.get(&timeline).and_then(|i| self.plan.staged.get(*i))
+            && place != NONE
+            && let Some(row) = staged.last_row(place)
+            && !(place < staged.base_places && self.ended_before(timeline, place))
+        {
+            return Some((row.at, staged.value(self.state.timeline(timeline), place)));
+        }
+        self.state.last_of(column)
+    }
+
+    fn ended_before(&self, timeline: u32, place: u32) -> bool {
+        self.state
+            .timeline(timeline)
+            .and_then(|t| t.places.get(place as usize))
+            .is_some_and(|p| p.end != NONE)
+    }
+
+    fn owner(&self, series: u32) -> u32 {
+        match self.plan.owners.get(&series) {
+            Some(owner) => *owner,
+            None => self.state.series.get(series as usize).map_or(NONE, |s| s.owner),
+        }
+    }
+
+    /// Whether a sample fits its series. `in_order`: it is known to come after its own column's last one.
+    fn verdict(&mut self, column: u32, at: i64, value: f64, in_order: bool) -> Verdict {
+        let Some(series) = self.state.column(column).map(|c| c.series) else {
+            return Verdict::Reject(RejectReason::OutOfOrder);
+        };
+        let owner = self.owner(series);
+        if owner == column && in_order {
+            return Verdict::Accept;
+        }
+        if owner != NONE && owner != column && is_stale(value) {
+            return Verdict::Foreign;
+        }
+        if owner != NONE
+            && let Some((last_at, last)) = self.last_of(owner)
+        {
+            if at < last_at {
+                return Verdict::Reject(RejectReason::OutOfOrder);
+            }
+            if at == last_at && last.to_bits() == value.to_bits() {
+                return Verdict::Stored;
+            }
+            if at == last_at {
+                return Verdict::Reject(duplicate(at, last, value));
+            }
+        }
+        if owner != column {
+            self.plan.owners.insert(series, column);
+            if owner != NONE {
+                let timeline = self.location(owner).0;
+                self.plan.foreign.insert(timeline);
+            }
+        }
+        Verdict::Accept
+    }
+
+    /// Counts a sample that goes no further; `true` if it was accepted.
+    fn settle(&mut self, item: &Item, at: i64, verdict: &Verdict) -> Result<bool, Rejected> {
+        match verdict {
+            Verdict::Accept => {
+                self.plan.done.samples += 1;
+                return Ok(true);
+            }
+            Verdict::Stored => self.plan.done.samples += 1,
+            Verdict::Foreign => self.plan.stale_dropped += 1,
+            Verdict::Reject(reason) => {
+                let rejected = Rejected {
+                    ordinal: item.ordinal,
+                    series: SeriesRef::from_bits(item.bits),
+                    at: Timestamp::from_millis(at),
+                    reason: *reason,
+                };
+                if self.fail_fast {
+                    return Err(rejected);
+                }
+                self.plan.done.rejected.push(rejected);
+            }
+        }
+        Ok(false)
+    }
+
+    fn out_of_bounds(&self, at: i64) -> Option<RejectReason> {
+        if at < self.bounds.oldest {
+            return Some(RejectReason::TooOld);
+        }
+        (at > self.bounds.newest).then_some(RejectReason::TooNew)
+    }
+
+    /// Plans a row of a timeline.
+    pub(crate) fn row(&mut self, timeline: u32, at: i64, row: &[(SeriesRef, f64)], ordinal: u64) -> Result<(), Rejected> {
+        if let Some(reason) = self.out_of_bounds(at) {
+            for ((series, value), ordinal) in row.iter().zip(ordinal..) {
+                let item = item_of(*series, *value, ordinal);
+                self.settle(&item, at, &Verdict::Reject(reason))?;
+            }
+            return Ok(());
+        }
+        if self.dense_row(timeline, at, row) {
+            self.plan.done.samples += row.len() as u64;
+            return Ok(());
+        }
+        let newest = self.newest(timeline);
+        let mut seen = HashSet::with_capacity(row.len());
+        let mut items = std::mem::take(&mut self.items);
+        items.clear();
+        let mut behind = Vec::new();
+        for ((series, value), ordinal) in row.iter().zip(ordinal..) {
+            let mut item = item_of(*series, *value, ordinal);
+            if !seen.insert(item.column) {
+                self.settle(&item, at, &Verdict::Reject(RejectReason::Repeated))?;
+                continue;
+            }
+            if at < newest {
+                behind.push(Loose { series: *series, at, value: *value, ordinal });
+                continue;
+            }
+            let (on, place) = self.location(item.column);
+            item.timeline = timeline;
+            item.place = if on == timeline { place } else { NONE };
+            let in_order = item.place != NONE && at > newest;
+            let verdict = self.verdict(item.column, at, item.value, in_order);
+            if self.settle(&item, at, &verdict)? {
+                items.push(item);
+            }
+        }
+        self.put(timeline, at, &items);
+        self.items = items;
+        self.loose(&mut behind)
+    }
+
+    /// The common case: every place of the timeline, in order, later than before.
+    fn dense_row(&mut self, timeline: u32, at: i64, row: &[(SeriesRef, f64)]) -> bool {
+        let Some(t) = self.state.timeline(timeline) else {
+            return false;
+        };
+        if t.ended > 0 || row.is_empty() || row.len() != t.refs.len() || t.foreign || self.plan.foreign.contains(&timeline) {
+            return false;
+        }
+        let index = self.staged(timeline);
+        let Some(staged) = self.plan.staged.get_mut(index) else {
+            return false;
+        };
+        if at <= staged.newest || !staged.ends.is_empty() || !staged.added.is_empty() {
+            return false;
+        }
+        staged.overlay(Some(t));
+        let (codes, changes) = (staged.codes.len(), staged.changes.len());
+        let mut overlay = staged.last.take();
+        let last: &[f64] = overlay.as_deref().unwrap_or(&t.last);
+        let mut same = true;
+        for (((place, (series, value)), bits), last) in (0u32..).zip(row).zip(&t.refs).zip(last) {
+            if series.bits() != *bits {
+                same = false;
+                break;
+            }
+            if value.to_bits() != last.to_bits() {
+                let exponent = t.places.get(place as usize).map_or(0, |p| p.exponent);
+                staged.push_change(place, *last, *value, exponent);
+            }
+        }
+        if !same {
+            staged.codes.truncate(codes);
+            staged.changes.truncate(changes);
+        } else if let Some(last) = &mut overlay {
+            for (slot, (_, value)) in last.iter_mut().zip(row) {
+                *slot = *value;
+            }
+        }
+        staged.last = overlay;
+        if same {
+            staged.close_row(at, None);
+        }
+        same
+    }
+
+    /// Adds a row of samples that all fit. Those without a place get one, and end where they were.
+    fn put(&mut self, timeline: u32, at: i64, items: &[Item]) {
+        if items.is_empty() {
+            return;
+        }
+        let index = self.staged(timeline);
+        for item in items.iter().filter(|i| i.place == NONE) {
+            self.leave(item.column, timeline);
+        }
+        let t = self.state.timeline(timeline);
+        let Some(staged) = self.plan.staged.get_mut(index) else {
+            return;
+        };
+        staged.overlay(t);
+        let later = at > staged.newest;
+        let touched = &mut self.touched;
+        touched.clear();
+        touched.resize(staged.places() as usize, false);
+        let first_change = staged.changes.len();
+        let mut held = 0;
+        for item in items {
+            held += 1;
+            if item.place == NONE {
+                let place = staged.places();
+                staged.added.push(item.bits);
+                staged.live += 1;
+                touched.push(true);
+                if let Some(last) = &mut staged.last {
+                    last.push(0.0);
+                }
+                staged.push_change(place, 0.0, item.value, 0);
+                self.plan.moved.insert(item.column, (timeline, place));
+                continue;
+            }
+            if let Some(touched) = touched.get_mut(item.place as usize) {
+                *touched = true;
+            }
+            let old = match &staged.last {
+                Some(last) => last.get(item.place as usize).copied().unwrap_or(0.0),
+                None => t.and_then(|t| t.last.get(item.place as usize).copied()).unwrap_or(0.0),
+            };
+            if old.to_bits() != item.value.to_bits() {
+                let exponent = t.and_then(|t| t.places.get(item.place as usize)).map_or(0, |p| p.exponent);
+                staged.push_change(item.place, old, item.value, exponent);
+            }
+        }
+        if let Some(changes) = staged.changes.get_mut(first_change..) {
+            changes.sort_by_key(|c| c.place);
+        }
+        let presence = if held == staged.live { None } else { Some(ranges(staged, t, touched, later)) };
+        // A stale column that ended here may have been the only one that was missing.
+        staged.close_row(at, presence.filter(|_| held != staged.live));
+    }
+
+    /// Ends the place a column has now, because it is about to get another.
+    fn leave(&mut self, column: u32, to: u32) {
+        let (timeline, place) = match self.plan.moved.get(&column) {
+            Some(moved) => *moved,
+            None => self.state.column(column).map_or((NONE, NONE), |c| (c.timeline, c.place)),
+        };
+        if timeline == NONE || (timeline == to && place == NONE) {
+            return;
+        }
+        let series = self.state.column(column).map_or(NONE, |c| c.series);
+        let ended = place != NONE && self.ended_before(timeline, place);
+        let index = self.staged(timeline);
+        if let Some(staged) = self.plan.staged.get_mut(index) {
+            if place != NONE && !ended {
+                staged.end(place);
+            }
+            staged.left.push((series, place));
+        }
+    }
+
+    /// Plans samples with their own times, in any order of series.
+    pub(crate) fn loose(&mut self, samples: &mut Vec<Loose>) -> Result<(), Rejected> {
+        if !samples.is_sorted_by_key(|s| s.at) {
+            self.refuse_backward(samples)?;
+            samples.sort_by_key(|s| s.at);
+        }
+        for same in samples.chunk_by(|a, b| a.at == b.at) {
+            self.loose_group(same)?;
+        }
+        Ok(())
+    }
+
+    /// Times of one series must not fall in the order they were handed in; sorting would hide that.
+    fn refuse_backward(&mut self, samples: &mut Vec<Loose>) -> Result<(), Rejected> {
+        let mut newest: HashMap<u32, i64> = HashMap::new();
+        let mut kept = Vec::with_capacity(samples.len());
+        for sample in samples.drain(..) {
+            let item = item_of(sample.series, sample.value, sample.ordinal);
+            let series = self.state.column(item.column).map_or(NONE, |c| c.series);
+            let before = newest.entry(series).or_insert(i64::MIN);
+            if self.out_of_bounds(sample.at).is_none() && sample.at < *before {
+                self.settle(&item, sample.at, &Verdict::Reject(RejectReason::OutOfOrder))?;
+                continue;
+            }
+            if self.out_of_bounds(sample.at).is_none() {
+                *before = sample.at;
+            }
+            kept.push(sample);
+        }
+        *samples = kept;
+        Ok(())
+    }
+
+    /// Plans samples that share a time: those of a timeline go on it together, others find or make one.
+    fn loose_group(&mut self, samples: &[Loose]) -> Result<(), Rejected> {
+        let Some(at) = samples.first().map(|s| s.at) else {
+            return Ok(());
+        };
+        let bad = self.out_of_bounds(at);
+        let mut items = Vec::with_capacity(samples.len());
+        for sample in samples {
+            let mut item = item_of(sample.series, sample.value, sample.ordinal);
+            if let Some(reason) = bad {
+                self.settle(&item, at, &Verdict::Reject(reason))?;
+                continue;
+            }
+            (item.timeline, item.place) = self.location(item.column);
+            items.push(item);
+        }
+        items.sort_by_key(|i| (i.timeline, i.place, i.column));
+        let items = self.drop_repeats(items, at)?;
+        let mut fresh = Vec::new();
+        let mut joined = None;
+        for same in items.chunk_by(|a, b| a.timeline == b.timeline) {
+            let timeline = same.first().map_or(NONE, |i| i.timeline);
+            let fits = self.fits(timeline, at, same);
+            let mut row = Vec::with_capacity(same.len());
+            for item in same {
+                let in_order = fits && item.place != NONE && at > self.newest(timeline);
+                let verdict = self.verdict(item.column, at, item.value, in_order);
+                if self.settle(item, at, &verdict)? {
+                    if fits { row.push(*item) } else { fresh.push(*item) }
+                }
+            }
+            if !row.is_empty() {
+                self.put(timeline, at, &row);
+                joined = Some(timeline);
+            }
+        }
+        if !fresh.is_empty() {
+            let timeline = joined.unwrap_or_else(|| self.loose_timeline(at));
+            fresh.iter_mut().for_each(|i| i.place = NONE);
+            fresh.sort_by_key(|i| i.ordinal);
+            self.put(timeline, at, &fresh);
+        }
+        Ok(())
+    }
+
+    /// One column twice at one time: the first counts.
+    fn drop_repeats(&mut self, items: Vec<Item>, at: i64) -> Result<Vec<Item>, Rejected> {
+        if !items.iter().zip(items.iter().skip(1)).any(|(a, b)| a.column == b.column) {
+            return Ok(items);
+        }
+        let mut kept: Vec<Item> = Vec::with_capacity(items.len());
+        for item in items {
+            match kept.last() {
+                Some(first) if first.column == item.column => {
+                    let verdict = if first.value.to_bits() == item.value.to_bits() {
+                        Verdict::Stored
+                    } else {
+                        Verdict::Reject(duplicate(at, first.value, item.value))
+                    };
+                    self.settle(&item, at, &verdict)?;
+                }
+                _ => kept.push(item),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Whether samples that were on a timeline so far go on there: it is one of the store's own, not ahead of them,
+    /// and its newest row held some of them (else they have parted).
+    fn fits(&self, timeline: u32, at: i64, items: &[Item]) -> bool {
+        let own = match self.state.timeline(timeline) {
+            Some(t) => t.key.is_none(),
+            None => self.plan.new_timelines.contains(&timeline),
+        };
+        let newest = self.newest(timeline);
+        if !own || at < newest {
+            return false;
+        }
+        if at == newest || newest == i64::MIN {
+            return true;
+        }
+        let step = (items.len() / 8).max(1);
+        items
+            .iter()
+            .step_by(step)
+            .any(|i| i.place == NONE || self.last_of(i.column).is_some_and(|(last, _)| last == newest))
+    }
+
+    /// A timeline of the store's own whose newest row is of this time, or a new one.
+    fn loose_timeline(&mut self, at: i64) -> u32 {
+        if let Some(staged) = self.plan.staged.iter().find(|s| {
+            s.newest == at && !s.rows.is_empty() && self.state.timeline(s.timeline).is_none_or(|t| t.key.is_none())
+        }) {
+            return staged.timeline;
+        }
+        if let Some(timeline) = self.state.loose.get(&at)
+            && self.newest(*timeline) == at
+            && self.state.timeline(*timeline).is_some_and(|t| t.key.is_none())
+        {
+            return *timeline;
+        }
+        let made = self.plan.new_timelines.len();
+        let free = &self.state.free_timelines;
+        let timeline = match free.len().checked_sub(made + 1).and_then(|i| free.get(i)) {
+            Some(free) => *free,
+            None => (self.state.timelines.len() + made - free.len().min(made)) as u32,
+        };
+        self.plan.new_timelines.push(timeline);
+        timeline
+    }
+}
+
+fn item_of(series: SeriesRef, value: f64, ordinal: u64) -> Item {
+    Item {
+        timeline: NONE,
+        place: NONE,
+        column: series.bits() as u32,
+        bits: series.bits(),
+        value,
+        ordinal,
+    }
+}
+
+fn duplicate(at: i64, existing: f64, new: f64) -> RejectReason {
+    RejectReason::Duplicate { at: Timestamp::from_millis(at), existing, new }
+}
+
+/// The ranges of places a row holds. Ended places do not break a range. Places that are missing and went stale before
+/// end here, if time has moved on.
+fn ranges(staged: &mut Staged, t: Option<&Timeline>, touched: &[bool], later: bool) -> Box<[u32]> {
+    let mut edges: Vec<u32> = Vec::new();
+    let mut open = false;
+    let mut ends = Vec::new();
+    for (place, touched) in (0u32..).zip(touched) {
+        if *touched {
+            if !open {
+                edges.push(place);
+                open = true;
+            }
+            continue;
+        }
+        let ended = staged.ends.contains_key(&place)
+            || t.and_then(|t| t.places.get(place as usize)).is_some_and(|p| p.end != NONE);
+        if ended {
+            continue;
+        }
+        let value = match &staged.last {
+            Some(last) => last.get(place as usize).copied(),
+            None => t.and_then(|t| t.last.get(place as usize).copied()),
+        };
+        if later && value.is_some_and(is_stale) {
+            ends.push(place);
+            continue;
+        }
+        if open {
+            edges.push(place);
+            open = false;
+        }
+    }
+    if open {
+        edges.push(touched.len() as u32);
+    }
+    for place in ends {
+        staged.end(place);
+    }
+    edges.into()
+}

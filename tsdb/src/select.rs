@@ -1,0 +1,746 @@
+//! The door out: one view over head and blocks, series grouped by what they share.
+//!
+//! ```text
+//!   matchers ──> blocks: series, their spans  ┐
+//!           └──> head: series, their timelines ┴──> key of a series = its list of parts
+//!   equal keys, parts one after another in time ──> a group: timestamps once, values on demand
+//!   parts that overlap (a series that moved)    ──> a group of its own, merged
+//! ```
+//!
+//! Whatever a group needs of the head is copied or shared when it is made: reading takes no lock but the index's, for
+//! labels.
+
+use crate::block::{BlockReader, Run as BlockRun, Span};
+use crate::codec::Malformed;
+use crate::db::Db;
+use crate::head::State;
+use crate::head::run::Run;
+use crate::head::series::Index;
+use crate::timeline::{NONE, OpenColumn, Presence, Timeline, decode_open, holds};
+use crate::wal::writer::cause;
+use crate::Error;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use tidegauge_model::{
+    Column, ColumnBuf, Labels, Lease, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup,
+    SeriesSet, TimeRange, Timestamp, Values, is_stale,
+};
+
+/// How much of a timeline a view sees.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    rows: u64,
+    newest: i64,
+}
+
+/// A view of the store.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    db: &'a Db,
+    range: TimeRange,
+    blocks: Arc<[Arc<BlockReader>]>,
+    /// Head samples before it lie in blocks.
+    flushed: i64,
+    seen: Vec<Seen>,
+    /// While it lives, what was dropped from the head stays.
+    _epoch: Arc<()>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(db: &'a Db, range: TimeRange) -> Self {
+        let state = db.head.state.read();
+        let seen = state
+            .timelines
+            .iter()
+            .map(|t| match t {
+                Some(t) => Seen { rows: t.sealed + u64::from(t.rows()), newest: t.newest },
+                None => Seen { rows: 0, newest: i64::MIN },
+            })
+            .collect();
+        Self {
+            db,
+            range,
+            blocks: db.blocks.read().clone(),
+            flushed: db.flushed(),
+            seen,
+            _epoch: db.readers.current(),
+        }
+    }
+
+    fn clip(&self, range: TimeRange) -> TimeRange {
+        TimeRange::new(range.start.max(self.range.start), range.end.min(self.range.end))
+    }
+
+    fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (usize, &Arc<BlockReader>)> {
+        self.blocks.iter().enumerate().filter(move |(_, b)| b.meta().range.overlaps(&range))
+    }
+
+    /// The range of the head's samples that no block has.
+    fn head_range(&self, range: TimeRange) -> TimeRange {
+        TimeRange::new(range.start.max(Timestamp::from_millis(self.flushed)), range.end)
+    }
+}
+
+pub(crate) fn select_error(error: &Error) -> SelectError {
+    match error {
+        Error::Corrupt { path, offset, what } => SelectError::Corrupt {
+            path: path.display().to_string(),
+            offset: *offset,
+            what: what.clone(),
+        },
+        Error::Io { path, .. } => SelectError::Io { path: path.display().to_string(), cause: cause(error) },
+        other => SelectError::Io { path: String::new(), cause: other.to_string() },
+    }
+}
+
+fn malformed(error: &Malformed) -> SelectError {
+    SelectError::Corrupt { path: "head".into(), offset: error.offset as u64, what: error.what.into() }
+}
+
+/// What a series reads from one part of its group.
+#[derive(Debug, Clone, Copy)]
+enum Cell {
+    Block(BlockRun),
+    /// The series' number in the head.
+    Head(u32),
+    /// Its open columns: a range of [`Group::open`].
+    Open(u32, u32),
+}
+
+/// A source of samples: what cells of a column of the group read from.
+#[derive(Debug)]
+enum Source {
+    Block { reader: Arc<BlockReader>, span: Span },
+    Run { run: Arc<Run>, renumbered: Vec<Arc<[u32]>> },
+    Open { group_of: Vec<u32>, presence: Vec<Presence> },
+}
+
+#[derive(Debug)]
+struct Part {
+    source: Source,
+    /// Which of the source's times lie in the range.
+    clip: Range<usize>,
+    /// Where they begin in the group's.
+    at: usize,
+}
+
+#[derive(Debug)]
+enum Named {
+    Labels(Labels),
+    Head(u32),
+}
+
+/// Series with equal parts.
+#[derive(Debug)]
+struct Group {
+    times: Vec<Timestamp>,
+    parts: Vec<Part>,
+    names: Vec<Named>,
+    /// `parts.len()` for each series.
+    cells: Vec<Cell>,
+    open: Vec<OpenColumn>,
+    chains: Vec<u8>,
+    index: Arc<RwLock<Index>>,
+    _lease: Option<Lease>,
+}
+
+/// A part of a series before it is grouped: its place in the key, and the cell.
+type Key = Vec<(u32, u32)>;
+const HEAD: u32 = u32::MAX;
+
+#[derive(Debug, Default)]
+struct Found {
+    key: Key,
+    blocks: Vec<BlockRun>,
+    series: Option<u32>,
+    labels: Option<Labels>,
+}
+
+impl View<'_> {
+    fn find(&self, matchers: &[Matcher], range: TimeRange, cx: &ReadContext) -> Result<Vec<Found>, SelectError> {
+        let mut found: Vec<Found> = Vec::new();
+        let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+        for (number, block) in self.blocks_in(range) {
+            let series = block.select(matchers).map_err(|e| select_error(&e))?;
+            let mut entries = block.entries().map_err(|e| select_error(&e))?;
+            let mut overlaps: HashMap<u32, bool> = HashMap::new();
+            for (n, no) in series.into_iter().enumerate() {
+                if n % 1024 == 0 {
+                    cx.cancel.check()?;
+                }
+                let mut entry = entries.seek(no).map_err(|e| select_error(&e))?;
+                let mut runs = Vec::with_capacity(entry.runs().len());
+                for run in entry.runs() {
+                    let hit = match overlaps.get(&run.span) {
+                        Some(hit) => *hit,
+                        None => {
+                            let span = block.span(run.span).map_err(|e| select_error(&e))?;
+                            let hit = span.first <= range.end && range.start <= span.last;
+                            overlaps.insert(run.span, hit);
+                            hit
+                        }
+                    };
+                    if hit {
+                        runs.push(*run);
+                    }
+                }
+                if runs.is_empty() {
+                    continue;
+                }
+                let labels = entry.labels().map_err(|e| select_error(&e))?;
+                let at = *by_labels.entry(labels.clone()).or_insert_with(|| {
+                    found.push(Found { labels: Some(labels), ..Found::default() });
+                    found.len() - 1
+                });
+                if let Some(f) = found.get_mut(at) {
+                    f.key.extend(runs.iter().map(|r| (number as u32, r.span)));
+                    f.blocks.extend(runs);
+                }
+            }
+        }
+        Ok(self.find_in_head(matchers, range, found, &by_labels))
+    }
+
+    fn find_in_head(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        mut found: Vec<Found>,
+        by_labels: &HashMap<Labels, usize>,
+    ) -> Vec<Found> {
+        let range = self.head_range(range);
+        if range.is_empty() {
+            return found;
+        }
+        let state = self.db.head.state.read();
+        let index = state.index.read();
+        for series in index.select(matchers) {
+            let mut timelines: Vec<u32> = state
+                .columns_of(series)
+                .filter(|(_, c)| c.timeline != NONE && (c.place != NONE || c.last_at >= range.start.millis()))
+                .map(|(_, c)| c.timeline)
+                .chain(state.left.range((series, 0)..=(series, NONE)).map(|(_, t)| *t))
+                .collect();
+            timelines.sort_unstable();
+            timelines.dedup();
+            timelines.retain(|t| self.overlaps(&state, *t, range));
+            if timelines.is_empty() {
+                continue;
+            }
+            let known = if by_labels.is_empty() { None } else { by_labels.get(&index.labels(series)) };
+            let at = known.copied().unwrap_or_else(|| {
+                found.push(Found::default());
+                found.len() - 1
+            });
+            if let Some(f) = found.get_mut(at) {
+                f.series = Some(series);
+                f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
+            }
+        }
+        found
+    }
+
+    fn seen(&self, timeline: u32) -> Seen {
+        self.seen.get(timeline as usize).copied().unwrap_or(Seen { rows: 0, newest: i64::MIN })
+    }
+
+    /// How many of the open rows the view sees.
+    fn open_rows(&self, timeline: u32, t: &Timeline) -> u32 {
+        u32::try_from(self.seen(timeline).rows.saturating_sub(t.sealed)).map_or(t.rows(), |n| n.min(t.rows()))
+    }
+
+    fn overlaps(&self, state: &State, timeline: u32, range: TimeRange) -> bool {
+        let Some(t) = state.timeline(timeline) else {
+            return false;
+        };
+        let end = range.end.millis().min(self.seen(timeline).newest);
+        let start = range.start.millis();
+        let rows = self.open_rows(timeline, t) as usize;
+        let open = t.times.get(..rows).unwrap_or_default();
+        open.first().is_some_and(|first| *first <= end) && open.last().is_some_and(|last| *last >= start)
+            || t.runs.iter().any(|r| r.first <= end && r.last >= start)
+    }
+
+    /// Makes a group of series with equal keys.
+    fn group(&self, key: &Key, members: &[Found], range: TimeRange, cx: &ReadContext) -> Result<Vec<Group>, SelectError> {
+        let state = self.db.head.state.read();
+        let mut group = Group {
+            times: Vec::new(),
+            parts: Vec::new(),
+            names: Vec::with_capacity(members.len()),
+            cells: Vec::new(),
+            open: Vec::new(),
+            chains: Vec::new(),
+            index: Arc::clone(&state.index),
+            _lease: None,
+        };
+        // For each part, how a member's cell is made: the n-th block run, a head run, or the open rows of a timeline.
+        let mut shapes: Vec<Shape> = Vec::new();
+        let mut part_times: Vec<Vec<Timestamp>> = Vec::new();
+        for (nth, (source, id)) in key.iter().enumerate() {
+            if *source == HEAD {
+                self.head_parts(&state, *id, range, &mut group.parts, &mut shapes, &mut part_times)?;
+            } else if let Some(reader) = self.blocks.get(*source as usize) {
+                let span = reader.span(*id).map_err(|e| select_error(&e))?;
+                let mut times = Vec::with_capacity(span.count as usize);
+                reader.span_timestamps(&span, &mut times).map_err(|e| select_error(&e))?;
+                let clip = clip(&times, range);
+                group.parts.push(Part { source: Source::Block { reader: Arc::clone(reader), span }, clip, at: 0 });
+                shapes.push(Shape::Block(nth));
+                part_times.push(times);
+            }
+        }
+        for member in members {
+            group.names.push(match (&member.labels, member.series) {
+                (Some(labels), _) => Named::Labels(labels.clone()),
+                (None, series) => Named::Head(series.unwrap_or(NONE)),
+            });
+            for shape in &shapes {
+                let cell = match shape {
+                    Shape::Block(nth) => match member.blocks.get(*nth) {
+                        Some(run) => Cell::Block(*run),
+                        None => Cell::Head(NONE),
+                    },
+                    Shape::Run => Cell::Head(member.series.unwrap_or(NONE)),
+                    Shape::Open(timeline) => group.copy_open(&state, *timeline, member.series.unwrap_or(NONE)),
+                };
+                group.cells.push(cell);
+            }
+        }
+        drop(state);
+        let bytes = group.chains.len() + group.cells.len() * size_of::<Cell>() + group.names.len() * 16
+            + group.open.len() * size_of::<OpenColumn>()
+            + part_times.iter().map(|t| t.len() * 8).sum::<usize>();
+        group._lease = Some(cx.meter.lease(bytes as u64)?);
+        group.lay_out(part_times, cx)
+    }
+
+    fn head_parts(
+        &self,
+        state: &State,
+        timeline: u32,
+        range: TimeRange,
+        parts: &mut Vec<Part>,
+        shapes: &mut Vec<Shape>,
+        part_times: &mut Vec<Vec<Timestamp>>,
+    ) -> Result<(), SelectError> {
+        let Some(t) = state.timeline(timeline) else {
+            return Ok(());
+        };
+        let range = self.head_range(range);
+        let end = range.end.min(Timestamp::from_millis(self.seen(timeline).newest));
+        let range = TimeRange::new(range.start, end);
+        for run in t.runs.iter().filter(|r| r.first <= end.millis() && r.last >= range.start.millis()) {
+            let mut times = Vec::with_capacity(run.rows as usize);
+            run.times(&mut times).map_err(|e| malformed(&e))?;
+            let clip = clip(&times, range);
+            let renumbered =
+                state.renumbered.iter().rev().take_while(|(e, _)| *e >= run.epoch).map(|(_, old)| Arc::clone(old)).collect();
+            parts.push(Part { source: Source::Run { run: Arc::clone(run), renumbered }, clip, at: 0 });
+            shapes.push(Shape::Run);
+            part_times.push(times);
+        }
+        let rows = self.open_rows(timeline, t) as usize;
+        let mut times: Vec<Timestamp> = Vec::with_capacity(rows);
+        let mut group_of = Vec::with_capacity(rows);
+        for at in t.times.get(..rows).unwrap_or_default() {
+            let at = Timestamp::from_millis(*at);
+            if times.last() != Some(&at) {
+                times.push(at);
+            }
+            group_of.push((times.len() - 1) as u32);
+        }
+        let clip = clip(&times, range);
+        if !clip.is_empty() {
+            let presence = t.presence.get(..rows).unwrap_or_default().to_vec();
+            parts.push(Part { source: Source::Open { group_of, presence }, clip, at: 0 });
+            shapes.push(Shape::Open(timeline));
+            part_times.push(times);
+        }
+        Ok(())
+    }
+}
+
+/// How the cells of a part are made.
+enum Shape {
+    Block(usize),
+    Run,
+    Open(u32),
+}
+
+fn clip(times: &[Timestamp], range: TimeRange) -> Range<usize> {
+    let start = times.partition_point(|t| *t < range.start);
+    let end = times.partition_point(|t| *t <= range.end);
+    start..end.max(start)
+}
+
+impl Group {
+    fn copy_open(&mut self, state: &State, timeline: u32, series: u32) -> Cell {
+        let first = self.open.len() as u32;
+        if let Some(t) = state.timeline(timeline) {
+            let here = state.columns_of(series).filter(|(_, c)| c.timeline == timeline && c.place != NONE).map(|(_, c)| c.place);
+            let before = t.left.iter().filter(|(s, _)| *s == series).map(|(_, place)| *place);
+            for place in here.chain(before) {
+                if let Some(column) = t.copy_column(place, &mut self.chains) {
+                    self.open.push(column);
+                }
+            }
+        }
+        Cell::Open(first, self.open.len() as u32 - first)
+    }
+
+    /// Puts the parts one behind another; where they overlap, every series becomes a group of its own.
+    fn lay_out(mut self, part_times: Vec<Vec<Timestamp>>, cx: &ReadContext) -> Result<Vec<Self>, SelectError> {
+        // Time order of parts, cells with them.
+        let start = |i: &usize| {
+            let times = part_times.get(*i)?;
+            times.get(self.parts.get(*i)?.clip.start).copied()
+        };
+        let mut order: Vec<usize> = (0..self.parts.len()).collect();
+        let sorted = {
+            order.sort_by_key(|i| start(i).unwrap_or(Timestamp::MAX));
+            order.is_sorted()
+        };
+        if !sorted {
+            let n = self.parts.len();
+            let cells = std::mem::take(&mut self.cells);
+            self.cells = cells.chunks(n).flat_map(|row| order.iter().filter_map(|i| row.get(*i).copied())).collect();
+            let mut parts: Vec<Option<Part>> = std::mem::take(&mut self.parts).into_iter().map(Some).collect();
+            self.parts = order.iter().filter_map(|i| parts.get_mut(*i).and_then(Option::take)).collect();
+        }
+        let mut apart = true;
+        let mut times: Vec<Timestamp> = Vec::new();
+        for (part, i) in self.parts.iter_mut().zip(&order) {
+            let own = part_times.get(*i).and_then(|t| t.get(part.clip.clone())).unwrap_or_default();
+            apart &= match (times.last(), own.first()) {
+                (Some(last), Some(first)) => last < first,
+                _ => true,
+            };
+            part.at = times.len();
+            times.extend_from_slice(own);
+        }
+        if apart {
+            self.times = times;
+            return Ok(vec![self]);
+        }
+        self.times = times;
+        let mut buf = ColumnBuf::default();
+        (0..self.names.len()).map(|series| self.merged(series, &mut buf, cx)).collect()
+    }
+
+    /// One series of overlapping parts as a group with a part of its own.
+    fn merged(&self, series: usize, buf: &mut ColumnBuf, cx: &ReadContext) -> Result<Self, SelectError> {
+        cx.cancel.check()?;
+        let column = self.read(series, buf)?;
+        let Values::Float(values) = column.values else {
+            return Err(SelectError::Corrupt { path: "head".into(), offset: 0, what: "not floats".into() });
+        };
+        let mut samples: Vec<(Timestamp, f64)> = column.timestamps.iter().copied().zip(values.iter().copied()).collect();
+        samples.sort_by_key(|s| s.0);
+        samples.dedup_by_key(|s| s.0);
+        let lease = cx.meter.lease(samples.len() as u64 * 24)?;
+        let mut chains = Vec::new();
+        let mut last = 0.0;
+        for (_, value) in &samples {
+            crate::head::delta::put(&mut chains, last, *value, &mut 0);
+            last = *value;
+        }
+        let name = match self.names.get(series) {
+            Some(Named::Labels(labels)) => Named::Labels(labels.clone()),
+            Some(Named::Head(series)) => Named::Head(*series),
+            None => Named::Head(NONE),
+        };
+        let rows = samples.len() as u32;
+        Ok(Self {
+            times: samples.iter().map(|s| s.0).collect(),
+            parts: vec![Part {
+                source: Source::Open { group_of: (0..rows).collect(), presence: vec![None; samples.len()] },
+                clip: 0..samples.len(),
+                at: 0,
+            }],
+            names: vec![name],
+            cells: vec![Cell::Open(0, 1)],
+            open: vec![OpenColumn { place: 0, start: 0, end: NONE, last, chain: (0, chains.len() as u32) }],
+            chains,
+            index: Arc::clone(&self.index),
+            _lease: Some(lease),
+        })
+    }
+}
+
+/// Values on their way into a lent buffer: timestamps of their own only once a value is missing.
+struct Sink<'b> {
+    values: &'b mut Vec<f64>,
+    timestamps: &'b mut Vec<Timestamp>,
+    dense: bool,
+    has_stale: bool,
+}
+
+impl Sink<'_> {
+    /// The part that begins at `at` holds fewer values than times: from here on each value brings its time.
+    fn go_sparse(&mut self, times: &[Timestamp]) {
+        if self.dense {
+            self.dense = false;
+            self.timestamps.extend_from_slice(times.get(..self.timestamps_due()).unwrap_or_default());
+        }
+    }
+
+    fn timestamps_due(&self) -> usize {
+        self.values.len()
+    }
+}
+
+impl Group {
+    fn read_part(&self, part: &Part, cell: Cell, sink: &mut Sink<'_>) -> Result<(), SelectError> {
+        let times = self.times.get(part.at..part.at + part.clip.len()).unwrap_or_default();
+        match (&part.source, cell) {
+            (Source::Block { reader, .. }, Cell::Block(run)) => {
+                let from = sink.values.len();
+                reader.read_values(&run, sink.values).map_err(|e| select_error(&e))?;
+                sink.has_stale |= run.has_stale;
+                keep(sink.values, from, &part.clip);
+                if !sink.dense {
+                    sink.timestamps.extend_from_slice(times);
+                }
+                Ok(())
+            }
+            (Source::Run { run, renumbered }, Cell::Head(series)) => self.read_run(run, renumbered, series, part, times, sink),
+            (Source::Open { group_of, presence }, Cell::Open(first, count)) => {
+                self.read_open(group_of, presence, first..first + count, part, times, sink)
+            }
+            _ => {
+                sink.go_sparse(&self.times);
+                Ok(())
+            }
+        }
+    }
+
+    fn read_run(
+        &self,
+        run: &Run,
+        renumbered: &[Arc<[u32]>],
+        mut series: u32,
+        part: &Part,
+        times: &[Timestamp],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), SelectError> {
+        for old in renumbered {
+            series = old.get(series as usize).copied().unwrap_or(NONE);
+        }
+        let Some(column) = run.find(series) else {
+            sink.go_sparse(&self.times);
+            return Ok(());
+        };
+        let chunk = run.chunk(column).map_err(|e| malformed(&e))?;
+        sink.has_stale |= chunk.has_stale;
+        let from = sink.values.len();
+        if chunk.dense {
+            chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
+            keep(sink.values, from, &part.clip);
+            if !sink.dense {
+                sink.timestamps.extend_from_slice(times);
+            }
+            return Ok(());
+        }
+        sink.go_sparse(&self.times);
+        chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
+        // Places of the clip among the values, and the times of those.
+        let (mut skip, mut taken) = (0, 0);
+        for (start, end) in chunk.ranges(run.rows) {
+            let (start, end) = (start as usize, end as usize);
+            let inside = start.max(part.clip.start)..end.min(part.clip.end);
+            skip += end.min(part.clip.start).saturating_sub(start);
+            if inside.start < inside.end {
+                let own = inside.start - part.clip.start..inside.end - part.clip.start;
+                sink.timestamps.extend_from_slice(times.get(own).unwrap_or_default());
+                taken += inside.len();
+            }
+        }
+        keep(sink.values, from, &(skip..skip + taken));
+        Ok(())
+    }
+
+    fn read_open(
+        &self,
+        group_of: &[u32],
+        presence: &[Presence],
+        columns: Range<u32>,
+        part: &Part,
+        times: &[Timestamp],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), SelectError> {
+        let columns = self.open.get(columns.start as usize..columns.end as usize).unwrap_or_default();
+        let mut samples: Vec<(u32, f64)> = Vec::with_capacity(times.len());
+        for column in columns {
+            let (start, len) = (column.chain.0 as usize, column.chain.1 as usize);
+            let chain = self.chains.get(start..start + len).unwrap_or_default();
+            decode_open(column, chain, group_of.len() as u32, |row, value| {
+                let group = group_of.get(row as usize).copied().unwrap_or(0);
+                if part.clip.contains(&(group as usize))
+                    && presence.get(row as usize).is_some_and(|p| holds(p, column.place))
+                {
+                    samples.push((group - part.clip.start as u32, value));
+                }
+            })
+            .map_err(|e| malformed(&e))?;
+        }
+        if columns.len() > 1 {
+            samples.sort_by_key(|s| s.0);
+            samples.dedup_by_key(|s| s.0);
+        }
+        if samples.len() != times.len() {
+            sink.go_sparse(&self.times);
+        }
+        sink.has_stale |= samples.iter().any(|s| is_stale(s.1));
+        sink.values.extend(samples.iter().map(|s| s.1));
+        if !sink.dense {
+            sink.timestamps.extend(samples.iter().filter_map(|s| times.get(s.0 as usize)));
+        }
+        Ok(())
+    }
+}
+
+/// Of the values from `from` on, keeps those at the places of `clip`.
+fn keep(values: &mut Vec<f64>, from: usize, clip: &Range<usize>) {
+    values.truncate(from + clip.end);
+    if clip.start > 0 {
+        values.drain(from..(from + clip.start).min(values.len()));
+    }
+}
+
+impl SeriesGroup for Group {
+    fn timestamps(&self) -> &[Timestamp] {
+        &self.times
+    }
+
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn labels(&self, series: usize) -> Labels {
+        match self.names.get(series) {
+            Some(Named::Labels(labels)) => labels.clone(),
+            Some(Named::Head(series)) => self.index.read().labels(*series),
+            None => Labels::empty(),
+        }
+    }
+
+    fn chunks(&self, _series: usize) -> usize {
+        self.parts.len()
+    }
+
+    fn read<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf) -> Result<Column<'b>, SelectError> {
+        buf.values.clear();
+        buf.timestamps.clear();
+        let n = self.parts.len();
+        let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
+        let mut sink = Sink { values: &mut buf.values, timestamps: &mut buf.timestamps, dense: true, has_stale: false };
+        for (part, cell) in self.parts.iter().zip(cells) {
+            self.read_part(part, *cell, &mut sink)?;
+        }
+        let (dense, has_stale) = (sink.dense, sink.has_stale);
+        Ok(Column {
+            timestamps: if dense { &self.times } else { &buf.timestamps },
+            values: Values::Float(&buf.values),
+            dense,
+            has_stale,
+        })
+    }
+}
+
+impl Querier for View<'_> {
+    fn select(&self, matchers: &[Matcher], hints: &SelectHints, cx: &ReadContext) -> Result<SeriesSet, SelectError> {
+        cx.cancel.check()?;
+        let range = self.clip(hints.range);
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _numbering = self.db.numbering.read();
+        let mut found = self.find(matchers, range, cx)?;
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut out: SeriesSet = Vec::new();
+        for members in found.chunk_by(|a, b| a.key == b.key) {
+            cx.cancel.check()?;
+            if let Some(first) = members.first() {
+                for group in self.group(&first.key, members, range, cx)? {
+                    if !group.times.is_empty() {
+                        out.push(Box::new(group));
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn series(&self, matchers: &[Matcher], limit: usize, cx: &ReadContext) -> Result<Limited<Vec<Labels>>, SelectError> {
+        cx.cancel.check()?;
+        let _numbering = self.db.numbering.read();
+        let found = self.find(matchers, self.range, cx)?;
+        let index = Arc::clone(&self.db.head.state.read().index);
+        let index = index.read();
+        let mut all: Vec<Labels> = found
+            .into_iter()
+            .map(|f| f.labels.unwrap_or_else(|| index.labels(f.series.unwrap_or(NONE))))
+            .collect();
+        all.sort_unstable();
+        Ok(limited(all, limit))
+    }
+
+    fn label_names(&self, matchers: &[Matcher], limit: usize, cx: &ReadContext) -> Result<Limited<Vec<String>>, SelectError> {
+        cx.cancel.check()?;
+        let mut names = BTreeSet::new();
+        for (_, block) in self.blocks_in(self.range) {
+            names.extend(block.label_names(matchers, 0).map_err(|e| select_error(&e))?.items);
+        }
+        let _numbering = self.db.numbering.read();
+        if let Some((index, series)) = self.head_series(matchers) {
+            names.extend(index.read().label_names(&series));
+        }
+        Ok(limited(names.into_iter().collect(), limit))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        limit: usize,
+        cx: &ReadContext,
+    ) -> Result<Limited<Vec<String>>, SelectError> {
+        cx.cancel.check()?;
+        let mut values = BTreeSet::new();
+        for (_, block) in self.blocks_in(self.range) {
+            values.extend(block.label_values(name, matchers, 0).map_err(|e| select_error(&e))?.items);
+        }
+        let _numbering = self.db.numbering.read();
+        if let Some((index, series)) = self.head_series(matchers) {
+            values.extend(index.read().label_values(name, &series));
+        }
+        Ok(limited(values.into_iter().collect(), limit))
+    }
+}
+
+impl View<'_> {
+    /// The head's series that match and may have samples in the view's range.
+    fn head_series(&self, matchers: &[Matcher]) -> Option<(Arc<RwLock<Index>>, Vec<u32>)> {
+        let range = self.head_range(self.range);
+        if range.is_empty() {
+            return None;
+        }
+        let found = self.find_in_head(matchers, range, Vec::new(), &HashMap::new());
+        let index = Arc::clone(&self.db.head.state.read().index);
+        let mut series: Vec<u32> = found.into_iter().filter_map(|f| f.series).collect();
+        series.sort_unstable();
+        Some((index, series))
+    }
+}
+
+fn limited<T>(mut items: Vec<T>, limit: usize) -> Limited<Vec<T>> {
+    let truncated = limit > 0 && items.len() > limit;
+    if truncated {
+        items.truncate(limit);
+    }
+    Limited { items, truncated }
+}

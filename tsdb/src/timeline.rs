@@ -1,0 +1,399 @@
+//! A timeline in the head: open rows of samples that share their timestamps.
+//!
+//! ```text
+//!            place 0      place 1      place 2          (a column's place in the shape)
+//!   times    last 17      last 3.5     last 0           newest value of each: what the next row is compared with
+//!   t0   |   (1)          (3.5)        .                .  not there yet: the column starts at row 2
+//!   t1   |   +7            =           .                =  not changed: nothing is stored
+//!   t2   |   =             =           (0)
+//!   t3   |   +9            =           =    presence [0,1) [2,3): place 1 has no value in this row
+//! ```
+//!
+//! Only changes are stored: a chain of small cells for each place, of (rows passed, code) pairs, see
+//! [`crate::head::delta`]. The first code of a chain is the column's first value after zero; a column without a chain
+//! has had its `last` value all along. A row holds all places that have not ended, or the ranges in `presence`.
+//!
+//! Times of rows do not fall. Two rows may share one if no column has a value in both (a sender that splits a target
+//! over requests): readers and sealing fold them.
+
+use crate::codec::{Cursor, Malformed, varint};
+use crate::head::delta;
+use crate::head::run::Run;
+use crate::head::symbols::reserve;
+use std::sync::Arc;
+
+/// Stands for "none" wherever a number of a thing is kept.
+pub(crate) const NONE: u32 = u32::MAX;
+/// Payload of a cell; with the link it fills half a cache line.
+const CELL_BYTES: usize = 28;
+
+/// Which places a row holds: `None` for all that have not ended, else pairs of (first, end).
+pub(crate) type Presence = Option<Box<[u32]>>;
+
+/// Where the log stands with a timeline.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Logged {
+    /// The segment that knows it; 0: none.
+    pub(crate) segment: u64,
+    /// The shape that segment knows.
+    pub(crate) shape: u32,
+    /// How many of its places.
+    pub(crate) places: u32,
+    /// Rows since the last key row.
+    pub(crate) rows: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Cell {
+    bytes: [u8; CELL_BYTES],
+    next: u32,
+}
+
+/// What is known of a place beside its newest value.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    head: u32,
+    tail: u32,
+    /// First row with a value.
+    pub(crate) start: u32,
+    /// First row after which none comes; `NONE` while it lives.
+    pub(crate) end: u32,
+    /// Row of the last change.
+    changed: u32,
+    /// Bytes used in the tail cell.
+    used: u8,
+    /// The decimal exponent that last fitted.
+    pub(crate) exponent: u8,
+}
+
+/// Open rows and sealed runs of one timeline.
+#[derive(Debug)]
+pub(crate) struct Timeline {
+    /// Given by the caller; `None` for one that the store made by itself.
+    pub(crate) key: Option<Box<str>>,
+    /// Rows that were sealed, ever.
+    pub(crate) sealed: u64,
+    pub(crate) times: Vec<i64>,
+    pub(crate) presence: Vec<Presence>,
+    /// Distinct times among the open rows.
+    pub(crate) groups: u32,
+    /// Time of the newest row ever; `i64::MIN` before the first.
+    pub(crate) newest: i64,
+    /// The `SeriesRef` of each place.
+    pub(crate) refs: Vec<u64>,
+    pub(crate) last: Vec<f64>,
+    pub(crate) places: Vec<Place>,
+    cells: Vec<Cell>,
+    /// How many places have ended.
+    pub(crate) ended: u32,
+    /// Changes whenever places are numbered anew.
+    pub(crate) shape: u32,
+    /// (series, place) of places that ended while their column moved on.
+    pub(crate) left: Vec<(u32, u32)>,
+    pub(crate) runs: Vec<Arc<Run>>,
+    /// Some column here may not own its series.
+    pub(crate) foreign: bool,
+    pub(crate) logged: Logged,
+    /// Places that ended since the last row that the log has.
+    pub(crate) unlogged: Vec<u32>,
+}
+
+/// A copy of a column's open part, enough to decode it without a lock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OpenColumn {
+    pub(crate) place: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// The value if nothing ever changed.
+    pub(crate) last: f64,
+    /// Where its chain was copied to, and how long it is.
+    pub(crate) chain: (u32, u32),
+}
+
+impl Timeline {
+    pub(crate) fn new(key: Option<&str>) -> Self {
+        Self {
+            key: key.map(Box::from),
+            sealed: 0,
+            times: Vec::new(),
+            presence: Vec::new(),
+            groups: 0,
+            newest: i64::MIN,
+            refs: Vec::new(),
+            last: Vec::new(),
+            places: Vec::new(),
+            cells: Vec::new(),
+            ended: 0,
+            shape: 0,
+            left: Vec::new(),
+            runs: Vec::new(),
+            foreign: false,
+            logged: Logged::default(),
+            unlogged: Vec::new(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        self.times.len() as u32
+    }
+
+    /// Places that have not ended.
+    pub(crate) fn live(&self) -> u32 {
+        self.places.len() as u32 - self.ended
+    }
+
+    pub(crate) fn push_row(&mut self, at: i64, presence: Presence) {
+        debug_assert!(at >= self.newest, "times of rows do not fall");
+        if at != self.newest || self.times.is_empty() {
+            self.groups += 1;
+        }
+        self.newest = at;
+        self.times.push(at);
+        self.presence.push(presence);
+    }
+
+    /// Gives a column a place from the newest row on.
+    pub(crate) fn add_place(&mut self, series: u64, row: u32, value: f64) {
+        reserve(&mut self.refs, 1);
+        self.refs.push(series);
+        reserve(&mut self.last, 1);
+        self.last.push(value);
+        reserve(&mut self.places, 1);
+        self.places.push(Place {
+            head: NONE,
+            tail: NONE,
+            start: row,
+            end: NONE,
+            changed: row,
+            used: 0,
+            exponent: 0,
+        });
+    }
+
+    pub(crate) fn end_place(&mut self, place: u32, row: u32) {
+        if let Some(p) = self.places.get_mut(place as usize)
+            && p.end == NONE
+        {
+            p.end = row;
+            self.ended += 1;
+        }
+    }
+
+    /// Stores that a place has a new value from this row on, by its code after the one before.
+    pub(crate) fn change(&mut self, place: u32, row: u32, code: &[u8], value: f64) {
+        let at = place as usize;
+        let (Some(p), Some(last)) = (self.places.get_mut(at), self.last.get_mut(at)) else {
+            return;
+        };
+        let cells = &mut self.cells;
+        if p.head == NONE {
+            let mut first = Vec::with_capacity(12);
+            let mut exponent = p.exponent;
+            delta::put(&mut first, 0.0, *last, &mut exponent);
+            extend(cells, p, &first);
+        }
+        let passed = row - p.changed;
+        if passed > 1 {
+            let mut gap = Vec::with_capacity(6);
+            varint::put(&mut gap, u64::from(passed - 1) << 2 | delta::GAP);
+            extend(cells, p, &gap);
+        }
+        extend(cells, p, code);
+        p.changed = row;
+        *last = value;
+    }
+
+    /// Whether a place has a value in a row.
+    pub(crate) fn present(&self, place: u32, row: u32) -> bool {
+        let Some(p) = self.places.get(place as usize) else {
+            return false;
+        };
+        p.start <= row
+            && row < p.end
+            && self.presence.get(row as usize).is_some_and(|presence| holds(presence, place))
+    }
+
+    /// The newest open row in which a place has a value.
+    pub(crate) fn last_row(&self, place: u32) -> Option<u32> {
+        (0..self.rows()).rev().find(|row| self.present(place, *row))
+    }
+
+    /// Copies what is needed to read a place; its chain goes to the end of `chains`.
+    pub(crate) fn copy_column(&self, place: u32, chains: &mut Vec<u8>) -> Option<OpenColumn> {
+        let p = self.places.get(place as usize)?;
+        let start = chains.len() as u32;
+        let mut cell = p.head;
+        while let Some(c) = self.cells.get(cell as usize) {
+            let used = if cell == p.tail { usize::from(p.used) } else { CELL_BYTES };
+            chains.extend_from_slice(c.bytes.get(..used).unwrap_or_default());
+            cell = c.next;
+        }
+        Some(OpenColumn {
+            place,
+            start: p.start,
+            end: p.end,
+            last: self.last.get(place as usize).copied()?,
+            chain: (start, chains.len() as u32 - start),
+        })
+    }
+
+    /// Empties the open rows; `keep` says which places go on, numbered anew.
+    pub(crate) fn restart(&mut self, keep: &[bool]) {
+        let kept = |list: &mut Vec<u64>| {
+            let mut flags = keep.iter();
+            list.retain(|_| flags.next().copied().unwrap_or(false));
+        };
+        let changed = keep.iter().any(|k| !k);
+        kept(&mut self.refs);
+        let mut flags = keep.iter();
+        self.last.retain(|_| flags.next().copied().unwrap_or(false));
+        let mut flags = keep.iter();
+        self.places.retain(|_| flags.next().copied().unwrap_or(false));
+        for p in &mut self.places {
+            *p = Place { head: NONE, tail: NONE, start: 0, end: NONE, changed: 0, used: 0, exponent: p.exponent };
+        }
+        if changed {
+            self.refs.shrink_to_fit();
+            self.last.shrink_to_fit();
+            self.places.shrink_to_fit();
+            self.shape = self.shape.wrapping_add(1);
+        }
+        self.sealed += u64::from(self.rows());
+        self.times.clear();
+        self.presence.clear();
+        self.groups = 0;
+        self.cells.clear();
+        self.cells.shrink_to(self.places.len() / 4);
+        self.ended = 0;
+        self.left.clear();
+        if changed {
+            self.unlogged.clear();
+        }
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.times.capacity() * 8
+            + self.presence.capacity() * 16
+            + self.refs.capacity() * 8
+            + self.last.capacity() * 8
+            + self.places.capacity() * size_of::<Place>()
+            + self.cells.capacity() * size_of::<Cell>()
+            + self.left.capacity() * 8
+            + self.runs.capacity() * 8
+            + self.runs.iter().map(|r| r.heap_bytes()).sum::<usize>()
+            + size_of::<Self>()
+    }
+}
+
+fn extend(cells: &mut Vec<Cell>, p: &mut Place, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        if p.tail == NONE || usize::from(p.used) == CELL_BYTES {
+            let new = cells.len() as u32;
+            reserve(cells, 1);
+            cells.push(Cell { bytes: [0; CELL_BYTES], next: NONE });
+            match cells.get_mut(p.tail as usize) {
+                Some(tail) if p.tail != NONE => tail.next = new,
+                _ => p.head = new,
+            }
+            p.tail = new;
+            p.used = 0;
+        }
+        let Some(cell) = cells.get_mut(p.tail as usize) else {
+            return;
+        };
+        let used = usize::from(p.used);
+        let n = bytes.len().min(CELL_BYTES - used);
+        let (front, rest) = bytes.split_at(n);
+        if let Some(room) = cell.bytes.get_mut(used..used + n) {
+            room.copy_from_slice(front);
+        }
+        p.used += n as u8;
+        bytes = rest;
+    }
+}
+
+/// Whether a row with this presence holds a place (that started and has not ended).
+pub(crate) fn holds(presence: &Presence, place: u32) -> bool {
+    match presence {
+        None => true,
+        Some(ranges) => ranges.partition_point(|edge| *edge <= place) % 2 == 1,
+    }
+}
+
+/// Calls `each` with (row, value) for the rows of an open column below `rows`, whether or not they hold it.
+pub(crate) fn decode_open(
+    column: &OpenColumn,
+    chain: &[u8],
+    rows: u32,
+    mut each: impl FnMut(u32, f64),
+) -> Result<(), Malformed> {
+    let end = column.end.min(rows);
+    let mut row = column.start;
+    if chain.is_empty() {
+        (row..end).for_each(|r| each(r, column.last));
+        return Ok(());
+    }
+    let mut cursor = Cursor::new(chain);
+    let mut value = delta::get(&mut cursor, 0.0)?;
+    while !cursor.is_empty() {
+        let (mut x, mut passed) = (cursor.varint()?, 1);
+        if x & 3 == delta::GAP {
+            passed = u32::try_from(x >> 2).ok().and_then(|n| n.checked_add(1)).ok_or(cursor.malformed("gap too long"))?;
+            x = cursor.varint()?;
+        }
+        let next = delta::get_rest(&mut cursor, value, x)?;
+        let until = row.saturating_add(passed);
+        (row..until.min(end)).for_each(|r| each(r, value));
+        row = until;
+        value = next;
+        if row >= end {
+            return Ok(());
+        }
+    }
+    (row..end).for_each(|r| each(r, value));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn open_columns_read_back(
+            rows in proptest::collection::vec(prop_oneof![Just(1.0f64), Just(2.0), -5.0..5.0f64, any::<f64>(), Just(0.25)], 1..200),
+            start in 0usize..10,
+        ) {
+            let mut t = Timeline::new(None);
+            for row in 0..start + rows.len() {
+                t.push_row(row as i64, None);
+                let Some(v) = row.checked_sub(start).and_then(|i| rows.get(i)) else { continue };
+                if row == start {
+                    t.add_place(7, row as u32, *v);
+                } else if t.last[0].to_bits() != v.to_bits() {
+                    let mut code = Vec::new();
+                    let mut k = 0;
+                    delta::put(&mut code, t.last[0], *v, &mut k);
+                    t.change(0, row as u32, &code, *v);
+                }
+            }
+            let mut chains = vec![1, 2, 3];
+            let column = t.copy_column(0, &mut chains).unwrap();
+            let chain = &chains[column.chain.0 as usize..];
+            for upto in [rows.len(), rows.len() / 2] {
+                let mut back = Vec::new();
+                decode_open(&column, chain, (start + upto) as u32, |_, v| back.push(v.to_bits())).unwrap();
+                prop_assert_eq!(back, rows[..upto].iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn presence_is_by_ranges() {
+        let ranges: Presence = Some(Box::new([0, 2, 5, 6]));
+        let held: Vec<u32> = (0..8).filter(|p| holds(&ranges, *p)).collect();
+        assert_eq!(held, [0, 1, 5]);
+        assert!(holds(&None, 9));
+    }
+}

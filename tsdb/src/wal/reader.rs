@@ -1,0 +1,309 @@
+//! Reads the log back into the head when the store opens.
+
+use super::record::{self, Read, KEY, ENDED, RANGES};
+use super::segment::{self, Found, Header};
+use super::writer::SegmentInfo;
+use crate::codec::{Cursor, Malformed};
+use crate::fs::{EntryKind, Fs};
+use crate::head::append::Head;
+use crate::head::delta;
+use crate::head::stage::Bounds;
+use crate::timeline::holds;
+use crate::{Error, Metrics};
+use hashbrown::HashMap;
+use std::path::Path;
+use tidegauge_model::{Labels, SeriesRef};
+
+/// Sanity bound on the numbers a log may name, so that a frame cannot ask for all memory.
+const MAX_PLACES: usize = 1 << 24;
+
+/// Replays all segments; gives what is known of each.
+pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics) -> Result<Vec<SegmentInfo>, Error> {
+    let mut numbers: Vec<u64> = fs
+        .read_dir(dir)?
+        .into_iter()
+        .filter(|e| e.kind == EntryKind::File)
+        .filter_map(|e| segment::number(&e.name))
+        .collect();
+    numbers.sort_unstable();
+    let mut segments = Vec::with_capacity(numbers.len());
+    for (i, number) in numbers.iter().enumerate() {
+        let path = dir.join(segment::name(*number));
+        let mut one = Segment {
+            fs,
+            path: &path,
+            number: *number,
+            last: i + 1 == numbers.len(),
+            head: &mut *head,
+            metrics,
+            newest: i64::MIN,
+        };
+        one.replay()?;
+        segments.push(SegmentInfo { number: *number, newest: one.newest });
+    }
+    Ok(segments)
+}
+
+struct Segment<'a> {
+    fs: &'a dyn Fs,
+    path: &'a Path,
+    number: u64,
+    last: bool,
+    head: &'a mut Head,
+    metrics: &'a Metrics,
+    newest: i64,
+}
+
+impl Segment<'_> {
+    fn replay(&mut self) -> Result<(), Error> {
+        let bytes = self.fs.map(self.path)?;
+        let mut at = segment::HEADER_BYTES;
+        match segment::check_header(&bytes, self.number) {
+            Header::Good => {}
+            Header::Newer(found) => {
+                return Err(Error::NewerVersion {
+                    path: self.path.to_owned(),
+                    found: u64::from(found),
+                    known: u64::from(segment::VERSION),
+                });
+            }
+            Header::Bad if self.last && bytes.len() < segment::HEADER_BYTES => {
+                return self.cut(0, "it has no whole header");
+            }
+            Header::Bad => self.damage(0, "the header is damaged"),
+        }
+        let mut book = Dictionary::default();
+        loop {
+            match segment::frame_at(&bytes, at) {
+                Found::End => return Ok(()),
+                Found::Frame { kind, payload, end } => {
+                    let read = segment::unpack(kind, payload)
+                        .and_then(|record| book.replay(&record, self.head, &mut self.newest, self.metrics).map_err(|m| m.what));
+                    if let Err(what) = read {
+                        self.damage(at as u64, what);
+                        book.lose_track();
+                    }
+                    at = end;
+                }
+                Found::Broken { next: Some(next) } => {
+                    self.damage(at as u64, "no whole frame");
+                    book.lose_track();
+                    at = next;
+                }
+                Found::Broken { next: None } if self.last => {
+                    drop(bytes);
+                    return self.cut(at as u64, "the last frame is torn");
+                }
+                Found::Broken { next: None } => {
+                    self.damage(at as u64, "the rest holds no whole frame");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn cut(&self, at: u64, what: &str) -> Result<(), Error> {
+        tracing::warn!(path = %self.path.display(), offset = at, "cut off the torn end of the log: {what}");
+        Metrics::add(&self.metrics.wal_torn, 1);
+        self.fs.append(self.path)?.truncate(at)
+    }
+
+    fn damage(&self, at: u64, what: &str) {
+        tracing::error!(path = %self.path.display(), offset = at, "the log is damaged: {what}; going on behind it");
+        Metrics::add(&self.metrics.wal_damaged, 1);
+    }
+}
+
+/// What a segment has said so far. Its numbers are those of the process that wrote it.
+#[derive(Debug, Default)]
+struct Dictionary {
+    timelines: HashMap<u32, Track>,
+    columns: HashMap<u32, Described>,
+}
+
+#[derive(Debug)]
+struct Described {
+    home: Option<u32>,
+    labels: Labels,
+    series: Option<SeriesRef>,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    key: Option<String>,
+    /// The head's timeline, once it is needed.
+    timeline: Option<u32>,
+    at: i64,
+    /// Whether places and values are known: from a key row on.
+    known: bool,
+    columns: Vec<u32>,
+    refs: Vec<Option<SeriesRef>>,
+    last: Vec<f64>,
+    ended: Vec<bool>,
+}
+
+impl Dictionary {
+    fn lose_track(&mut self) {
+        for track in self.timelines.values_mut() {
+            track.known = false;
+            track.columns.clear();
+        }
+    }
+
+    fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
+        let mut cursor = Cursor::new(record);
+        let mut rows = Vec::new();
+        while !cursor.is_empty() {
+            match record::read(&mut cursor)? {
+                Read::Timeline { timeline, key } => {
+                    let track = self.timelines.entry(timeline).or_default();
+                    if track.key.as_deref() != key {
+                        *track = Track { key: key.map(str::to_owned), ..Track::default() };
+                    }
+                }
+                Read::Column { column, home, pairs } => {
+                    let labels = Labels::from_pairs(pairs).map_err(|_| cursor.malformed("not a label set"))?;
+                    if self.columns.get(&column).is_none_or(|c| c.labels != labels || c.home != home) {
+                        self.columns.insert(column, Described { home, labels, series: None });
+                    }
+                }
+                Read::Shape { timeline, kept, added } => self.shape(timeline, kept, added, &cursor)?,
+                Read::Row { timeline, step, flags } => {
+                    let Some(row) = self.row(timeline, step, flags, &mut cursor)? else {
+                        // Without a key row its length is unknown: the rest of the record is lost too.
+                        Metrics::add(&metrics.wal_rows_lost, 1);
+                        break;
+                    };
+                    *newest = (*newest).max(row.at);
+                    rows.push(row);
+                }
+            }
+        }
+        let count = rows.len() as u64;
+        self.apply(rows, head);
+        Metrics::add(&metrics.replay_rows, count);
+        Ok(())
+    }
+
+    fn shape(&mut self, timeline: u32, kept: u32, added: Vec<u32>, cursor: &Cursor<'_>) -> Result<(), Malformed> {
+        let track = self.timelines.entry(timeline).or_default();
+        if kept as usize > track.columns.len() {
+            // After damage: the next key row brings the whole shape.
+            track.known = false;
+            return Ok(());
+        }
+        if track.columns.len() + added.len() > MAX_PLACES {
+            return Err(cursor.malformed("a shape is too large"));
+        }
+        if kept == 0 {
+            track.ended.clear();
+            track.last.clear();
+            track.refs.clear();
+        }
+        track.columns.truncate(kept as usize);
+        track.columns.extend(added);
+        let n = track.columns.len();
+        track.last.resize(n, 0.0);
+        track.ended.resize(n, false);
+        track.refs.resize(n, None);
+        Ok(())
+    }
+
+    /// Reads a row; `None` if what it builds on is not known.
+    fn row(&mut self, timeline: u32, step: i64, flags: u8, cursor: &mut Cursor<'_>) -> Result<Option<ReadRow>, Malformed> {
+        let Some(track) = self.timelines.get_mut(&timeline) else {
+            return Ok(None);
+        };
+        let key = flags & KEY != 0;
+        if !key && !track.known {
+            return Ok(None);
+        }
+        track.known = false;
+        let base = if key { 0 } else { track.at };
+        let at = base.wrapping_add(step);
+        let presence = if flags & RANGES != 0 { Some(record::read_steps(cursor)?.into()) } else { None };
+        let ended = if flags & ENDED != 0 { record::read_steps(cursor)? } else { Vec::new() };
+        for place in ended {
+            if let Some(ended) = track.ended.get_mut(place as usize) {
+                *ended = true;
+            }
+        }
+        if key {
+            for last in &mut track.last {
+                *last = delta::get(cursor, 0.0)?;
+            }
+        } else {
+            for place in record::read_changed(cursor, flags, track.last.len() as u32)? {
+                let last = track
+                    .last
+                    .get_mut(place as usize)
+                    .ok_or(cursor.malformed("a row changes a place that is none"))?;
+                *last = delta::get(cursor, *last)?;
+            }
+        }
+        track.at = at;
+        track.known = true;
+        let held = |place: u32| holds(&presence, place) && !track.ended.get(place as usize).copied().unwrap_or(true);
+        let values = (0u32..)
+            .zip(&track.last)
+            .filter(|(place, _)| held(*place))
+            .map(|(place, value)| (place, *value))
+            .collect();
+        Ok(Some(ReadRow { timeline, at, values }))
+    }
+
+    /// Puts the rows of a record into the head, all of them or, if the process ends, none.
+    fn apply(&mut self, rows: Vec<ReadRow>, head: &mut Head) {
+        let mut resolved = Vec::with_capacity(rows.len());
+        for row in rows {
+            if row.at < head.oldest_valid() {
+                continue;
+            }
+            let timeline = self.head_timeline(row.timeline, head);
+            let mut values = Vec::with_capacity(row.values.len());
+            for (place, value) in row.values {
+                if let Some(series) = self.series(row.timeline, place, head) {
+                    values.push((series, value));
+                }
+            }
+            resolved.push((timeline, row.at, values));
+        }
+        head.replay_rows(resolved, Bounds { oldest: i64::MIN, newest: i64::MAX });
+    }
+
+    fn head_timeline(&mut self, timeline: u32, head: &mut Head) -> u32 {
+        let track = self.timelines.entry(timeline).or_default();
+        *track.timeline.get_or_insert_with(|| head.replay_timeline(timeline, track.key.as_deref()))
+    }
+
+    fn series(&mut self, timeline: u32, place: u32, head: &mut Head) -> Option<SeriesRef> {
+        let track = self.timelines.get(&timeline)?;
+        if let Some(Some(series)) = track.refs.get(place as usize) {
+            return Some(*series);
+        }
+        let column = *track.columns.get(place as usize)?;
+        let described = self.columns.get(&column)?;
+        let (home, labels, known) = (described.home, described.labels.clone(), described.series);
+        let series = match known {
+            Some(series) => series,
+            None => {
+                let home = home.map(|home| self.head_timeline(home, head));
+                head.replay_column(home, &labels)?
+            }
+        };
+        if let Some(described) = self.columns.get_mut(&column) {
+            described.series = Some(series);
+        }
+        if let Some(slot) = self.timelines.get_mut(&timeline).and_then(|t| t.refs.get_mut(place as usize)) {
+            *slot = Some(series);
+        }
+        Some(series)
+    }
+}
+
+#[derive(Debug)]
+struct ReadRow {
+    timeline: u32,
+    at: i64,
+    values: Vec<(u32, f64)>,
+}

@@ -1,0 +1,310 @@
+//! What a frame means: entries, one after another, of one commit.
+//!
+//! ```text
+//!   1 timeline  number, key: length + 1 and text, or 0 if the store made it
+//!   2 column    number, home timeline + 1 or 0, pairs, then for each: name, value     (texts: length, UTF-8)
+//!   3 shape     timeline, kept, added, then for each added place its column: zigzag step from the one before
+//!   4 row       timeline, zigzag step of its time, flags u8, [ranges], [ended], values
+//!                 flags bit 0: key row; its time steps from 0, and it gives all that is known of the timeline
+//!                       bit 1: ranges: how many edges, then steps; absent: all places that have not ended
+//!                       bit 2: ended: how many, then steps: places that hold nothing from this row on
+//!                       bit 3: changed places as a bitmap; else how many, then steps
+//!                 values: a code after the place's value before, for each place that changed; in a key row, a code
+//!                       after 0 for every place of the shape
+//! ```
+//!
+//! All numbers are varints. Codes are those of [`crate::head::delta`]. A place that is new in this row changes from 0.
+
+use super::writer::Book;
+use crate::codec::varint::{put, put_signed};
+use crate::codec::{Cursor, Malformed};
+use crate::head::State;
+use crate::head::delta;
+use crate::head::series::Index;
+use crate::head::stage::{Plan, Staged};
+use crate::timeline::{Logged, NONE, Timeline};
+
+const TIMELINE: u8 = 1;
+const COLUMN: u8 = 2;
+const SHAPE: u8 = 3;
+const ROW: u8 = 4;
+pub(crate) const KEY: u8 = 1;
+pub(crate) const RANGES: u8 = 2;
+pub(crate) const ENDED: u8 = 4;
+pub(crate) const BITMAP: u8 = 8;
+/// Rows from one key row of a timeline to the next.
+pub(crate) const KEY_ROWS: u32 = 64;
+
+/// Appends the record of a commit; gives where the log then stands with each timeline of the plan.
+pub(crate) fn encode(plan: &Plan, state: &State, index: &Index, book: &mut Book, out: &mut Vec<u8>) -> Vec<(u32, Logged)> {
+    plan.staged
+        .iter()
+        .filter(|s| !s.rows.is_empty())
+        .map(|staged| {
+            let mut entry = Entry { state, index, book: &mut *book, out: &mut *out };
+            (staged.timeline, entry.timeline_rows(staged))
+        })
+        .collect()
+}
+
+struct Entry<'a> {
+    state: &'a State,
+    index: &'a Index,
+    book: &'a mut Book,
+    out: &'a mut Vec<u8>,
+}
+
+impl Entry<'_> {
+    fn timeline_rows(&mut self, staged: &Staged) -> Logged {
+        let t = self.state.timeline(staged.timeline);
+        let mut logged = t.map(|t| t.logged).unwrap_or_default();
+        let shape = t.map_or(0, |t| t.shape);
+        let mut at = t.map_or(0, |t| t.newest);
+        if logged.segment != self.book.segment {
+            self.timeline(staged.timeline, t.and_then(|t| t.key.as_deref()));
+        }
+        for number in 0..staged.rows.len() {
+            let Some(row) = staged.rows.get(number) else { break };
+            let current = logged.segment == self.book.segment && logged.shape == shape;
+            let key = number == 0 && (!current || logged.rows >= KEY_ROWS);
+            let known = if key { 0 } else { logged.places };
+            if row.places > known || key {
+                self.shape(staged, t, known, row.places, key);
+            }
+            if key {
+                self.key_row(staged, t);
+                logged.rows = 0;
+            } else {
+                self.row(staged, number, at);
+                logged.rows += 1;
+            }
+            logged = Logged { segment: self.book.segment, shape, places: row.places, rows: logged.rows };
+            at = row.at;
+        }
+        logged
+    }
+
+    fn timeline(&mut self, timeline: u32, key: Option<&str>) {
+        self.out.push(TIMELINE);
+        put(self.out, u64::from(timeline));
+        match key {
+            Some(key) => {
+                put(self.out, key.len() as u64 + 1);
+                self.out.extend_from_slice(key.as_bytes());
+            }
+            None => put(self.out, 0),
+        }
+    }
+
+    fn column(&mut self, column: u32) {
+        let Some(c) = self.state.column(column) else { return };
+        self.out.push(COLUMN);
+        put(self.out, u64::from(column));
+        put(self.out, if c.home == NONE { 0 } else { u64::from(c.home) + 1 });
+        let labels = self.index.labels(c.series);
+        put(self.out, labels.len() as u64);
+        for (name, value) in labels.iter() {
+            for text in [name, value] {
+                put(self.out, text.len() as u64);
+                self.out.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+
+    fn shape(&mut self, staged: &Staged, t: Option<&Timeline>, known: u32, places: u32, key: bool) {
+        let old = t.map_or(&[][..], |t| t.refs.as_slice());
+        let columns = || {
+            old.iter()
+                .chain(&staged.added)
+                .take(places as usize)
+                .skip(known as usize)
+                .map(|bits| *bits as u32)
+        };
+        for column in columns() {
+            // A home is a timeline too: it must be known before the column that names it.
+            if self.book.define(column, key) {
+                if let Some(home) = self.state.column(column).map(|c| c.home).filter(|h| *h != NONE && *h != staged.timeline)
+                {
+                    let key = self.state.timeline(home).and_then(|t| t.key.as_deref());
+                    self.timeline(home, key);
+                }
+                self.column(column);
+            }
+        }
+        self.out.push(SHAPE);
+        put(self.out, u64::from(staged.timeline));
+        put(self.out, u64::from(known));
+        put(self.out, u64::from(places - known));
+        let mut before = 0i64;
+        for column in columns() {
+            put_signed(self.out, i64::from(column) - before);
+            before = i64::from(column);
+        }
+    }
+
+    fn row_head(&mut self, timeline: u32, step: i64, flags: u8) {
+        self.out.push(ROW);
+        put(self.out, u64::from(timeline));
+        put_signed(self.out, step);
+        self.out.push(flags);
+    }
+
+    fn steps(&mut self, numbers: &[u32]) {
+        put(self.out, numbers.len() as u64);
+        let mut before = 0;
+        for number in numbers {
+            put(self.out, u64::from(number.wrapping_sub(before)));
+            before = *number;
+        }
+    }
+
+    fn key_row(&mut self, staged: &Staged, t: Option<&Timeline>) {
+        let Some(row) = staged.rows.first() else { return };
+        let first = staged.base_rows;
+        let mut ended: Vec<u32> = t
+            .map(|t| (0u32..).zip(&t.places).filter(|(_, p)| p.end != NONE).map(|(i, _)| i).collect())
+            .unwrap_or_default();
+        ended.extend(staged.ends.iter().filter(|(_, row)| **row <= first).map(|(place, _)| *place));
+        ended.sort_unstable();
+        ended.dedup();
+        let flags = KEY | if row.presence.is_some() { RANGES } else { 0 } | if ended.is_empty() { 0 } else { ENDED };
+        self.row_head(staged.timeline, row.at, flags);
+        if let Some(ranges) = &row.presence {
+            self.steps(ranges);
+        }
+        if !ended.is_empty() {
+            self.steps(&ended);
+        }
+        let mut changes = staged.changes(0).iter().peekable();
+        let last = t.map_or(&[][..], |t| t.last.as_slice());
+        for place in 0..row.places {
+            let value = match changes.next_if(|c| c.place == place) {
+                Some(change) => change.value,
+                None => last.get(place as usize).copied().unwrap_or(0.0),
+            };
+            let mut exponent = t.and_then(|t| t.places.get(place as usize)).map_or(0, |p| p.exponent);
+            delta::put(self.out, 0.0, value, &mut exponent);
+        }
+    }
+
+    fn row(&mut self, staged: &Staged, number: usize, before: i64) {
+        let Some(row) = staged.rows.get(number) else { return };
+        let changes = staged.changes(number);
+        let bitmap_bytes = row.places.div_ceil(8) as usize;
+        let bitmap = changes.len() > bitmap_bytes;
+        let flags = if row.presence.is_some() { RANGES } else { 0 }
+            | if row.ended.is_empty() { 0 } else { ENDED }
+            | if bitmap { BITMAP } else { 0 };
+        self.row_head(staged.timeline, row.at.wrapping_sub(before), flags);
+        if let Some(ranges) = &row.presence {
+            self.steps(ranges);
+        }
+        if !row.ended.is_empty() {
+            self.steps(&row.ended);
+        }
+        if bitmap {
+            let start = self.out.len();
+            self.out.resize(start + bitmap_bytes, 0);
+            for change in changes {
+                if let Some(byte) = self.out.get_mut(start + change.place as usize / 8) {
+                    *byte |= 1 << (change.place % 8);
+                }
+            }
+        } else {
+            put(self.out, changes.len() as u64);
+            let mut before = 0;
+            for change in changes {
+                put(self.out, u64::from(change.place - before));
+                before = change.place;
+            }
+        }
+        for change in changes {
+            self.out.extend_from_slice(staged.code(change));
+        }
+    }
+}
+
+/// One entry, read back. Values of rows are read by whoever knows the values before.
+#[derive(Debug)]
+pub(crate) enum Read<'a> {
+    Timeline { timeline: u32, key: Option<&'a str> },
+    Column { column: u32, home: Option<u32>, pairs: Vec<(&'a str, &'a str)> },
+    Shape { timeline: u32, kept: u32, added: Vec<u32> },
+    Row { timeline: u32, step: i64, flags: u8 },
+}
+
+fn number(cursor: &mut Cursor<'_>) -> Result<u32, Malformed> {
+    let at = cursor.clone();
+    u32::try_from(cursor.varint()?).map_err(|_| at.malformed("a number is too large"))
+}
+
+fn count(cursor: &mut Cursor<'_>) -> Result<usize, Malformed> {
+    let left = cursor.remaining();
+    cursor.bounded(left, "a count is larger than what is left")
+}
+
+fn text<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
+    let n = count(cursor)?;
+    std::str::from_utf8(cursor.take(n)?).map_err(|_| cursor.malformed("text is not UTF-8"))
+}
+
+/// Numbers given by their steps. A step may be negative (wrapped).
+pub(crate) fn read_steps(cursor: &mut Cursor<'_>) -> Result<Vec<u32>, Malformed> {
+    let n = count(cursor)?;
+    let mut before = 0u32;
+    (0..n)
+        .map(|_| {
+            before = before.wrapping_add(number(cursor)?);
+            Ok(before)
+        })
+        .collect()
+}
+
+/// Reads the next entry; of a row only its head.
+pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
+    match cursor.u8()? {
+        TIMELINE => {
+            let timeline = number(cursor)?;
+            let left = cursor.remaining();
+            let n = cursor.bounded(left, "a key is longer than what is left")?;
+            let key = match n.checked_sub(1) {
+                Some(n) => Some(
+                    std::str::from_utf8(cursor.take(n)?).map_err(|_| cursor.malformed("a key is not UTF-8"))?,
+                ),
+                None => None,
+            };
+            Ok(Read::Timeline { timeline, key })
+        }
+        COLUMN => {
+            let column = number(cursor)?;
+            let home = number(cursor)?.checked_sub(1);
+            let n = count(cursor)?;
+            let pairs = (0..n).map(|_| Ok((text(cursor)?, text(cursor)?))).collect::<Result<_, Malformed>>()?;
+            Ok(Read::Column { column, home, pairs })
+        }
+        SHAPE => {
+            let (timeline, kept, n) = (number(cursor)?, number(cursor)?, count(cursor)?);
+            let mut before = 0i64;
+            let added = (0..n)
+                .map(|_| {
+                    before = before.wrapping_add(cursor.signed()?);
+                    u32::try_from(before).map_err(|_| cursor.malformed("a column's number is out of range"))
+                })
+                .collect::<Result<_, Malformed>>()?;
+            Ok(Read::Shape { timeline, kept, added })
+        }
+        ROW => Ok(Read::Row { timeline: number(cursor)?, step: cursor.signed()?, flags: cursor.u8()? }),
+        _ => Err(cursor.malformed("an entry of no known kind")),
+    }
+}
+
+/// The places that changed in a row.
+pub(crate) fn read_changed(cursor: &mut Cursor<'_>, flags: u8, places: u32) -> Result<Vec<u32>, Malformed> {
+    if flags & BITMAP == 0 {
+        return read_steps(cursor);
+    }
+    let bytes = cursor.take(places.div_ceil(8) as usize)?;
+    Ok((0..places)
+        .filter(|p| bytes.get(*p as usize / 8).is_some_and(|b| b >> (p % 8) & 1 == 1))
+        .collect())
+}

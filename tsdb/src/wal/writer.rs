@@ -1,0 +1,310 @@
+//! Appends frames to the newest segment, syncs by policy, cuts what blocks have.
+//!
+//! A write that fails leaves no half frame behind: the file is cut back to where it was, at the latest before the next
+//! write, so a full disk heals by itself. A sync that fails is final: what the disk holds is unknown from then on, and
+//! the writer refuses everything ([`Wal::poisoned`]).
+
+use super::segment::{self, Framer};
+use crate::fs::{Fs, WriteFile};
+use crate::{Error, Fsync, Metrics};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a segment has defined so far.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub(crate) segment: u64,
+    defined: Bits,
+    /// Defined twice, so that one bad frame does not cost the column the rest of the segment.
+    confirmed: Bits,
+    /// What the commit on its way has defined: taken back if it fails.
+    recent: Vec<(u32, Definition)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Definition {
+    First,
+    Second,
+}
+
+#[derive(Debug, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn get(&self, at: u32) -> bool {
+        self.0.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    fn set(&mut self, at: u32, on: bool) {
+        let word = at as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(word) {
+            *word = *word & !(1 << (at % 64)) | u64::from(on) << (at % 64);
+        }
+    }
+}
+
+impl Book {
+    /// Whether a column must be written now: it is new to the segment, or new to its key rows.
+    pub(crate) fn define(&mut self, column: u32, key: bool) -> bool {
+        if !self.defined.get(column) {
+            self.defined.set(column, true);
+            self.recent.push((column, Definition::First));
+            return true;
+        }
+        // The first key row after the first definition repeats it.
+        if key && !self.confirmed.get(column) {
+            self.confirmed.set(column, true);
+            self.recent.push((column, Definition::Second));
+            return true;
+        }
+        false
+    }
+
+    /// A column's number now means another series.
+    pub(crate) fn forget(&mut self, column: u32) {
+        self.defined.set(column, false);
+        self.confirmed.set(column, false);
+    }
+
+    pub(crate) fn keep(&mut self) {
+        self.recent.clear();
+    }
+
+    pub(crate) fn take_back(&mut self) {
+        for (column, definition) in std::mem::take(&mut self.recent) {
+            match definition {
+                Definition::First => self.defined.set(column, false),
+                Definition::Second => self.confirmed.set(column, false),
+            }
+        }
+    }
+}
+
+/// A segment on disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SegmentInfo {
+    pub(crate) number: u64,
+    /// Time of the newest row in it; `i64::MIN` if it has none.
+    pub(crate) newest: i64,
+}
+
+/// Why a record was not written.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// It may heal.
+    Failed(Error),
+    /// It will not: restart.
+    Poisoned(String),
+}
+
+/// The log. Whoever holds it is the one writer of the head.
+#[derive(Debug)]
+pub(crate) struct Wal {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    fsync: Fsync,
+    segment_bytes: u64,
+    file: Box<dyn WriteFile>,
+    /// Length up to which the newest segment is good; what lies beyond must be cut.
+    good: u64,
+    segments: Vec<SegmentInfo>,
+    pub(crate) book: Book,
+    framer: Framer,
+    poisoned: Option<String>,
+    /// Written since the last sync.
+    dirty: bool,
+    /// The folder's names may not last yet.
+    dirty_dir: bool,
+    metrics: Arc<Metrics>,
+}
+
+impl Wal {
+    /// Starts a new segment after those that were read.
+    pub(crate) fn start(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        fsync: Fsync,
+        segment_bytes: u64,
+        old: Vec<SegmentInfo>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let number = old.last().map_or(0, |s| s.number) + 1;
+        let file = create(&*fs, dir, number)?;
+        let mut wal = Self {
+            good: file.len(),
+            fs,
+            dir: dir.to_owned(),
+            fsync,
+            segment_bytes,
+            file,
+            segments: old,
+            book: Book { segment: number, ..Book::default() },
+            framer: Framer::new(),
+            poisoned: None,
+            dirty: true,
+            dirty_dir: true,
+            metrics,
+        };
+        wal.segments.push(SegmentInfo { number, newest: i64::MIN });
+        Metrics::set(&wal.metrics.wal_segments, wal.segments.len() as u64);
+        if fsync != Fsync::Never {
+            wal.sync()?;
+        }
+        Ok(wal)
+    }
+
+    /// Why nothing is taken any more, if so.
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// Before a commit: goes on to a new segment if this one is full, cuts what a failed write left.
+    pub(crate) fn prepare(&mut self) -> Result<(), WriteError> {
+        if let Some(why) = &self.poisoned {
+            return Err(WriteError::Poisoned(why.clone()));
+        }
+        self.heal().map_err(|e| self.failed(e))?;
+        if self.good >= self.segment_bytes {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    fn heal(&mut self) -> Result<(), Error> {
+        if self.file.len() != self.good {
+            self.file.truncate(self.good)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: Error) -> WriteError {
+        self.metrics.wal_errors.fetch_add(1, Ordering::Relaxed);
+        WriteError::Failed(error)
+    }
+
+    /// Ends the newest segment and starts another.
+    pub(crate) fn rotate(&mut self) -> Result<(), WriteError> {
+        if let Some(why) = &self.poisoned {
+            return Err(WriteError::Poisoned(why.clone()));
+        }
+        self.heal().map_err(|e| self.failed(e))?;
+        if self.fsync != Fsync::Never {
+            self.sync().map_err(|e| WriteError::Poisoned(e.to_string()))?;
+        }
+        let number = self.book.segment + 1;
+        let file = create(&*self.fs, &self.dir, number).map_err(|e| self.failed(e))?;
+        self.good = file.len();
+        self.file = file;
+        self.dirty = true;
+        self.dirty_dir = true;
+        self.book = Book { segment: number, ..Book::default() };
+        self.segments.push(SegmentInfo { number, newest: i64::MIN });
+        Metrics::set(&self.metrics.wal_segments, self.segments.len() as u64);
+        Ok(())
+    }
+
+    /// Writes a record; when it returns, a killed process loses nothing of it, and with `always` neither does a power
+    /// cut.
+    pub(crate) fn append(&mut self, record: &[u8], newest: i64) -> Result<(), WriteError> {
+        let frame = self.framer.frame(record);
+        let bytes = frame.len() as u64;
+        if let Err(e) = self.file.write_all(frame) {
+            self.book.take_back();
+            // If this fails too, `prepare` tries again.
+            let healed = self.heal();
+            tracing::debug!(error = %e, cut_back = healed.is_ok(), "the log could not be written");
+            return Err(self.failed(e));
+        }
+        self.dirty = true;
+        if self.fsync == Fsync::Always
+            && let Err(e) = self.sync()
+        {
+            // The commit fails: try to keep it from coming back.
+            self.book.take_back();
+            if let Err(e) = self.heal() {
+                tracing::debug!(error = %e, "the log could not be cut back");
+            }
+            return Err(WriteError::Poisoned(e.to_string()));
+        }
+        self.good += bytes;
+        self.book.keep();
+        if let Some(last) = self.segments.last_mut() {
+            last.newest = last.newest.max(newest);
+        }
+        Metrics::add(&self.metrics.wal_bytes, bytes);
+        Metrics::add(&self.metrics.wal_records, 1);
+        Ok(())
+    }
+
+    /// Forces what was written to the disk. A failure is final.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        if !self.dirty {
+            return Ok(());
+        }
+        let mut synced = self.file.sync();
+        if synced.is_ok() && self.dirty_dir {
+            synced = self.fs.sync_dir(&self.dir);
+        }
+        if let Err(e) = synced {
+            let why = format!("{e}: {}; restart to go on", cause(&e));
+            tracing::error!(error = %why, "the log cannot be synced: no samples are taken any more, reads go on");
+            self.poisoned = Some(why);
+            self.metrics.wal_errors.fetch_add(1, Ordering::Relaxed);
+            Metrics::set(&self.metrics.wal_poisoned, 1);
+            return Err(e);
+        }
+        self.dirty = false;
+        self.dirty_dir = false;
+        Metrics::add(&self.metrics.wal_syncs, 1);
+        Ok(())
+    }
+
+    /// Deletes the oldest segments whose rows all lie before `bound`.
+    pub(crate) fn cut(&mut self, bound: i64) -> Result<(), Error> {
+        while let [first, _, ..] = self.segments.as_slice() {
+            if first.newest >= bound {
+                break;
+            }
+            let path = self.dir.join(segment::name(first.number));
+            match self.fs.remove_file(&path) {
+                Err(e) if !e.is_not_found() => return Err(e),
+                Ok(()) | Err(_) => {}
+            }
+            self.segments.remove(0);
+        }
+        Metrics::set(&self.metrics.wal_segments, self.segments.len() as u64);
+        self.fs.sync_dir(&self.dir)
+    }
+
+    /// Whether the newest segment holds a row.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.segments.last().is_some_and(|s| s.newest != i64::MIN)
+    }
+}
+
+/// The innermost words of an error.
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+fn create(fs: &dyn Fs, dir: &Path, number: u64) -> Result<Box<dyn WriteFile>, Error> {
+    let path = dir.join(segment::name(number));
+    let mut file = fs.create(&path)?;
+    if let Err(e) = file.write_all(&segment::header(number)) {
+        // A segment without a header would look like damage.
+        drop(file);
+        if let Err(e) = fs.remove_file(&path) {
+            tracing::debug!(error = %e, "a segment without a header stays behind");
+        }
+        return Err(e);
+    }
+    Ok(file)
+}
