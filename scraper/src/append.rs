@@ -180,7 +180,7 @@ impl Append<'_> {
             Ok((body, content_type)) => match self.good(state, buffers, body, content_type.as_deref(), &mut report) {
                 Ok(()) => None,
                 // The store's trouble is not the target's: nothing is gained by trying to write that.
-                Err(failure @ Failure::Commit(_)) => return self.conclude(&report, Some(failure)),
+                Err(failure @ Failure::Commit(_)) => return self.conclude(&report, Some(&failure)),
                 Err(failure) => Some(failure),
             },
             Err(failure) => Some(failure),
@@ -192,7 +192,7 @@ impl Append<'_> {
         if let Err(problem) = self.failed(state, buffers, &mut report) {
             tracing::error!(pool = %self.job.name, url = %self.target.url, %problem, "cannot append the report of a failed scrape");
         }
-        self.conclude(&report, Some(failure));
+        self.conclude(&report, Some(&failure));
     }
 
     /// A body came: walks over it and commits its row.
@@ -365,11 +365,11 @@ impl Append<'_> {
     }
 
     /// Tells everyone how it went.
-    fn conclude(&self, report: &Report, failure: Option<Failure>) {
+    fn conclude(&self, report: &Report, failure: Option<&Failure>) {
         let metrics = &self.shared.metrics;
         metrics.scrapes.inc();
-        let error = failure.as_ref().map(ToString::to_string).unwrap_or_default();
-        if let Some(failure) = &failure {
+        let error = failure.map(ToString::to_string).unwrap_or_default();
+        if let Some(failure) = failure {
             metrics.failures.inc();
             match failure {
                 Failure::SampleLimit => metrics.over_sample_limit.inc(),
@@ -523,14 +523,11 @@ impl Walk<'_, '_> {
                     } else {
                         Some(self.timeline)
                     };
-                    let series = match self.appender.resolve(timeline, labels) {
-                        Ok(series) => series,
-                        // The store has no room for this series; the others go on.
-                        Err(_) => {
-                            self.counts.kept += 1;
-                            self.counts.refused_series += 1;
-                            continue;
-                        }
+                    // The store has no room for this series; the others go on.
+                    let Ok(series) = self.appender.resolve(timeline, labels) else {
+                        self.counts.kept += 1;
+                        self.counts.refused_series += 1;
+                        continue;
                     };
                     let slot = if rules.stands_apart(at) {
                         Slot::Stamped(series)

@@ -159,9 +159,11 @@ impl<'a, 'b> SampleLabels<'a, 'b> {
         let rules = self.rules;
         let name = labels.metric_name().ok_or(SampleError::NoName)?;
         // The parser has looked at what it read; relabelling may have made other names.
-        if !rules.metric_relabel.is_empty()
-            && !(rules.scheme.allows_metric(name) && labels.iter().all(|(name, _)| rules.scheme.allows_label(name)))
-        {
+        let valid = || {
+            let scheme = rules.scheme;
+            scheme.allows_metric(name) && labels.iter().all(|(name, _)| scheme.allows_label(name))
+        };
+        if !rules.metric_relabel.is_empty() && !valid() {
             return Err(SampleError::Names(labels.clone()));
         }
         let (label_limit, name_limit, value_limit) = (

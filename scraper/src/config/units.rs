@@ -119,7 +119,7 @@ impl fmt::Display for PromDuration {
         }
         let mut rest = self.0;
         for (name, ms, exact) in DURATION_UNITS {
-            if exact && rest % ms != 0 {
+            if exact && !rest.is_multiple_of(ms) {
                 continue;
             }
             if rest / ms > 0 {

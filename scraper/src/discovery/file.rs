@@ -69,10 +69,7 @@ impl FileDiscovery {
         let paths = self.paths();
         for path in &paths {
             let before = self.known.get(path).cloned();
-            let meta = match std::fs::metadata(path) {
-                Ok(meta) => meta,
-                Err(_) => continue,
-            };
+            let Ok(meta) = std::fs::metadata(path) else { continue };
             let same = before
                 .as_ref()
                 .is_some_and(|b| b.modified == meta.modified().ok() && b.bytes == meta.len());
@@ -152,11 +149,8 @@ impl Discover for FileDiscovery {
                     let groups = self.look(everything, &counters);
                     (self, groups)
                 });
-                let groups;
-                (self, groups) = match looked.await {
-                    Ok(done) => done,
-                    Err(_) => return,
-                };
+                let Ok((again, groups)) = looked.await else { return };
+                self = again;
                 if !groups.is_empty() && to.send(Update { provider, groups }).await.is_err() {
                     return;
                 }

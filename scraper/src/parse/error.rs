@@ -147,7 +147,7 @@ fn token<D: Dialect>(b: &[u8], state: State, at: usize) -> Token {
     let invalid = |end| Token { name: "INVALID", end };
     match state {
         State::Init => match first {
-            0 => Token { name: "EOF", end: at },
+            0 => one("EOF"),
             _ => init_token::<D>(b, at),
         },
         State::MetaName => invalid(if first == b'"' {

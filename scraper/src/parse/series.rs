@@ -92,12 +92,13 @@ fn refuse_duplicates(pairs: &mut Vec<Pair<'_>>) -> Result<(), ParseError> {
 }
 
 fn read_pairs<D: Dialect>(series: &[u8], reader: &mut Reader<'_, '_>) -> Result<(), ParseError> {
-    let (open, named) = match lex::metric_name_end(series, 0) {
+    let first = lex::skip_blanks(series, 0);
+    let (open, named) = match lex::metric_name_end(series, first) {
         Some(end) => {
             reader.metric((0, end));
             (lex::skip_blanks(series, end), Named::Yes)
         }
-        None => (0, Named::No),
+        None => (first, Named::No),
     };
     if named == Named::Yes && open == series.len() {
         return Ok(());

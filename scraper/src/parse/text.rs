@@ -11,8 +11,8 @@
 //! Blanks may stand between any two tokens and at the start of a line, commas between labels may be missing, and
 //! a value may follow its name or brace at once. A NUL where a line may begin ends the body.
 //!
-//! Two accidents of the reference are not repeated: blanks before a name are no part of it, and a NUL next to a
-//! quoted label value is an error.
+//! An accident of the reference is kept, since series are compared with its: blanks before a name are part of it.
+//! Another is not: a NUL next to a quoted label value is an error.
 
 use tidegauge_model::{MetricKind, Timestamp};
 
@@ -42,7 +42,7 @@ pub(super) fn next<'b>(walk: &mut Entries<'b>, expected: &[u8]) -> Step<'b> {
     loop {
         let line = walk.at;
         if let Some(end) = lex::expected_end(b, line, expected) {
-            return Some(value(walk, line, line, end));
+            return Some(value(walk, line, end));
         }
         let start = skip_blanks(b, line);
         match b.get(start) {
@@ -71,10 +71,10 @@ fn sample<'b>(walk: &mut Entries<'b>, line: usize, start: usize) -> Result<Entry
                 start,
             ));
         }
-        return value(walk, line, start, end);
+        return value(walk, line, end);
     }
     match lex::labels::<Text, _>(b, open, named, walk.utf8, &mut Check) {
-        Ok((end, Named::Yes)) => value(walk, line, start, end),
+        Ok((end, Named::Yes)) => value(walk, line, end),
         Ok((end, Named::No)) => Err(ParseError::nameless(b, line, after_name(b, end))),
         Err(stop) => Err(ParseError::stopped::<Text>(b, line, stop)),
     }
@@ -85,11 +85,11 @@ fn after_name(b: &[u8], end: usize) -> usize {
     lex::value_end(b, skip_blanks(b, end))
 }
 
-/// Value and timestamp of a sample whose series part is `start..end`.
+/// Value and timestamp of a sample whose series part is `line..end`.
 #[inline]
-fn value<'b>(walk: &mut Entries<'b>, line: usize, start: usize, end: usize) -> Result<Entry<'b>, ParseError> {
+fn value<'b>(walk: &mut Entries<'b>, line: usize, end: usize) -> Result<Entry<'b>, ParseError> {
     let b = walk.body;
-    let series = b.get(start..end).unwrap_or_default();
+    let series = b.get(line..end).unwrap_or_default();
     let from = skip_blanks(b, end);
     let (value, end) = match fast_float(b, from) {
         Some((value, end)) if matches!(b.get(end), None | Some(b'\n' | b' ' | b'\t')) => (value, end),

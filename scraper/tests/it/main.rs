@@ -7,6 +7,7 @@
     reason = "tests, helpers included, say what is wrong by panicking"
 )]
 
+mod config;
 mod parse;
 mod relabel;
 mod scrape;

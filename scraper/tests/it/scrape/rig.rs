@@ -224,7 +224,7 @@ pub(super) fn job(address: SocketAddr, keys: &str) -> String {
     .unwrap();
     writeln!(yaml, "  static_configs: [{{targets: ['{address}']}}]").unwrap();
     for line in keys.lines() {
-        writeln!(yaml, "  {}", line).unwrap();
+        writeln!(yaml, "  {line}").unwrap();
     }
     yaml
 }
