@@ -160,9 +160,9 @@ impl Note {
                 rfc3339(repair.min_ms),
                 rfc3339(repair.max_ms)
             ),
-            Self::PossibleNonCounter(metric) => format!(
-                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric:?}"
-            ),
+            Self::PossibleNonCounter(metric) => {
+                format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric:?}")
+            }
             Self::PossibleNonCounterType(metric, kind) => format!(
                 "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind:?}: {metric:?}"
             ),
@@ -178,7 +178,11 @@ impl Note {
 const GUIDE: &str = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile";
 
 fn for_metric(metric: &str) -> String {
-    if metric.is_empty() { String::new() } else { format!(" for metric name {metric:?}") }
+    if metric.is_empty() {
+        String::new()
+    } else {
+        format!(" for metric name {metric:?}")
+    }
 }
 
 /// A float with two significant digits (Go's `%.2g`).
@@ -201,7 +205,10 @@ mod tests {
         other.add(60_000, 0.5, 2.0, 0.1);
         notes.repaired("", 0, &other);
         notes.warn(Note::InvalidQuantile("NaN".into()), 0);
-        assert_eq!(notes.warnings(), ["PromQL warning: quantile value should be between 0 and 1, got NaN (1:1)"]);
+        assert_eq!(
+            notes.warnings(),
+            ["PromQL warning: quantile value should be between 0 and 1, got NaN (1:1)"]
+        );
         assert_eq!(
             notes.infos(),
             [

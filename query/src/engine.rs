@@ -190,13 +190,7 @@ impl Engine {
         result
     }
 
-    fn run(
-        &self,
-        store: &dyn Queryable,
-        query: &Query,
-        grid: Grid,
-        shape: Shape,
-    ) -> Result<QueryOutput, QueryError> {
+    fn run(&self, store: &dyn Queryable, query: &Query, grid: Grid, shape: Shape) -> Result<QueryOutput, QueryError> {
         let began = Instant::now();
         let timeout = query
             .timeout

@@ -22,7 +22,12 @@ pub struct Metrics {
 }
 
 /// One metric for the text format: name, help, kind, and its samples by labels.
-pub type MetricRow = (&'static str, &'static str, MetricKind, Vec<(Vec<(&'static str, String)>, f64)>);
+pub type MetricRow = (
+    &'static str,
+    &'static str,
+    MetricKind,
+    Vec<(Vec<(&'static str, String)>, f64)>,
+);
 
 impl Metrics {
     /// All metrics, for the server to render.
@@ -32,14 +37,54 @@ impl Metrics {
         let seconds = |a: &AtomicU64| vec![(Vec::new(), get(a) / 1e6)];
         let why = |reason: &str, a: &AtomicU64| (vec![("reason", reason.to_owned())], get(a));
         vec![
-            ("tidegauge_query_queries_total", "Queries evaluated, with or without success.", MetricKind::Counter, one(&self.queries)),
-            ("tidegauge_query_failed_total", "Queries that ended in an error.", MetricKind::Counter, one(&self.failed)),
-            ("tidegauge_query_running", "Queries being evaluated.", MetricKind::Gauge, one(&self.running)),
-            ("tidegauge_query_waiting", "Queries waiting for a place among the running ones.", MetricKind::Gauge, one(&self.waiting)),
-            ("tidegauge_query_samples_total", "Samples that steps of queries looked at.", MetricKind::Counter, one(&self.samples)),
-            ("tidegauge_query_series_total", "Series read for queries.", MetricKind::Counter, one(&self.series)),
-            ("tidegauge_query_eval_seconds_total", "Time spent on evaluation.", MetricKind::Counter, seconds(&self.eval_us)),
-            ("tidegauge_query_queue_seconds_total", "Time spent waiting for a place.", MetricKind::Counter, seconds(&self.queue_us)),
+            (
+                "tidegauge_query_queries_total",
+                "Queries evaluated, with or without success.",
+                MetricKind::Counter,
+                one(&self.queries),
+            ),
+            (
+                "tidegauge_query_failed_total",
+                "Queries that ended in an error.",
+                MetricKind::Counter,
+                one(&self.failed),
+            ),
+            (
+                "tidegauge_query_running",
+                "Queries being evaluated.",
+                MetricKind::Gauge,
+                one(&self.running),
+            ),
+            (
+                "tidegauge_query_waiting",
+                "Queries waiting for a place among the running ones.",
+                MetricKind::Gauge,
+                one(&self.waiting),
+            ),
+            (
+                "tidegauge_query_samples_total",
+                "Samples that steps of queries looked at.",
+                MetricKind::Counter,
+                one(&self.samples),
+            ),
+            (
+                "tidegauge_query_series_total",
+                "Series read for queries.",
+                MetricKind::Counter,
+                one(&self.series),
+            ),
+            (
+                "tidegauge_query_eval_seconds_total",
+                "Time spent on evaluation.",
+                MetricKind::Counter,
+                seconds(&self.eval_us),
+            ),
+            (
+                "tidegauge_query_queue_seconds_total",
+                "Time spent waiting for a place.",
+                MetricKind::Counter,
+                seconds(&self.queue_us),
+            ),
             (
                 "tidegauge_query_refused_total",
                 "Queries stopped by a limit, by reason.",

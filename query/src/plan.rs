@@ -4,8 +4,8 @@
 use crate::engine::{EngineOptions, Shape};
 use crate::error::QueryError;
 use crate::parser::{
-    Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, DurationContext, DurationError, Expr, ExprKind,
-    Extent, Function, Grouping, MatrixSelector, Span, Subquery, UnaryOp, VectorMatching, VectorSelector,
+    Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, DurationContext, DurationError, Expr, ExprKind, Extent,
+    Function, Grouping, MatrixSelector, Span, Subquery, UnaryOp, VectorMatching, VectorSelector,
 };
 use crate::window::{Frame, Grid};
 use tidegauge_model::{MatchOp, Matcher, TimeRange, reserved::METRIC_NAME};
@@ -114,7 +114,11 @@ impl Select {
 
     /// The window of an instant selector.
     pub(crate) fn instant_frame(&self, grid: Grid, lookback_ms: i64) -> Frame {
-        let ahead_ms = if self.extent == Some(Extent::Smoothed) { lookback_ms } else { 0 };
+        let ahead_ms = if self.extent == Some(Extent::Smoothed) {
+            lookback_ms
+        } else {
+            0
+        };
         Frame {
             grid,
             at: self.at,
@@ -264,7 +268,11 @@ impl Steps {
     }
 
     fn wrap(self, node: Node) -> Node {
-        if self == Self::Same { Node::Once(Box::new(node)) } else { node }
+        if self == Self::Same {
+            Node::Once(Box::new(node))
+        } else {
+            node
+        }
     }
 }
 
@@ -312,7 +320,7 @@ impl Planner {
 
     fn select(&self, selector: &VectorSelector) -> Result<Select, QueryError> {
         let offset_ms = match &selector.offset {
-            Some(offset) => offset.offset_ms(self.durations).map_err(duration_error)?,
+            Some(offset) => offset.offset_ms(self.durations).map_err(|e| duration_error(&e))?,
             None => 0,
         };
         Ok(Select {
@@ -325,8 +333,15 @@ impl Planner {
 
     fn matrix(&self, selector: &MatrixSelector) -> Result<(Node, Steps), QueryError> {
         let select = self.select(&selector.vector)?;
-        let range_ms = selector.range.positive_ms(self.durations).map_err(duration_error)?;
-        let steps = if select.at.is_some() { Steps::SameAnyway } else { Steps::Vary };
+        let range_ms = selector
+            .range
+            .positive_ms(self.durations)
+            .map_err(|e| duration_error(&e))?;
+        let steps = if select.at.is_some() {
+            Steps::SameAnyway
+        } else {
+            Steps::Vary
+        };
         let source = Source::Series(select);
         Ok((Node::Window(Box::new(Window { source, range_ms })), steps))
     }
@@ -339,15 +354,18 @@ impl Planner {
             expr
         };
         let step_ms = match &subquery.step {
-            Some(step) => step.positive_ms(self.durations).map_err(duration_error)?,
+            Some(step) => step.positive_ms(self.durations).map_err(|e| duration_error(&e))?,
             None => self.default_step_ms,
         };
         let offset_ms = match &subquery.offset {
-            Some(offset) => offset.offset_ms(self.durations).map_err(duration_error)?,
+            Some(offset) => offset.offset_ms(self.durations).map_err(|e| duration_error(&e))?,
             None => 0,
         };
         let at = self.at(subquery.at);
-        let range_ms = subquery.range.positive_ms(self.durations).map_err(duration_error)?;
+        let range_ms = subquery
+            .range
+            .positive_ms(self.durations)
+            .map_err(|e| duration_error(&e))?;
         let source = Source::Subquery {
             expr,
             step_ms: if step_ms > 0 { step_ms } else { self.default_step_ms },
@@ -384,7 +402,11 @@ impl Planner {
     fn binary(&self, binary: &Binary, span: Span) -> Result<(Node, Steps), QueryError> {
         let (mut lhs, left) = self.node(&binary.lhs)?;
         let (mut rhs, right) = self.node(&binary.rhs)?;
-        let steps = if left.is_same() && right.is_same() { Steps::Same } else { Steps::Vary };
+        let steps = if left.is_same() && right.is_same() {
+            Steps::Same
+        } else {
+            Steps::Vary
+        };
         if steps == Steps::Vary {
             lhs = left.wrap(lhs);
             rhs = right.wrap(rhs);
@@ -438,7 +460,7 @@ impl Planner {
     }
 }
 
-fn duration_error(error: DurationError) -> QueryError {
+fn duration_error(error: &DurationError) -> QueryError {
     QueryError::execution(error.to_string())
 }
 

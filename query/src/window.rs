@@ -92,10 +92,7 @@ impl Frame {
     /// Left (excluded) and right (included) edge.
     fn edges(&self, step: usize) -> (i64, i64) {
         let right = self.right(step);
-        (
-            right.saturating_sub(self.back_ms),
-            right.saturating_add(self.ahead_ms),
-        )
+        (right.saturating_sub(self.back_ms), right.saturating_add(self.ahead_ms))
     }
 
     /// All samples some window sees.

@@ -29,10 +29,10 @@ pub(crate) fn aggregate(cx: &Cx<'_>, node: &AggregateNode, grid: Grid) -> Result
         Op::Quantile => {
             let params = param(cx, node, grid)?;
             warn_quantiles(cx, node, &params);
-            fold(cx, node, subset, grid, &params)
+            fold(cx, node, &subset, grid, &params)
         }
         Op::Sum | Op::Avg | Op::Count | Op::Min | Op::Max | Op::Group | Op::Stddev | Op::Stdvar => {
-            fold(cx, node, subset, grid, &[])
+            fold(cx, node, &subset, grid, &[])
         }
     }
 }
@@ -60,13 +60,7 @@ fn warn_quantiles(cx: &Cx<'_>, node: &AggregateNode, params: &[f64]) {
     }
 }
 
-fn fold(
-    cx: &Cx<'_>,
-    node: &AggregateNode,
-    subset: Subset,
-    grid: Grid,
-    params: &[f64],
-) -> Result<Table, QueryError> {
+fn fold(cx: &Cx<'_>, node: &AggregateNode, subset: &Subset, grid: Grid, params: &[f64]) -> Result<Table, QueryError> {
     let parts = Parts::default();
     let new = |part| FoldSink {
         part,
@@ -78,7 +72,7 @@ fn fold(
         return Ok(cx.table(grid.len));
     };
     for more in folds {
-        all.merge(more)?;
+        all.merge(&more)?;
     }
     all.table(cx, params)
 }
@@ -279,11 +273,14 @@ impl Fold {
         Ok(())
     }
 
-    fn merge(&mut self, other: Self) -> Result<(), QueryError> {
+    fn merge(&mut self, other: &Self) -> Result<(), QueryError> {
         for (theirs, labels) in other.groups.labels.iter().enumerate() {
             let group = self.groups.number_of_group(labels);
             let start = self.open(group, other.drop_name[theirs])?;
-            let (to, from) = (start..start + self.width, theirs * self.width..(theirs + 1) * self.width);
+            let (to, from) = (
+                start..start + self.width,
+                theirs * self.width..(theirs + 1) * self.width,
+            );
             match (&mut self.state, &other.state) {
                 (State::Sum { sum, lost }, State::Sum { sum: s, lost: l }) => {
                     add_row(&mut sum[to.clone()], &mut lost[to.clone()], &s[from.clone()]);

@@ -60,12 +60,19 @@ enum Side {
 /// Whether the result is no longer what the metric was.
 pub(crate) fn changes_meaning(op: BinaryOp) -> bool {
     use BinaryOp as Op;
-    matches!(op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Mod | Op::Pow | Op::Atan2)
+    matches!(
+        op,
+        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Mod | Op::Pow | Op::Atan2
+    )
 }
 
 /// `l op r` for two numbers; a comparison gives 0 or 1.
 pub(crate) fn scalar_binary(op: BinaryOp, l: f64, r: f64) -> f64 {
-    if op.is_comparison() { f64::from(compare(op, l, r)) } else { arithmetic(op, l, r) }
+    if op.is_comparison() {
+        f64::from(compare(op, l, r))
+    } else {
+        arithmetic(op, l, r)
+    }
 }
 
 #[inline]
@@ -170,7 +177,11 @@ fn set(
     let mut groups = Groups::new(subset_of(matching));
     let left: Vec<usize> = lhs.heads.iter().map(|h| groups.number(&h.labels)).collect();
     let right: Vec<usize> = rhs.heads.iter().map(|h| groups.number(&h.labels)).collect();
-    let (of, numbers) = if op == BinaryOp::Or { (&lhs, &left) } else { (&rhs, &right) };
+    let (of, numbers) = if op == BinaryOp::Or {
+        (&lhs, &left)
+    } else {
+        (&rhs, &right)
+    };
     let mut seen = vec![false; groups.len() * lhs.width];
     for (row, number) in numbers.iter().enumerate() {
         cx.check()?;

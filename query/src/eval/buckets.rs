@@ -118,7 +118,9 @@ impl<'t> Histograms<'t> {
         name: Option<&str>,
         out: &mut Table,
     ) -> Result<(), QueryError> {
-        self.each(cx, out, name.map(|n| (n, q)), place, |step, buckets| quantile(q[step], buckets))
+        self.each(cx, out, name.map(|n| (n, q)), place, |step, buckets| {
+            quantile(q[step], buckets)
+        })
     }
 
     /// Computes a value of each histogram at each step. With a name and quantiles, each series gets that label with
@@ -148,7 +150,12 @@ impl<'t> Histograms<'t> {
                     let (value, raised) = f(step, &mut buckets);
                     *cell = value;
                     if let Some(raised) = raised {
-                        repair.add(self.grid.at(step), raised.min_bucket, raised.max_bucket, raised.max_diff);
+                        repair.add(
+                            self.grid.at(step),
+                            raised.min_bucket,
+                            raised.max_bucket,
+                            raised.max_diff,
+                        );
                     }
                 }
             }
@@ -198,7 +205,11 @@ impl<'t> Histograms<'t> {
 /// A float as OpenMetrics writes it in labels: always with a point or an exponent.
 fn open_metrics_float(value: f64) -> String {
     let text = go_float(value);
-    if text.contains(['.', 'e', 'N', 'I']) { text } else { format!("{text}.0") }
+    if text.contains(['.', 'e', 'N', 'I']) {
+        text
+    } else {
+        format!("{text}.0")
+    }
 }
 
 /// The upper bound that `le` says, read as Go reads a float.

@@ -73,7 +73,11 @@ pub(crate) fn call(cx: &Cx<'_>, node: &CallNode, whole: &Node, grid: Grid) -> Re
     Ok(match node.function {
         F::Time => Output::Scalar(grid.times().map(|t| t as f64 / 1000.0).collect()),
         F::MinOf | F::MaxOf => {
-            let f = if node.function == F::MinOf { math::min } else { math::max };
+            let f = if node.function == F::MinOf {
+                math::min
+            } else {
+                math::max
+            };
             let (a, b) = (number(0)?, number(1)?);
             Output::Scalar(a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect())
         }
@@ -314,10 +318,14 @@ fn relabel(cx: &Cx<'_>, node: &CallNode, mut table: Table) -> Result<Table, Quer
     } else {
         let sources: Vec<&str> = (3..node.args.len()).map(|i| text(node, i)).collect();
         if let Some(bad) = sources.iter().find(|s| !is_label_name(s)) {
-            return Err(QueryError::execution(format!("invalid source label name in label_join(): {bad}")));
+            return Err(QueryError::execution(format!(
+                "invalid source label name in label_join(): {bad}"
+            )));
         }
         if !is_label_name(target) {
-            return Err(QueryError::execution(format!("invalid destination label name in label_join(): {target}")));
+            return Err(QueryError::execution(format!(
+                "invalid destination label name in label_join(): {target}"
+            )));
         }
         for head in &mut table.heads {
             head.labels = join(&head.labels, target, text(node, 2), &sources);
@@ -328,4 +336,3 @@ fn relabel(cx: &Cx<'_>, node: &CallNode, mut table: Table) -> Result<Table, Quer
     table.join_twins()?;
     Ok(table)
 }
-

@@ -1,8 +1,8 @@
 //! A sink that keeps all rows.
 
+use super::Cx;
 use super::stream::{MakeSink, Sink, Who};
 use super::table::Table;
-use super::Cx;
 use crate::error::QueryError;
 use crate::window::Grid;
 use parking_lot::Mutex;

@@ -13,7 +13,9 @@ use crate::error::QueryError;
 use crate::plan::{CallNode, Node, Select, Source};
 use crate::window::Grid;
 use hashbrown::{HashMap, HashSet};
-use tidegauge_model::{Labels, LabelsBuilder, MatchOp, Matcher, reserved::INSTANCE, reserved::JOB, reserved::METRIC_NAME};
+use tidegauge_model::{
+    Labels, LabelsBuilder, MatchOp, Matcher, reserved::INSTANCE, reserved::JOB, reserved::METRIC_NAME,
+};
 
 /// The info metric that is meant if none is named.
 const TARGET_INFO: &str = "target_info";
@@ -27,7 +29,11 @@ pub(crate) fn info(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Table, Qu
     };
     let base = operand(cx, arg, grid)?;
     let asked = Asked::new(node)?;
-    let is_info: Vec<bool> = base.heads.iter().map(|h| asked.is_info(h.labels.value(METRIC_NAME))).collect();
+    let is_info: Vec<bool> = base
+        .heads
+        .iter()
+        .map(|h| asked.is_info(h.labels.value(METRIC_NAME)))
+        .collect();
     let infos = fetch(cx, arg, &base, &is_info, &asked, grid)?;
     let mut out: HashMap<Labels, usize> = HashMap::new();
     let mut rows: Vec<(Head, Vec<f64>)> = Vec::new();

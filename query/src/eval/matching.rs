@@ -39,7 +39,11 @@ pub(crate) fn match_vectors(
                 members.push(Members::default());
             }
             let group = &mut members[number];
-            if side == 0 { group.many.push(row) } else { group.one.push(row) }
+            if side == 0 {
+                group.many.push(row);
+            } else {
+                group.one.push(row);
+            }
         }
     }
     let join = Join {

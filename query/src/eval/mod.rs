@@ -116,14 +116,24 @@ impl Held {
             self.spare -= bytes;
             return Ok(());
         }
-        let wanted = (bytes - self.spare).max(if self.lease.is_some() { LEASE_BYTES } else { 4096 });
         let inner = &*self.limits.0;
-        match &mut self.lease {
-            Some(lease) => lease.grow(wanted)?,
-            None => self.lease = Some(inner.meter.lease(wanted)?),
-        }
+        let needed = bytes - self.spare;
+        let lease = match &mut self.lease {
+            Some(lease) => lease,
+            None => self.lease.insert(inner.meter.lease(0)?),
+        };
+        // More than needed, so that the meter is not asked for each row; just what is needed if that is refused.
+        let ample = needed.max(lease.bytes().min(LEASE_BYTES));
+        let taken = match lease.grow(ample) {
+            Ok(()) => ample,
+            Err(_) if ample > needed => {
+                lease.grow(needed)?;
+                needed
+            }
+            Err(over) => return Err(over.into()),
+        };
         inner.peak_bytes.fetch_max(inner.meter.used(), Ordering::Relaxed);
-        self.spare = self.spare + wanted - bytes;
+        self.spare = self.spare + taken - bytes;
         Ok(())
     }
 }
@@ -208,7 +218,11 @@ impl<'q> Cx<'q> {
 
     /// When names that have lost their meaning go.
     pub(crate) fn drop_names(&self) -> DropNames {
-        if self.features.delayed_name_removal { DropNames::AtTheEnd } else { DropNames::Now }
+        if self.features.delayed_name_removal {
+            DropNames::AtTheEnd
+        } else {
+            DropNames::Now
+        }
     }
 
     /// Counts a series read.

@@ -1,10 +1,10 @@
 //! Aggregations that choose among series or count their values: `topk`, `bottomk`, `limitk`, `limit_ratio`,
 //! `count_values`.
 
+use super::Cx;
 use super::aggregate::operand;
 use super::subset::{Groups, Subset};
 use super::table::{ABSENT, Head, Table, is_absent, is_present};
-use super::Cx;
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::functions::label::{is_label_name, with_label};
@@ -45,10 +45,16 @@ pub(crate) fn rank(
         return Err(QueryError::execution("Parameter value is NaN"));
     }
     if least <= i64::MIN as f64 {
-        return Err(QueryError::execution(format!("Scalar value {} underflows int64", go_float(least))));
+        return Err(QueryError::execution(format!(
+            "Scalar value {} underflows int64",
+            go_float(least)
+        )));
     }
     if greatest >= i64::MAX as f64 {
-        return Err(QueryError::execution(format!("Scalar value {} overflows int64", go_float(greatest))));
+        return Err(QueryError::execution(format!(
+            "Scalar value {} overflows int64",
+            go_float(greatest)
+        )));
     }
     let mut groups = Groups::new(subset);
     let numbers: Vec<usize> = table.heads.iter().map(|h| groups.number(&h.labels)).collect();
@@ -84,9 +90,9 @@ fn choose(
 ) -> Result<Vec<usize>, QueryError> {
     let mut order = Vec::new();
     let mut kept: Vec<Best> = (0..groups).map(|_| Best::default()).collect();
-    for step in 0..table.width {
+    for (step, param) in params.iter().enumerate().take(table.width) {
         cx.check()?;
-        let k = (params[step] as i64).clamp(0, table.len() as i64) as usize;
+        let k = (*param as i64).clamp(0, table.len() as i64) as usize;
         kept.iter_mut().for_each(|b| b.0.clear());
         for (row, number) in numbers.iter().enumerate() {
             let cell = &mut table.cells[row * table.width + step];
@@ -190,7 +196,11 @@ fn limit_ratio(mut table: Table, params: &[f64]) -> Result<Table, QueryError> {
         let place = table.heads[row].labels.stable_hash() as f64 / u64::MAX as f64;
         for (cell, ratio) in table.row_mut(row).iter_mut().zip(params) {
             let ratio = ratio.clamp(-1.0, 1.0);
-            let keep = if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio };
+            let keep = if ratio >= 0.0 {
+                place < ratio
+            } else {
+                place >= 1.0 + ratio
+            };
             if !keep {
                 *cell = ABSENT;
             }

@@ -222,7 +222,11 @@ fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
 }
 
 /// Runs each part, on two threads if there are several, and gives the first error in order of part.
-fn run(cx: &Cx<'_>, parts: &[Vec<Piece>], part: impl Fn(usize, &[Piece]) -> Result<(), QueryError> + Sync) -> Result<(), QueryError> {
+fn run(
+    cx: &Cx<'_>,
+    parts: &[Vec<Piece>],
+    part: impl Fn(usize, &[Piece]) -> Result<(), QueryError> + Sync,
+) -> Result<(), QueryError> {
     let run_one = |(index, pieces): (usize, &Vec<Piece>)| part(index, pieces);
     match cx.pool {
         Some(pool) if parts.len() > 1 => {
@@ -283,7 +287,9 @@ pub(crate) fn instant_rows(
     make: &MakeSink<'_>,
 ) -> Result<(), QueryError> {
     if selector.extent == Some(Extent::Anchored) {
-        return Err(QueryError::execution("anchored modifier can only be used with range vectors"));
+        return Err(QueryError::execution(
+            "anchored modifier can only be used with range vectors",
+        ));
     }
     let frame = selector.instant_frame(grid, cx.lookback_ms);
     let set = select(cx, selector, &frame, "", 0)?;
@@ -317,7 +323,11 @@ pub(crate) fn instant_rows(
                         &own
                     };
                     for (cell, index) in row.iter_mut().zip(found) {
-                        *cell = if *index == NONE { super::ABSENT } else { values[*index as usize] };
+                        *cell = if *index == NONE {
+                            super::ABSENT
+                        } else {
+                            values[*index as usize]
+                        };
                     }
                     if take == Take::Time {
                         for (cell, index) in row.iter_mut().zip(found) {
@@ -505,7 +515,13 @@ impl RangeCall<'_> {
                                 spans: found,
                             }
                         });
-                        (&shared.spans, shared.total, shared.extrapolations.as_ref(), column.timestamps, values)
+                        (
+                            &shared.spans,
+                            shared.total,
+                            shared.extrapolations.as_ref(),
+                            column.timestamps,
+                            values,
+                        )
                     } else {
                         let (timestamps, values) = without_stale(column.timestamps, values, &mut kept);
                         spans(timestamps, frame, &mut own);
@@ -546,7 +562,13 @@ impl RangeCall<'_> {
             return None;
         }
         let unit = rate_unit(self.function);
-        Some(Extrapolations::new(timestamps, spans, frame, self.window.range_ms, unit))
+        Some(Extrapolations::new(
+            timestamps,
+            spans,
+            frame,
+            self.window.range_ms,
+            unit,
+        ))
     }
 
     fn send(&self, cx: &Cx<'_>, who: &Who<'_>, out: &[f64], sink: &mut dyn Sink) -> Result<(), QueryError> {
@@ -617,7 +639,10 @@ impl<'c, 'q> Names<'c, 'q> {
                 let note = Note::PossibleNonCounterType(name.to_owned(), kind.to_owned());
                 self.cx.info(note, self.place);
             }
-        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end)) {
+        } else if !["_total", "_sum", "_count", "_bucket"]
+            .iter()
+            .any(|end| name.ends_with(end))
+        {
             self.cx.info(Note::PossibleNonCounter(name.to_owned()), self.place);
         }
     }
@@ -650,7 +675,11 @@ impl Sink for SubquerySink<'_, '_, '_> {
             spans(timestamps, self.frame, &mut self.own);
         }
         let (found, total, prepared) = if all {
-            (&self.shared.spans, self.shared.total, self.shared.extrapolations.as_ref())
+            (
+                &self.shared.spans,
+                self.shared.total,
+                self.shared.extrapolations.as_ref(),
+            )
         } else {
             (&self.own, span_total(&self.own), None)
         };

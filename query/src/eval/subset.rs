@@ -135,9 +135,15 @@ mod tests {
     #[test]
     fn series_fall_into_groups_by_the_labels_that_count() {
         let l = |pairs: &[(&str, &str)]| Labels::from_pairs(pairs.iter().copied()).unwrap();
-        let (a, b) = (l(&[("__name__", "x"), ("a", "1"), ("b", "1")]), l(&[("__name__", "y"), ("a", "1"), ("b", "2")]));
+        let (a, b) = (
+            l(&[("__name__", "x"), ("a", "1"), ("b", "1")]),
+            l(&[("__name__", "y"), ("a", "1"), ("b", "2")]),
+        );
         let mut by = Groups::new(Subset::with(&["a".into()]));
-        assert_eq!((by.number(&a), by.number(&b), by.labels.clone()), (0, 0, vec![l(&[("a", "1")])]));
+        assert_eq!(
+            (by.number(&a), by.number(&b), by.labels.clone()),
+            (0, 0, vec![l(&[("a", "1")])])
+        );
         let mut without = Groups::new(Subset::without(&["a".into()]));
         assert_eq!((without.number(&a), without.number(&b), without.number(&a)), (0, 1, 0));
         assert_eq!(without.labels, [l(&[("b", "1")]), l(&[("b", "2")])]);

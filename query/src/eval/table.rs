@@ -180,12 +180,12 @@ impl Table {
         }
         let mut first: HashMap<Labels, usize> = HashMap::with_capacity(self.heads.len());
         let mut gone = vec![false; self.heads.len()];
-        for row in 0..self.heads.len() {
+        for (row, gone) in gone.iter_mut().enumerate() {
             let target = *first.entry(self.heads[row].labels.clone()).or_insert(row);
             if target == row {
                 continue;
             }
-            gone[row] = true;
+            *gone = true;
             for step in 0..self.width {
                 let value = self.cells[row * self.width + step];
                 if is_absent(value) {

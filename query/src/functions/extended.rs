@@ -22,7 +22,10 @@ pub(crate) fn check(function: Function, extent: Extent) -> Result<(), QueryError
             matches!(function, F::Rate | F::Increase | F::Delta | F::Resets | F::Changes),
             "changes, delta, increase, rate, resets",
         ),
-        Extent::Smoothed => (matches!(function, F::Rate | F::Increase | F::Delta), "delta, increase, rate"),
+        Extent::Smoothed => (
+            matches!(function, F::Rate | F::Increase | F::Delta),
+            "delta, increase, rate",
+        ),
     };
     if fits {
         return Ok(());
@@ -75,7 +78,9 @@ fn anchored<'a>(times: &[Timestamp], values: &'a [f64], left: i64) -> Option<&'a
 /// The last sample at or before `left`, else the first.
 fn first_index(times: &[Timestamp], left: i64) -> usize {
     let but_last = times.len().saturating_sub(1);
-    times[..but_last].partition_point(|t| t.millis() <= left).saturating_sub(1)
+    times[..but_last]
+        .partition_point(|t| t.millis() <= left)
+        .saturating_sub(1)
 }
 
 /// The values at a range's edges and those between.
@@ -153,7 +158,12 @@ pub(crate) fn smoothed_value(times: &[Timestamp], values: &[f64], at: i64) -> f6
     let i = times.partition_point(|t| t.millis() < at);
     match (i.checked_sub(1), times.get(i)) {
         (_, Some(t)) if t.millis() == at => values[i],
-        (Some(before), Some(t)) => interpolate((times[before].millis(), values[before]), (t.millis(), values[i]), at, false),
+        (Some(before), Some(t)) => interpolate(
+            (times[before].millis(), values[before]),
+            (t.millis(), values[i]),
+            at,
+            false,
+        ),
         (Some(before), None) => values[before],
         (None, _) => ABSENT,
     }
@@ -164,8 +174,14 @@ pub(crate) fn extend(times: &[Timestamp], values: &[f64], left: i64, right: i64,
     let Some(edges) = Edges::find(times, values, left, right, extent, false) else {
         return Vec::new();
     };
-    let sample = |at, value| Sample { at: Timestamp::from_millis(at), value };
-    let between = edges.range.clone().map(|i| Sample { at: times[i], value: values[i] });
+    let sample = |at, value| Sample {
+        at: Timestamp::from_millis(at),
+        value,
+    };
+    let between = edges.range.clone().map(|i| Sample {
+        at: times[i],
+        value: values[i],
+    });
     std::iter::once(sample(left, edges.left))
         .chain(between)
         .chain([sample(right, edges.right)])

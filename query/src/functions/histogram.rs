@@ -165,7 +165,13 @@ mod tests {
     use super::*;
 
     fn buckets(pairs: &[(f64, f64)]) -> Vec<Bucket> {
-        pairs.iter().map(|(bound, count)| Bucket { bound: *bound, count: *count }).collect()
+        pairs
+            .iter()
+            .map(|(bound, count)| Bucket {
+                bound: *bound,
+                count: *count,
+            })
+            .collect()
     }
 
     #[test]
@@ -191,9 +197,19 @@ mod tests {
 
     #[test]
     fn falling_counts_are_raised_and_told() {
-        let (value, raised) = quantile(0.5, &mut buckets(&[(1.0, 2.0), (2.0, 1.0), (3.0, 4.0), (f64::INFINITY, 4.0)]));
+        let (value, raised) = quantile(
+            0.5,
+            &mut buckets(&[(1.0, 2.0), (2.0, 1.0), (3.0, 4.0), (f64::INFINITY, 4.0)]),
+        );
         assert_eq!(value, 1.0);
-        assert_eq!(raised, Some(Raised { min_bucket: 2.0, max_bucket: 2.0, max_diff: 1.0 }));
+        assert_eq!(
+            raised,
+            Some(Raised {
+                min_bucket: 2.0,
+                max_bucket: 2.0,
+                max_diff: 1.0
+            })
+        );
         let rounding = [(1.0, 2.0), (2.0, 2.0 - 1e-15), (f64::INFINITY, 2.0)];
         assert_eq!(quantile(0.5, &mut buckets(&rounding)).1, None);
     }

@@ -28,9 +28,7 @@ impl<'a> Replace<'a> {
         let compiled = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
             .size_limit(REGEX_SIZE_BYTES)
             .build()
-            .map_err(|_| {
-                QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
-            })?;
+            .map_err(|_| QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
         if !is_label_name(target) {
             return Err(QueryError::execution(format!(
                 "invalid destination label name in label_replace(): {target}"
@@ -76,9 +74,15 @@ fn go_template(template: &str) -> std::borrow::Cow<'_, str> {
         }
         let braced = rest.strip_prefix('{');
         let body = braced.unwrap_or(rest);
-        let len = body.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(body.len());
+        let len = body
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(body.len());
         let (name, tail) = body.split_at(len);
-        let tail = if braced.is_some() { tail.strip_prefix('}') } else { Some(tail) };
+        let tail = if braced.is_some() {
+            tail.strip_prefix('}')
+        } else {
+            Some(tail)
+        };
         match tail {
             Some(tail) if !name.is_empty() => {
                 out.push_str("${");
@@ -159,9 +163,18 @@ mod tests {
             ("(.*)", "a${", "a${"),
         ] {
             let replace = Replace::new("dst", template, "src", pattern).unwrap();
-            assert_eq!(replace.apply(&labels).unwrap().value("dst"), expect, "{pattern} {template}");
+            assert_eq!(
+                replace.apply(&labels).unwrap().value("dst"),
+                expect,
+                "{pattern} {template}"
+            );
         }
-        assert!(Replace::new("dst", "", "src", "value").unwrap().apply(&labels).is_none());
+        assert!(
+            Replace::new("dst", "", "src", "value")
+                .unwrap()
+                .apply(&labels)
+                .is_none()
+        );
         assert!(Replace::new("dst", "", "src", "(").is_err());
     }
 

@@ -219,7 +219,11 @@ pub(crate) fn go_float(value: f64) -> String {
         return "NaN".to_owned();
     }
     if value.is_infinite() {
-        return if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
+        return if value > 0.0 {
+            "+Inf".to_owned()
+        } else {
+            "-Inf".to_owned()
+        };
     }
     let magnitude = value.abs();
     if value == 0.0 || (1e-4..1e21).contains(&magnitude) {
@@ -237,7 +241,11 @@ pub(crate) fn go_float(value: f64) -> String {
 /// A float as Go's `'f'` form with the fewest digits: never an exponent.
 pub(crate) fn plain_float(value: f64) -> String {
     if value.is_infinite() {
-        return if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
+        return if value > 0.0 {
+            "+Inf".to_owned()
+        } else {
+            "-Inf".to_owned()
+        };
     }
     value.to_string()
 }

@@ -46,7 +46,11 @@ impl<'a> Windows<'a> {
     pub(crate) fn each(&self, out: &mut [f64], mut f: impl FnMut(&[Timestamp], &[f64], usize) -> f64) {
         for (step, cell) in out.iter_mut().enumerate() {
             let (timestamps, values) = self.at(step);
-            *cell = if values.is_empty() { crate::eval::ABSENT } else { f(timestamps, values, step) };
+            *cell = if values.is_empty() {
+                crate::eval::ABSENT
+            } else {
+                f(timestamps, values, step)
+            };
         }
     }
 }
@@ -73,7 +77,13 @@ pub(crate) fn range_function(
                 Some(prepared) => prepared,
                 None => {
                     let unit = rate_unit(function);
-                    let Windows { timestamps, spans, frame, range_ms, .. } = *windows;
+                    let Windows {
+                        timestamps,
+                        spans,
+                        frame,
+                        range_ms,
+                        ..
+                    } = *windows;
                     made = rate::Extrapolations::new(timestamps, spans, frame, range_ms, unit);
                     &made
                 }
@@ -89,5 +99,9 @@ pub(crate) fn range_function(
 
 /// What `rate`, `increase` and `delta` give their difference as.
 pub(crate) fn rate_unit(function: Function) -> rate::Unit {
-    if function == Function::Rate { rate::Unit::PerSecond } else { rate::Unit::Whole }
+    if function == Function::Rate {
+        rate::Unit::PerSecond
+    } else {
+        rate::Unit::Whole
+    }
 }

@@ -59,7 +59,11 @@ pub(crate) fn evaluate(
         F::TsOfMinOverTime => windows.each(out, |t, v, _| time_of(t, v, |new, best| new <= best)),
         F::TsOfMaxOverTime => windows.each(out, |t, v, _| time_of(t, v, |new, best| new >= best)),
         F::Deriv => windows.each(out, |t, v, _| {
-            if v.len() < 2 { ABSENT } else { regression(t, v, t[0].millis()).0 }
+            if v.len() < 2 {
+                ABSENT
+            } else {
+                regression(t, v, t[0].millis()).0
+            }
         }),
         F::PredictLinear => windows.each(out, |t, v, step| {
             if v.len() < 2 {
@@ -169,7 +173,11 @@ fn regression(times: &[Timestamp], values: &[f64], at: i64) -> (f64, f64) {
     }
     // A single NaN is not equal to itself, yet upstream's first value is never compared.
     if constant || (values.len() == 1) {
-        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+        return if first.is_infinite() {
+            (f64::NAN, f64::NAN)
+        } else {
+            (0.0, first)
+        };
     }
     let n = values.len() as f64;
     let [x, y, xy, xx] = [x_sum, y_sum, xy_sum, xx_sum].map(Kahan::total);

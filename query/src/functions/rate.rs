@@ -100,7 +100,10 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, extrapolations: &Extrapolation
     let values = windows.values;
     // Resets are rare: found once, then each window adds up its own, in order of time.
     let resets: Vec<u32> = if counter {
-        (1..values.len()).filter(|i| values[*i] < values[*i - 1]).map(|i| i as u32).collect()
+        (1..values.len())
+            .filter(|i| values[*i] < values[*i - 1])
+            .map(|i| i as u32)
+            .collect()
     } else {
         Vec::new()
     };
@@ -166,10 +169,23 @@ mod tests {
     fn rate(samples: &[(i64, f64)], range_ms: i64, at: i64, counter: bool, per_second: bool) -> f64 {
         let timestamps: Vec<_> = samples.iter().map(|s| Timestamp::from_millis(s.0)).collect();
         let values: Vec<_> = samples.iter().map(|s| s.1).collect();
-        let frame = Frame { grid: Grid::instant(at), at: None, offset_ms: 0, back_ms: range_ms, ahead_ms: 0 };
+        let frame = Frame {
+            grid: Grid::instant(at),
+            at: None,
+            offset_ms: 0,
+            back_ms: range_ms,
+            ahead_ms: 0,
+        };
         let mut found = Vec::new();
         spans(&timestamps, &frame, &mut found);
-        let windows = Windows { timestamps: &timestamps, values: &values, spans: &found, frame: &frame, range_ms, extent: None };
+        let windows = Windows {
+            timestamps: &timestamps,
+            values: &values,
+            spans: &found,
+            frame: &frame,
+            range_ms,
+            extent: None,
+        };
         let mut out = [0.0];
         let unit = if per_second { Unit::PerSecond } else { Unit::Whole };
         let known = Extrapolations::new(&timestamps, &found, &frame, range_ms, unit);
@@ -186,9 +202,15 @@ mod tests {
         let reset = [(60_000, 10.0), (120_000, 20.0), (180_000, 5.0), (240_000, 15.0)];
         assert_eq!(rate(&reset, 240_000, 240_000, true, false), 25.0 * (240.0 / 180.0));
         // Far from the left edge: half an interval only; but a counter starts at zero.
-        assert_eq!(rate(&[(540_000, 100.0), (600_000, 200.0)], 600_000, 600_000, true, false), 150.0);
+        assert_eq!(
+            rate(&[(540_000, 100.0), (600_000, 200.0)], 600_000, 600_000, true, false),
+            150.0
+        );
         assert!((rate(&[(540_000, 10.0), (600_000, 110.0)], 600_000, 600_000, true, false) - 110.0).abs() < 1e-9);
-        assert_eq!(rate(&[(540_000, 10.0), (600_000, 110.0)], 600_000, 600_000, false, false), 150.0);
+        assert_eq!(
+            rate(&[(540_000, 10.0), (600_000, 110.0)], 600_000, 600_000, false, false),
+            150.0
+        );
         assert!(crate::eval::is_absent(rate(&[(1, 1.0)], 100, 100, true, true)));
     }
 }

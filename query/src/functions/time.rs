@@ -26,7 +26,11 @@ impl Date {
         let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
         let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let from_march = (5 * of_year + 2) / 153;
-        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        let month = if from_march < 10 {
+            from_march + 3
+        } else {
+            from_march - 9
+        };
         Self {
             year: year_of_era + era * 400 + i64::from(month <= 2),
             month,
@@ -48,7 +52,10 @@ impl Date {
 
     fn day_of_year(self) -> i64 {
         const BEFORE: [i64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
-        let before = usize::try_from(self.month - 1).ok().and_then(|m| BEFORE.get(m)).copied();
+        let before = usize::try_from(self.month - 1)
+            .ok()
+            .and_then(|m| BEFORE.get(m))
+            .copied();
         before.unwrap_or(0) + self.day + i64::from(self.month > 2 && self.is_leap_year())
     }
 }
@@ -105,7 +112,11 @@ mod tests {
             assert_eq!(rfc3339(seconds * 1000), text);
             let value = |f| of_seconds(f).unwrap()(seconds as f64);
             assert_eq!(
-                (value(Function::DayOfYear), value(Function::DayOfWeek), value(Function::DaysInMonth)),
+                (
+                    value(Function::DayOfYear),
+                    value(Function::DayOfWeek),
+                    value(Function::DaysInMonth)
+                ),
                 (of_year, of_week, in_month),
                 "{text}"
             );

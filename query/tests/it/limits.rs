@@ -1,0 +1,146 @@
+//! What stops a query, and that threads change nothing.
+
+use std::time::Duration;
+use tidegauge_model::testing::MemoryStore;
+use tidegauge_model::{Labels, Meter, Timestamp};
+use tidegauge_query::{Engine, EngineOptions, ParseOptions, Query, QueryError, QueryOutput, StatsLevel, Value};
+
+fn store(series: usize, samples: i64) -> MemoryStore {
+    let store = MemoryStore::new();
+    for i in 0..series {
+        let (instance, pod) = (format!("i{i}"), format!("p{}", i % 7));
+        let labels = Labels::from_pairs([("__name__", "m_total"), ("instance", &instance), ("pod", &pod)]).unwrap();
+        for k in 0..samples {
+            let value = (k * (i as i64 + 3)) as f64 * 0.1 + (i as f64).sin();
+            store.insert(&labels, at(k * 15_000), value);
+        }
+    }
+    store
+}
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+fn query(text: &str) -> Query {
+    Query::parse(text, &ParseOptions::default()).unwrap()
+}
+
+fn run(engine: &Engine, store: &MemoryStore, query: &Query) -> Result<QueryOutput, QueryError> {
+    engine.range(store, query, at(0), at(600_000), 15_000)
+}
+
+#[test]
+fn too_many_samples_are_refused_in_upstream_s_words() {
+    let store = store(20, 40);
+    let engine = |max_samples| {
+        Engine::new(EngineOptions {
+            max_samples,
+            ..EngineOptions::default()
+        })
+    };
+    let error = run(&engine(700), &store, &query("m_total")).unwrap_err();
+    assert!(matches!(error, QueryError::TooManySamples));
+    assert_eq!(
+        error.to_string(),
+        "query processing would load too many samples into memory in query execution"
+    );
+    assert!(run(&engine(900), &store, &query("m_total")).is_ok());
+    // An aggregation holds its groups alone.
+    assert!(run(&engine(700), &store, &query("sum(m_total)")).is_ok());
+    assert_eq!(engine(1).metrics().list().len(), 9);
+}
+
+#[test]
+fn a_passed_deadline_and_a_lost_client_stop_it() {
+    let store = store(3, 10);
+    let engine = Engine::new(EngineOptions::default());
+    let mut late = query("m_total");
+    late.timeout = Some(Duration::ZERO);
+    let error = run(&engine, &store, &late).unwrap_err();
+    assert!(matches!(error, QueryError::Timeout));
+    assert_eq!(error.to_string(), "query timed out in expression evaluation");
+    let gone = query("m_total");
+    gone.cancel.cancel();
+    assert!(matches!(run(&engine, &store, &gone), Err(QueryError::Canceled)));
+}
+
+#[test]
+fn memory_is_metered_refused_and_given_back() {
+    let store = store(200, 40);
+    let memory = Meter::new("queries", 64 << 10);
+    let engine = Engine::new(EngineOptions {
+        memory: memory.clone(),
+        ..EngineOptions::default()
+    });
+    let error = run(&engine, &store, &query("m_total")).unwrap_err();
+    assert!(matches!(&error, QueryError::Memory(over) if over.wanted > 0), "{error}");
+    assert_eq!(memory.used(), 0);
+    let output = run(&engine, &store, &query("sum by (pod) (m_total)")).unwrap();
+    assert!(output.stats.peak_bytes > 0);
+    assert_eq!(memory.used(), 0);
+}
+
+#[test]
+fn samples_are_counted_by_step() {
+    let store = store(2, 40);
+    let engine = Engine::new(EngineOptions::default());
+    let mut counted = query("rate(m_total[1m])");
+    counted.stats = StatsLevel::PerStep;
+    let output = engine.range(&store, &counted, at(60_000), at(90_000), 15_000).unwrap();
+    assert_eq!(output.stats.samples, 2 * 3 * 4);
+    let steps = output.stats.samples_per_step.unwrap();
+    assert_eq!(steps, [(at(60_000), 8), (at(75_000), 8), (at(90_000), 8)]);
+}
+
+#[test]
+fn range_queries_want_scalars_or_vectors_and_a_step() {
+    let store = store(1, 10);
+    let engine = Engine::new(EngineOptions::default());
+    let error = run(&engine, &store, &query("m_total[1m]")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector"
+    );
+    assert!(engine.range(&store, &query("1"), at(0), at(1), 0).is_err());
+    let none = engine.range(&store, &query("1"), at(1), at(0), 1).unwrap();
+    assert!(matches!(none.value, Value::Matrix(series) if series.is_empty()));
+}
+
+/// Work enough to be cut into parts gives the same bits on one thread and on several.
+#[test]
+fn threads_change_no_bit() {
+    let store = store(600, 300);
+    let engine = |threads| {
+        Engine::new(EngineOptions {
+            threads,
+            ..EngineOptions::default()
+        })
+    };
+    let (one, many) = (engine(1), engine(3));
+    for text in [
+        "rate(m_total[2m])",
+        "sum(rate(m_total[2m]))",
+        "avg by (pod) (m_total)",
+        "stddev by (pod) (m_total)",
+        "quantile(0.9, m_total)",
+        "count by (pod) (max_over_time(rate(m_total[1m])[2m:30s]))",
+        "topk by (pod) (2, m_total)",
+    ] {
+        let bits = |engine: &Engine| -> Vec<(Labels, Vec<(Timestamp, u64)>)> {
+            let output = engine
+                .range(&store, &query(text), at(0), at(4_500_000), 15_000)
+                .unwrap();
+            let Value::Matrix(series) = output.value else {
+                panic!("{text}: no matrix");
+            };
+            series
+                .into_iter()
+                .map(|s| (s.labels, s.points.iter().map(|p| (p.at, p.value.to_bits())).collect()))
+                .collect()
+        };
+        let expect = bits(&one);
+        assert!(!expect.is_empty(), "{text}");
+        assert_eq!(bits(&many), expect, "{text}");
+    }
+}

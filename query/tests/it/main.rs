@@ -1,5 +1,13 @@
 //! The query crate from outside: the parser over shared data, scripts in upstream's test language, limits, properties.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail loudly like the tests themselves"
+)]
+
 mod limits;
 mod parse;
 mod promqltest;

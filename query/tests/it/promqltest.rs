@@ -83,7 +83,8 @@ impl Case<'_> {
         let output = match eval.at {
             At::Instant(at) => self.engine.instant(self.store.queryable(), &query, ms(at)),
             At::Range { start, end, step } => {
-                self.engine.range(self.store.queryable(), &query, ms(start), ms(end), step)
+                self.engine
+                    .range(self.store.queryable(), &query, ms(start), ms(end), step)
             }
         };
         let output = match output {
@@ -207,7 +208,10 @@ impl Case<'_> {
                 return Err(format!("unexpected series {got:?}, expected {expected:?}"));
             };
             let same = points.len() == got.points.len()
-                && points.iter().zip(&got.points).all(|(a, b)| a.at == b.at && equal(a.value, b.value));
+                && points
+                    .iter()
+                    .zip(&got.points)
+                    .all(|(a, b)| a.at == b.at && equal(a.value, b.value));
             if !same {
                 return Err(format!("{}: expected {points:?}, got {:?}", got.labels, got.points));
             }
@@ -219,12 +223,16 @@ impl Case<'_> {
     fn again_as_range(&self, query: &Query, at: i64) -> Result<(), String> {
         let expect = &self.eval.expect;
         let text = &self.eval.expr;
-        let depends = ["start()", "end()", "range()", "step()"].iter().any(|f| text.contains(f));
+        let depends = ["start()", "end()", "range()", "step()"]
+            .iter()
+            .any(|f| text.contains(f));
         if expect.string.is_some() || expect.range_vector.is_some() || depends {
             return Ok(());
         }
         let store = self.store.queryable();
-        let output = self.engine.range(store, query, ms(at - 60_000), ms(at + 60_000), 60_000);
+        let output = self
+            .engine
+            .range(store, query, ms(at - 60_000), ms(at + 60_000), 60_000);
         let output = output.map_err(|e| format!("as a range query: {e}"))?;
         if expect.ordered {
             return Ok(());
@@ -244,7 +252,8 @@ impl Case<'_> {
             .iter()
             .filter_map(|s| middle(&s.points).map(|v| (s.labels.clone(), v)))
             .collect();
-        self.check_vector(&got, false).map_err(|e| format!("as a range query: {e}"))
+        self.check_vector(&got, false)
+            .map_err(|e| format!("as a range query: {e}"))
     }
 
     /// With `@` on every selector the time of evaluation must not matter.
@@ -254,11 +263,16 @@ impl Case<'_> {
         }
         let mut fixed = query.clone();
         fix_times(&mut fixed.expr, at);
-        let times = if at == 0 { vec![-1000, 0, 1000] } else { vec![-10 * at, 0, at / 5, at, 10 * at] };
+        let times = if at == 0 {
+            vec![-1000, 0, 1000]
+        } else {
+            vec![-10 * at, 0, at / 5, at, 10 * at]
+        };
         for time in times {
             let output = self.engine.instant(self.store.queryable(), &fixed, ms(time));
             let output = output.map_err(|e| format!("with @ at {time}: {e}"))?;
-            self.check_instant(&output, time).map_err(|e| format!("with @ at {time}: {e}"))?;
+            self.check_instant(&output, time)
+                .map_err(|e| format!("with @ at {time}: {e}"))?;
         }
         Ok(())
     }
@@ -273,8 +287,21 @@ fn calls_depend_on_time(expr: &Expr) -> bool {
     let here = match &expr.kind {
         ExprKind::Call(call) => matches!(
             call.function.function,
-            F::DaysInMonth | F::DayOfMonth | F::DayOfWeek | F::DayOfYear | F::Hour | F::Minute | F::Month | F::Year
-                | F::PredictLinear | F::Time | F::Timestamp | F::Start | F::End | F::Range | F::Step
+            F::DaysInMonth
+                | F::DayOfMonth
+                | F::DayOfWeek
+                | F::DayOfYear
+                | F::Hour
+                | F::Minute
+                | F::Month
+                | F::Year
+                | F::PredictLinear
+                | F::Time
+                | F::Timestamp
+                | F::Start
+                | F::End
+                | F::Range
+                | F::Step
         ),
         _ => false,
     };
@@ -358,7 +385,11 @@ fn our_own_scripts_pass() {
         let commands = parse(&std::fs::read_to_string(&path).unwrap());
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         // `name.off.test` runs with every feature off, as a server does by default.
-        let features = if name.ends_with(".off.test") { Features::default() } else { features() };
+        let features = if name.ends_with(".off.test") {
+            Features::default()
+        } else {
+            features()
+        };
         for (line, result) in run(&commands, &mut MemoryStore::new(), features, |_| true) {
             cases += 1;
             if let Err(why) = result {
@@ -381,7 +412,12 @@ fn conformance(mut store: impl TestStore) {
         serde_json::from_str(&std::fs::read_to_string(folder.join("index.json")).unwrap()).unwrap();
     let mut wanted: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for case in index.as_array().unwrap() {
-        let requires: Vec<&str> = case["requires"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
+        let requires: Vec<&str> = case["requires"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r.as_str().unwrap())
+            .collect();
         if !requires.iter().any(|r| NOT_YET.contains(r)) {
             let lines = wanted.entry(case["file"].as_str().unwrap().to_owned()).or_default();
             lines.insert(case["line"].as_u64().unwrap() as usize);
@@ -397,7 +433,11 @@ fn conformance(mut store: impl TestStore) {
         store.clear();
         let commands = parse(&std::fs::read_to_string(folder.join(file)).unwrap());
         let results = run(&commands, &mut store, features(), |line| lines.contains(&line));
-        assert_eq!(results.len(), lines.len(), "{file}: cases of the index that the script has");
+        assert_eq!(
+            results.len(),
+            lines.len(),
+            "{file}: cases of the index that the script has"
+        );
         for (line, result) in results {
             let name = format!("{file}:{line}");
             match (result, gaps.contains(name.as_str())) {
@@ -409,7 +449,12 @@ fn conformance(mut store: impl TestStore) {
         }
     }
     println!("{passed} cases pass, {} known gaps", gaps.len());
-    assert!(wrong.is_empty(), "{} wrong, {passed} pass:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong, {passed} pass:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]

@@ -148,7 +148,11 @@ fn eval(head: &str, body: &[&str]) -> Eval {
         (c.get(1).map_or("", |m| m.as_str()).to_owned(), at, c[5].to_owned())
     } else if let Some(c) = instant.captures(head) {
         let at = c.get(2).map_or(0, |t| duration_ms(t.as_str()));
-        (c.get(1).map_or("", |m| m.as_str()).to_owned(), At::Instant(at), c[3].to_owned())
+        (
+            c.get(1).map_or("", |m| m.as_str()).to_owned(),
+            At::Instant(at),
+            c[3].to_owned(),
+        )
     } else {
         panic!("cannot read {head:?}");
     };
@@ -251,7 +255,9 @@ fn number(text: &str) -> Result<f64, String> {
     };
     let lower = body.to_lowercase();
     if let Some(hex) = lower.strip_prefix("0x") {
-        return i64::from_str_radix(hex, 16).map(|v| sign * v as f64).map_err(|e| e.to_string());
+        return i64::from_str_radix(hex, 16)
+            .map(|v| sign * v as f64)
+            .map_err(|e| e.to_string());
     }
     match lower.as_str() {
         "inf" => return Ok(sign * f64::INFINITY),
@@ -294,7 +300,10 @@ fn points(item: &str) -> Vec<Option<f64>> {
         // `a--b` and `a+-b`: the operator is the sign before the last.
         Some(i) if i > 1 && matches!(body.as_bytes()[i - 1], b'+' | b'-') => {
             let by = number(&body[i..]).unwrap();
-            (number(&body[..i - 1]).unwrap(), if body.as_bytes()[i - 1] == b'-' { -by } else { by })
+            (
+                number(&body[..i - 1]).unwrap(),
+                if body.as_bytes()[i - 1] == b'-' { -by } else { by },
+            )
         }
         Some(i) => (number(&body[..i]).unwrap(), number(&body[i..]).unwrap()),
         None => (number(body).unwrap(), 0.0),
@@ -311,9 +320,7 @@ fn points(item: &str) -> Vec<Option<f64>> {
 /// The series at the start of a line, and what follows.
 pub(crate) fn metric(line: &str) -> (Labels, &str) {
     let mut builder = LabelsBuilder::new();
-    let end = line
-        .find(|c: char| c == '{' || c.is_whitespace())
-        .unwrap_or(line.len());
+    let end = line.find(|c: char| c == '{' || c.is_whitespace()).unwrap_or(line.len());
     let (name, mut rest) = line.split_at(end);
     builder.set("__name__", name);
     if let Some(inner) = rest.strip_prefix('{') {
@@ -368,5 +375,8 @@ fn points_are_read_as_upstream_reads_them() {
     assert_eq!(read("-1e2+1e-1x1"), [-100.0, -99.9]);
     assert_eq!(read("_x2"), [-99.0; 2]);
     assert_eq!(read("0x2"), [0.0; 3]);
-    assert_eq!((duration_ms("1h30m"), duration_ms("-1m"), duration_ms("1.5")), (5_400_000, -60_000, 1500));
+    assert_eq!(
+        (duration_ms("1h30m"), duration_ms("-1m"), duration_ms("1.5")),
+        (5_400_000, -60_000, 1500)
+    );
 }
