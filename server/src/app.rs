@@ -30,6 +30,7 @@ use std::time::Duration;
 use tidegauge_model::{Clock, Meter, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{Manager, ScrapeOptions};
+use tidegauge_tsdb::column::EncodingChoice;
 use tidegauge_tsdb::{Db, Error as StoreError, Fsync, Options as StoreOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -427,15 +428,16 @@ fn serve(
 }
 
 fn store_options(options: &AppOptions, head: Meter) -> StoreOptions {
-    if options.encoding != Encoding::Auto {
-        tracing::warn!(encoding = ?options.encoding, "--storage.encoding has no effect in this version");
-    }
     StoreOptions {
         retention_ms: i64::try_from(options.retention.millis()).unwrap_or(i64::MAX),
         fsync: match options.fsync {
             FsyncChoice::Always => Fsync::Always,
             FsyncChoice::Every(span) => Fsync::Interval(span.get()),
             FsyncChoice::Never => Fsync::Never,
+        },
+        encoding: match options.encoding {
+            Encoding::Auto => EncodingChoice::Auto,
+            Encoding::Xor => EncodingChoice::Gorilla,
         },
         head,
         ..StoreOptions::default()
@@ -450,7 +452,9 @@ fn advise(error: StoreError, options: &AppOptions) -> anyhow::Error {
         StoreError::ForeignDirectory { .. } => "choose another folder with --storage.tsdb.path",
         StoreError::Io { .. } => "check that the folder can be written, or choose another with --storage.tsdb.path",
         StoreError::NewerVersion { .. } => "run the newer version, or choose another folder with --storage.tsdb.path",
-        StoreError::Corrupt { .. } | StoreError::Limit { .. } => "move the file away to start without it",
+        StoreError::Corrupt { .. } | StoreError::Limit { .. } | StoreError::Invalid { .. } => {
+            "move the file away to start without it"
+        }
     };
     let cause = std::error::Error::source(&error).map_or_else(String::new, |s| format!(": {s}"));
     anyhow!("cannot open the data folder {dir}: {error}{cause}; {advice}")

@@ -108,7 +108,7 @@ fn push_labels(out: &mut Vec<u8>, labels: &[(&'static str, String)]) {
     }
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Quotes {
     Keep,
     Escape,

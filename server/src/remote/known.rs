@@ -51,7 +51,8 @@ impl Known {
         self.young.insert(key, series);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 }

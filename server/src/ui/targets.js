@@ -75,11 +75,12 @@ function row(target) {
     el("td", { class: "fault" }, target.lastError));
 }
 
-/** A link only where it is one a browser should follow. */
+/** A link only where it is one a browser should follow; on the server's own machine the address as it is. */
 function link(target) {
   const text = el("span", { class: "mono" }, target.scrapeUrl);
-  if (!/^https?:\/\//.test(target.globalUrl)) return text;
-  return el("a", { href: target.globalUrl, rel: "noreferrer" }, text);
+  const href = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(location.hostname) ? target.scrapeUrl : target.globalUrl;
+  if (!/^https?:\/\//.test(href)) return text;
+  return el("a", { href, rel: "noreferrer" }, text);
 }
 
 function ago(text) {

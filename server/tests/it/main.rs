@@ -1,4 +1,11 @@
-//! The server, from outside: one file a subject.
+//! The server, from outside: the program as a whole, its configuration, and its answers. One file a subject.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail loudly like the tests themselves"
+)]
 
 mod api;
 mod cli;
