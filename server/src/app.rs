@@ -452,9 +452,8 @@ fn advise(error: StoreError, options: &AppOptions) -> anyhow::Error {
         StoreError::ForeignDirectory { .. } => "choose another folder with --storage.tsdb.path",
         StoreError::Io { .. } => "check that the folder can be written, or choose another with --storage.tsdb.path",
         StoreError::NewerVersion { .. } => "run the newer version, or choose another folder with --storage.tsdb.path",
-        StoreError::Corrupt { .. } | StoreError::Limit { .. } | StoreError::Invalid { .. } => {
-            "move the file away to start without it"
-        }
+        StoreError::Invalid { .. } => "correct that setting",
+        StoreError::Corrupt { .. } | StoreError::Limit { .. } => "move the file away to start without it",
     };
     let cause = std::error::Error::source(&error).map_or_else(String::new, |s| format!(": {s}"));
     anyhow!("cannot open the data folder {dir}: {error}{cause}; {advice}")

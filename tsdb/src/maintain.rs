@@ -183,10 +183,26 @@ impl Db {
         Ok(())
     }
 
-    fn block_id(&self) -> BlockId {
+    /// A name that no block has had: the clock may stand or go back.
+    fn block_id(&self, parent: &Path) -> BlockId {
         let now = self.clock.now().millis().max(0).cast_unsigned();
-        let name = u128::from(self.names.fetch_add(1, Ordering::Relaxed));
-        BlockId::new(now, name << 64 | u128::from(std::process::id()))
+        loop {
+            let name = u128::from(self.names.fetch_add(1, Ordering::Relaxed));
+            let id = BlockId::new(now, name << 64 | u128::from(std::process::id()));
+            if !self.fs.exists(&parent.join(id.to_string())) {
+                return id;
+            }
+        }
+    }
+
+    fn snapshot_name(&self, folder: &Path) -> String {
+        let now = self.clock.now().millis();
+        loop {
+            let name = format!("{now}-{:08x}", self.names.fetch_add(1, Ordering::Relaxed));
+            if !self.fs.exists(&folder.join(&name)) {
+                return name;
+            }
+        }
     }
 
     /// Writes the sealed runs of a range as a block; `None` if there are none.
@@ -195,7 +211,7 @@ impl Db {
         if plan.is_empty() {
             return Ok(None);
         }
-        let id = self.block_id();
+        let id = self.block_id(parent);
         let spec = BlockSpec { id, range, encoding: self.head.options.encoding, level: 0, parents: Vec::new() };
         let writer = BlockWriter::create(&self.fs, parent, spec)?;
         plan.write(self, writer)?;
@@ -283,9 +299,8 @@ impl Db {
     /// See [`Db::snapshot`].
     pub(crate) fn write_snapshot(&self, head: SnapshotHead) -> Result<String, Error> {
         let _maintenance = self.maintenance.lock();
-        let now = self.clock.now().millis();
-        let name = format!("{now}-{:08x}-{}", std::process::id(), self.names.fetch_add(1, Ordering::Relaxed));
         let folder = self.dir.join(SNAPSHOTS);
+        let name = self.snapshot_name(&folder);
         let temporary = folder.join(format!("{name}.tmp"));
         let written = self.fill_snapshot(head, &temporary).and_then(|()| {
             self.fs.rename(&temporary, &folder.join(&name))?;

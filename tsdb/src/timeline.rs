@@ -185,6 +185,11 @@ impl Timeline {
         let (Some(p), Some(last)) = (self.places.get_mut(at), self.last.get_mut(at)) else {
             return;
         };
+        if row == p.start {
+            // It went on from sealed rows: this is its first value among the open ones.
+            *last = value;
+            return;
+        }
         let cells = &mut self.cells;
         if p.head == NONE {
             let mut first = Vec::with_capacity(12);

@@ -63,7 +63,7 @@ function draw(chart, series, time) {
   for (const { at, text } of timeTicks(time.start, time.end, width)) {
     picture.append(
       svg("line", { class: "grid", x1: toX(at), x2: toX(at), y1: PAD.top, y2: HEIGHT - PAD.bottom }),
-      svg("text", { class: "axis", x: toX(at), y: HEIGHT - 9, "text-anchor": "middle" }, text));
+      svg("text", { class: "axis", x: toX(at), y: HEIGHT - 9, "text-anchor": toX(at) > width - 40 ? "end" : "middle" }, text));
   }
   for (const one of drawn) drawSeries(picture, one, time.step, toX, toY);
   const tip = el("div", { class: "tip", hidden: true });

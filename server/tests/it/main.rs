@@ -1,4 +1,4 @@
-//! The server, from outside: the program as a whole, its configuration, and its answers. One file a subject.
+//! The server, from outside: one file a subject.
 
 #![allow(
     clippy::unwrap_used,

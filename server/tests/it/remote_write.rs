@@ -188,6 +188,9 @@ async fn series_with_invalid_labels_are_dropped_and_the_rest_kept() {
 async fn one_sample_that_does_not_fit_keeps_all_of_the_request_out() {
     let site = Site::new();
     assert_answer(&write(&site, vec![named("a", &[(T, 2.0)])]).await, 204, "");
+    // What lies in a block is closed to appends.
+    site.store(&[("__name__", "seed")], &[(T - 24 * 3_600_000, 1.0), (T, 1.0)]);
+    site.db.maintain().unwrap();
     let around = |bad: Series| vec![named("before", &[(T, 1.0)]), bad, named("after", &[(T, 1.0)])];
     for (bad, text) in [
         (named("a", &[(T - 1, 1.0)]), "out of order sample\n".to_owned()),
@@ -195,7 +198,7 @@ async fn one_sample_that_does_not_fit_keeps_all_of_the_request_out() {
             named("a", &[(T, 3.0)]),
             format!("duplicate sample for timestamp {T}; overrides not allowed: existing 2, new value 3\n"),
         ),
-        (named("old", &[(T - 24 * 3_600_000, 1.0)]), "out of bounds\n".to_owned()),
+        (named("old", &[(T - 25 * 3_600_000, 1.0)]), "out of bounds\n".to_owned()),
         (
             named("new", &[(NOW_MS + 24 * 3_600_000, 1.0)]),
             "out of bounds: timestamp is too far in the future\n".to_owned(),

@@ -581,17 +581,30 @@ impl<'s> Stage<'s> {
             items.push(item);
         }
         items.sort_by_key(|i| (i.timeline, i.place, i.column));
-        let items = self.drop_repeats(items, at)?;
         let mut fresh = Vec::new();
         let mut joined = None;
         for same in items.chunk_by(|a, b| a.timeline == b.timeline) {
             let timeline = same.first().map_or(NONE, |i| i.timeline);
             let fits = self.fits(timeline, at, same);
             let mut row = Vec::with_capacity(same.len());
+            // One column twice at one time: the first that fits counts.
+            let mut taken: Option<(u32, f64)> = None;
             for item in same {
+                if let Some((column, first)) = taken
+                    && column == item.column
+                {
+                    let verdict = if first.to_bits() == item.value.to_bits() {
+                        Verdict::Stored
+                    } else {
+                        Verdict::Reject(duplicate(at, first, item.value))
+                    };
+                    self.settle(item, at, &verdict)?;
+                    continue;
+                }
                 let in_order = fits && item.place != NONE && at > self.newest(timeline);
                 let verdict = self.verdict(item.column, at, item.value, in_order);
                 if self.settle(item, at, &verdict)? {
+                    taken = Some((item.column, item.value));
                     if fits { row.push(*item) } else { fresh.push(*item) }
                 }
             }
@@ -607,28 +620,6 @@ impl<'s> Stage<'s> {
             self.put(timeline, at, &fresh);
         }
         Ok(())
-    }
-
-    /// One column twice at one time: the first counts.
-    fn drop_repeats(&mut self, items: Vec<Item>, at: i64) -> Result<Vec<Item>, Rejected> {
-        if !items.iter().zip(items.iter().skip(1)).any(|(a, b)| a.column == b.column) {
-            return Ok(items);
-        }
-        let mut kept: Vec<Item> = Vec::with_capacity(items.len());
-        for item in items {
-            match kept.last() {
-                Some(first) if first.column == item.column => {
-                    let verdict = if first.value.to_bits() == item.value.to_bits() {
-                        Verdict::Stored
-                    } else {
-                        Verdict::Reject(duplicate(at, first.value, item.value))
-                    };
-                    self.settle(&item, at, &verdict)?;
-                }
-                _ => kept.push(item),
-            }
-        }
-        Ok(kept)
     }
 
     /// Whether samples that were on a timeline so far go on there: it is one of the store's own, not ahead of them,

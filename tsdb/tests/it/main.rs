@@ -1,0 +1,9 @@
+//! Tests of the store through its public doors, one file a subject.
+
+mod atomic;
+mod crash;
+mod damage;
+mod directory;
+mod model;
+mod store;
+mod support;

@@ -1,0 +1,200 @@
+//! The store against the in-memory oracle, under random operations.
+
+use crate::support::{Content, all, at, content, open, options};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tidegauge_model::testing::MemoryStore;
+use tidegauge_model::{
+    Appendable, Labels, Matcher, OnReject, Queryable, ReadContext, RejectReason, SelectHints, TimeRange, stale_marker,
+};
+use tidegauge_tsdb::fs::{Fs, MemoryFs};
+use tidegauge_tsdb::{Db, Fsync, Options, SnapshotHead};
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// A row of a timeline: which, how far its time moves, its columns and values.
+    Row(usize, i64, Vec<(usize, usize)>),
+    /// Samples with their own times.
+    Loose(Vec<(usize, i64, usize)>),
+    Reopen,
+    Seal,
+    Maintain,
+    Snapshot,
+}
+
+const VALUES: [f64; 8] = [0.0, 1.0, -0.0, 0.1, 1e300, f64::NAN, f64::INFINITY, 17.25];
+
+fn op() -> impl Strategy<Value = Op> {
+    let step = prop_oneof![6 => Just(5i64), 2 => Just(0), 1 => -7i64..0, 1 => 1i64..40, 1 => Just(400)];
+    let columns = proptest::collection::vec((0usize..7, 0usize..9), 1..7);
+    let full = (0usize..9).prop_map(|v| (0..6).map(|c| (c, v)).collect::<Vec<_>>());
+    prop_oneof![
+        8 => (0usize..2, step.clone(), prop_oneof![2 => full, 1 => columns]).prop_map(|(t, s, c)| Op::Row(t, s, c)),
+        4 => proptest::collection::vec((0usize..7, -9i64..30, 0usize..9), 1..9).prop_map(Op::Loose),
+        3 => (0i64..30, proptest::collection::btree_set(0usize..7, 1..7), 0usize..9)
+            .prop_map(|(t, s, v)| Op::Loose(s.into_iter().map(|s| (s, t, v)).collect())),
+        1 => Just(Op::Reopen),
+        1 => Just(Op::Seal),
+        1 => Just(Op::Maintain),
+        1 => Just(Op::Snapshot),
+    ]
+}
+
+/// Columns whose series come by several ways. They never go stale: a marker of a column that does not own its series is
+/// dropped here and kept by the oracle.
+const MOVING: [usize; 3] = [1, 3, 6];
+
+fn series(timeline: usize, column: usize) -> Labels {
+    let owner = if column == 6 { "shared".to_owned() } else { format!("t{timeline}") };
+    Labels::from_pairs([("__name__", format!("m{column}")), ("owner", owner)]).unwrap()
+}
+
+fn value(column: usize, value: usize) -> f64 {
+    match VALUES.get(value) {
+        Some(v) => *v,
+        None if MOVING.contains(&column) => 3.0,
+        None => stale_marker(),
+    }
+}
+
+/// One sample of a commit: the key of its timeline, or none.
+type Given = (Option<&'static str>, Labels, i64, f64);
+
+const KEYS: [&str; 2] = ["a", "b"];
+
+/// Hands samples over and gives (ordinal, reason) of those refused.
+fn commit(store: &dyn Appendable, given: &[Given]) -> Vec<(u64, RejectReason)> {
+    let mut appender = store.appender();
+    for same in given.chunk_by(|a, b| a.0.is_some() && (a.0, a.2) == (b.0, b.2)) {
+        let (key, _, time, _) = &same[0];
+        let timeline = key.map(|key| appender.timeline(key).unwrap());
+        let row: Vec<_> = same.iter().map(|g| (appender.resolve(timeline, &g.1).unwrap(), g.3)).collect();
+        match timeline {
+            Some(timeline) => appender.append_row(timeline, at(*time), &row).unwrap(),
+            None => appender.append_at(row[0].0, at(*time), row[0].1).unwrap(),
+        }
+    }
+    let done = appender.commit(OnReject::Skip).unwrap();
+    assert_eq!(done.samples + done.rejected.len() as u64, given.len() as u64);
+    done.rejected.iter().map(|r| (r.ordinal, r.reason)).collect()
+}
+
+fn bits(reason: &RejectReason) -> String {
+    match reason {
+        RejectReason::Duplicate { at, existing, new } => {
+            format!("duplicate {at:?} {:x} {:x}", existing.to_bits(), new.to_bits())
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+struct Machine {
+    fs: Arc<dyn Fs>,
+    options: Options,
+    db: Option<Arc<Db>>,
+    oracle: MemoryStore,
+    now: [i64; 3],
+}
+
+impl Machine {
+    fn new(block_ms: i64, segment_bytes: u64) -> Self {
+        let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
+        let options = Options { block_ms, segment_bytes, ..options(Fsync::Never) };
+        let db = Some(open(&fs, options.clone()).unwrap());
+        Self { fs, options, db, oracle: MemoryStore::new(), now: [1000; 3] }
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    fn give(&self, given: &[Given]) {
+        let refused = commit(self.db(), given);
+        // What is too old here the oracle would take: it knows no blocks.
+        let old: BTreeSet<u64> = refused.iter().filter(|r| r.1 == RejectReason::TooOld).map(|r| r.0).collect();
+        let kept: Vec<(u64, Given)> = (0u64..).zip(given.iter().cloned()).filter(|(n, _)| !old.contains(n)).collect();
+        let plain: Vec<Given> = kept.iter().map(|k| k.1.clone()).collect();
+        let expect: Vec<_> =
+            commit(&self.oracle, &plain).iter().map(|(n, r)| (kept[*n as usize].0, bits(r))).collect();
+        let got: Vec<_> =
+            refused.iter().filter(|r| r.1 != RejectReason::TooOld).map(|(n, r)| (*n, bits(r))).collect();
+        assert_eq!(got, expect, "{given:?}");
+    }
+
+    fn run(&mut self, op: &Op) {
+        match op {
+            Op::Row(t, step, columns) => {
+                self.now[*t] += step;
+                let given: Vec<Given> = columns
+                    .iter()
+                    .map(|(c, v)| (Some(KEYS[*t]), series(*t, *c), self.now[*t], value(*c, *v)))
+                    .collect();
+                self.give(&given);
+            }
+            Op::Loose(samples) => {
+                self.now[2] += 11;
+                let given: Vec<Given> = samples
+                    .iter()
+                    .map(|(c, t, v)| (None, series(if MOVING.contains(c) { 0 } else { 2 }, *c), self.now[2] + t, value(*c, *v)))
+                    
+                    .collect();
+                self.give(&given);
+            }
+            Op::Reopen => {
+                self.db = None;
+                self.db = Some(open(&self.fs, self.options.clone()).unwrap());
+            }
+            Op::Seal => self.db().seal(),
+            Op::Maintain => self.db().maintain().unwrap(),
+            Op::Snapshot => drop(self.db().snapshot(SnapshotHead::Include).unwrap()),
+        }
+    }
+
+    fn check(&self, range: TimeRange) {
+        let (got, expect): (Content, Content) = (content(self.db(), range), content(&self.oracle, range));
+        assert_eq!(got, expect);
+    }
+
+    fn check_labels(&self) {
+        let cx = ReadContext::unlimited();
+        let (a, b) = (self.db().querier(TimeRange::ALL).unwrap(), self.oracle.querier(TimeRange::ALL).unwrap());
+        for matchers in [vec![], vec![Matcher::equal("__name__", "m1")], vec![Matcher::equal("owner", "shared")]] {
+            assert_eq!(a.series(&matchers, 3, &cx).unwrap(), b.series(&matchers, 3, &cx).unwrap());
+            assert_eq!(a.label_names(&matchers, 0, &cx).unwrap(), b.label_names(&matchers, 0, &cx).unwrap());
+            assert_eq!(
+                a.label_values("owner", &matchers, 2, &cx).unwrap(),
+                b.label_values("owner", &matchers, 2, &cx).unwrap()
+            );
+            let hints = SelectHints::range(TimeRange::ALL);
+            let count = |q: &dyn tidegauge_model::Querier| {
+                q.select(&matchers, &hints, &cx).unwrap().iter().map(|g| g.len()).sum::<usize>()
+            };
+            assert_eq!(count(&*a), count(&*b));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_is_the_oracle(
+        ops in proptest::collection::vec(op(), 1..60),
+        block_ms in prop_oneof![Just(100i64), Just(500), Just(1_000_000)],
+        segment_bytes in prop_oneof![Just(200u64), Just(1 << 20)],
+        from in 900i64..1500,
+        width in 0i64..400,
+    ) {
+        let mut machine = Machine::new(block_ms, segment_bytes);
+        for op in &ops {
+            machine.run(op);
+            machine.check(TimeRange::new(at(from), at(from + width)));
+        }
+        machine.check(TimeRange::ALL);
+        machine.check_labels();
+        machine.run(&Op::Reopen);
+        machine.check(TimeRange::ALL);
+        assert_eq!(all(machine.db()), all(&machine.oracle));
+    }
+}
