@@ -74,3 +74,45 @@ pub(crate) fn text(status: StatusCode, text: impl Into<axum::body::Body>) -> Res
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_counted() {
+        let edge = Edge {
+            metrics: Arc::default(),
+            uri_bytes: 100,
+            prefix: "".into(),
+        };
+        async fn broken() -> Response {
+            panic!("on purpose")
+        }
+        let app: Router = Router::new()
+            .route("/x", get(broken))
+            .layer(from_fn_with_state(edge.clone(), guard))
+            .with_state(());
+        let answer = app
+            .clone()
+            .oneshot(Request::get("/x").body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/json");
+        let listings = edge.metrics.list();
+        let value = |name: &str| listings.iter().find(|listing| listing.0 == name).unwrap().3[0].1;
+        assert_eq!(
+            (
+                value("tidegauge_http_panics_total"),
+                value("tidegauge_http_requests_total")
+            ),
+            (1.0, 1.0)
+        );
+    }
+}

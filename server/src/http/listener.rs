@@ -102,3 +102,99 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    struct Running {
+        address: std::net::SocketAddr,
+        shutdown: CancellationToken,
+        task: tokio::task::JoinHandle<io::Result<()>>,
+    }
+
+    async fn start(router: Router, options: ServeOptions) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, router, options, shutdown.clone()));
+        Running {
+            address,
+            shutdown,
+            task,
+        }
+    }
+
+    async fn connect(running: &Running, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text).await;
+        text
+    }
+
+    #[tokio::test]
+    async fn shutdown_lets_a_running_request_end() {
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (b, g) = (begun.clone(), go_on.clone());
+        let slow = move || async move {
+            b.notify_one();
+            g.notified().await;
+            "done"
+        };
+        let running = start(Router::new().route("/", get(slow)), ServeOptions::default()).await;
+        let stream = connect(&running, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        begun.notified().await;
+        running.shutdown.cancel();
+        go_on.notify_one();
+        assert!(rest(stream).await.ends_with("done"));
+        running.task.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_ends_the_handler() {
+        struct Dropped(Arc<Notify>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                self.0.notify_one();
+            }
+        }
+        let (begun, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (b, d) = (begun.clone(), dropped.clone());
+        let endless = move || async move {
+            let _dropped = Dropped(d);
+            b.notify_one();
+            std::future::pending::<()>().await;
+        };
+        let running = start(Router::new().route("/", get(endless)), ServeOptions::default()).await;
+        let stream = connect(&running, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        begun.notified().await;
+        drop(stream);
+        dropped.notified().await;
+        running.shutdown.cancel();
+        running.task.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_come_ends_the_connection_and_frees_its_place() {
+        let options = ServeOptions {
+            max_connections: 1,
+            read_timeout: Duration::from_millis(100),
+            ..ServeOptions::default()
+        };
+        let running = start(Router::new().route("/", get(|| async { "hello" })), options).await;
+        let slow = connect(&running, "GET / HT").await;
+        let waiting = connect(&running, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(!rest(slow).await.contains("hello"));
+        assert!(rest(waiting).await.ends_with("hello"));
+        running.shutdown.cancel();
+        running.task.await.unwrap().unwrap();
+    }
+}

@@ -713,3 +713,90 @@ async fn queries_are_printed_and_taken_apart() {
         })
     );
 }
+
+/// Keys in order, as the recorded answers have them.
+#[tokio::test]
+async fn targets_have_their_shape() {
+    const CONFIG: &str = r#"
+scrape_configs:
+- job_name: gone
+  scrape_interval: 1m
+  static_configs:
+  - targets: ['127.0.0.1:1']
+    labels: {env: test}
+- job_name: none
+  static_configs:
+  - targets: ['127.0.0.1:2']
+  relabel_configs:
+  - {action: drop, source_labels: [__address__], regex: '.*'}
+"#;
+    let site = Site::new();
+    let file = site.dir.path().join("prometheus.yml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let config = tidegauge_server::config::load(&file).unwrap();
+    site.scraper
+        .apply(config.jobs().to_vec(), config.external_labels())
+        .unwrap();
+    let path = "/api/v1/targets";
+    let mut answer = site.get(path).await;
+    // Discovery tells of its targets in its own time.
+    while answer.json()["data"]["activeTargets"] == json!([]) || answer.json()["data"]["droppedTargets"] == json!([]) {
+        tokio::task::yield_now().await;
+        answer = site.get(path).await;
+    }
+    let keys = [
+        "activeTargets",
+        "discoveredLabels",
+        "__address__",
+        "__metrics_path__",
+        "__scheme__",
+        "__scrape_interval__",
+        "__scrape_timeout__",
+        "\"env\"",
+        "\"labels\"",
+        "instance",
+        "scrapePool",
+        "scrapeUrl",
+        "globalUrl",
+        "lastError",
+        "lastScrape",
+        "lastScrapeDuration",
+        "health",
+        "scrapeInterval",
+        "scrapeTimeout",
+        "droppedTargets",
+        "droppedTargetCounts",
+    ];
+    let mut rest = answer.text.as_str();
+    for key in keys {
+        let at = rest
+            .find(key)
+            .unwrap_or_else(|| panic!("{key} is missing or out of order: {}", answer.text));
+        rest = &rest[at + key.len()..];
+    }
+    let data = &answer.json()["data"];
+    let target = &data["activeTargets"][0];
+    assert_eq!(
+        target["labels"],
+        json!({"env": "test", "instance": "127.0.0.1:1", "job": "gone"})
+    );
+    assert_eq!(target["globalUrl"], "http://example-host:1/metrics");
+    assert_eq!(
+        (&target["scrapeInterval"], &target["scrapeTimeout"]),
+        (&json!("1m"), &json!("10s"))
+    );
+    assert_eq!(data["droppedTargets"][0]["scrapePool"], "none");
+    assert_eq!(data["droppedTargetCounts"], json!({"gone": 0, "none": 1}));
+    let of = async |query: &str| site.get(&format!("{path}?{query}")).await.json()["data"].clone();
+    assert_eq!(of("state=active").await["droppedTargets"], json!([]));
+    assert_eq!(of("state=active").await["droppedTargetCounts"], json!(null));
+    assert_eq!(of("state=dropped").await["activeTargets"], json!([]));
+    assert_eq!(of("state=x").await["activeTargets"], json!([]));
+    assert_eq!(of("scrapePool=none").await["activeTargets"], json!([]));
+    assert_eq!(
+        site.get("/api/v1/scrape_pools").await.json()["data"]["scrapePools"],
+        json!(["gone", "none"])
+    );
+    assert_eq!(site.get("/api/v1/metadata").await.json()["data"], json!({}));
+    site.scraper.stop().await;
+}

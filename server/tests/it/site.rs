@@ -50,6 +50,7 @@ impl Default for Switches {
 pub(crate) struct Site {
     pub(crate) app: Router,
     pub(crate) db: Arc<Db>,
+    pub(crate) scraper: Manager,
     pub(crate) reloads: mpsc::Receiver<ReloadReply>,
     pub(crate) quit: CancellationToken,
     pub(crate) dir: TempDir,
@@ -99,6 +100,8 @@ impl Site {
     }
 
     pub(crate) fn with(switches: Switches) -> Self {
+        // Once per process; a second choice is refused, which is fine.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(HandClock::at(Timestamp::from_millis(NOW_MS)));
         let options = Options {
@@ -112,10 +115,11 @@ impl Site {
         let store = db.clone();
         metrics.add(move || store.metrics().list());
         let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
         let state = ApiState {
             db: db.clone(),
             engine: Arc::new(Engine::new(switches.engine)),
-            scraper: Manager::new(db.clone(), clock.clone(), ScrapeOptions::default()),
+            scraper: scraper.clone(),
             clock,
             flags: BTreeMap::from([
                 flag("storage.tsdb.retention.time", "15d"),
@@ -139,6 +143,7 @@ impl Site {
         Self {
             app: router(Arc::new(state)),
             db,
+            scraper,
             reloads,
             quit,
             dir,
