@@ -12,7 +12,9 @@ use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Readiness, Reg
 use crate::budget::Shares;
 use crate::clock::SystemClock;
 use crate::config::{PromDuration, Reloader, Source};
+use crate::features;
 use crate::http::{self, ServeOptions};
+use crate::site::{Site, bind};
 use anyhow::{Context, anyhow};
 use axum::Router;
 use axum::extract::Request;
@@ -20,14 +22,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidegauge_model::{Clock, Meter, Timestamp};
-use tidegauge_query::{Engine, EngineOptions, Features};
+use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{Manager, ScrapeOptions};
+use tidegauge_tsdb::column::EncodingChoice;
 use tidegauge_tsdb::{Db, Error as StoreError, Fsync, Options as StoreOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -175,10 +178,12 @@ pub async fn run(
     drop(rustls::crypto::ring::default_provider().install_default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let begun = clock.now();
-    if let Some(path) = &options.config_file {
-        // Before anything else is touched; it is loaded again below, with the address known.
-        crate::config::load(path)?;
-    }
+    // A file comes before anything else is touched; the built-in configuration needs the address.
+    let file = options
+        .config_file
+        .as_ref()
+        .map(|path| crate::config::load(path))
+        .transpose()?;
     let listeners = bind(&options.listen).await?;
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let site = Site::new(&options, &addresses)?;
@@ -186,7 +191,11 @@ pub async fn run(
         Some(path) => Source::File(path.clone()),
         None => Source::BuiltIn(format!("{}{}", site.local, site.prefix)),
     };
-    let config = Reloader::new(source.clone(), source.load()?, clock.clone());
+    let loaded = match file {
+        Some(config) => config,
+        None => source.load()?,
+    };
+    let config = Reloader::new(source, loaded, clock.clone());
 
     let gate = Gate::default();
     let stop_http = CancellationToken::new();
@@ -260,7 +269,7 @@ impl Running {
         let db = tokio::task::spawn_blocking(move || Db::open(&dir, store, store_clock))
             .await?
             .map_err(|e| advise(e, options))?;
-        let features = features(&options.features);
+        let features = features::read(&options.features);
         let engine = Arc::new(Engine::new(EngineOptions {
             lookback_ms: i64::try_from(options.lookback.millis()).unwrap_or(i64::MAX),
             max_samples: options.max_samples,
@@ -418,87 +427,17 @@ fn serve(
     servers
 }
 
-async fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        // Go's way to say "every address".
-        let full = match address.strip_prefix(':') {
-            Some(port) => format!("0.0.0.0:{port}"),
-            None => address.clone(),
-        };
-        let listener = TcpListener::bind(&full).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => anyhow!(
-                "cannot listen on {address}: another process does; stop it or choose another address with \
-                 --web.listen-address"
-            ),
-            _ => anyhow!("cannot listen on {address}: {error}; choose another address with --web.listen-address"),
-        })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
-}
-
-/// The addresses of this process as others see them.
-struct Site {
-    /// `host:port` for connections from this machine.
-    local: SocketAddr,
-    /// Prefix of all routes, without a slash at its end.
-    prefix: String,
-    /// What users know.
-    external: Url,
-    /// Where a browser on this machine finds the page.
-    page: Url,
-}
-
-impl Site {
-    fn new(options: &AppOptions, addresses: &[SocketAddr]) -> anyhow::Result<Self> {
-        let first = *addresses.first().context("no address to listen on")?;
-        let local = SocketAddr::new(
-            match first.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-                ip => ip,
-            },
-            first.port(),
-        );
-        let mut external = match options.external_url.as_deref().filter(|u| !u.is_empty()) {
-            Some(given) => Url::parse(given).with_context(|| format!("--web.external-url {given:?} is not a URL"))?,
-            None => {
-                let host = if first.ip().is_unspecified() { host_name() } else { None };
-                let host = host.map_or_else(|| local.to_string(), |name| format!("{name}:{}", local.port()));
-                Url::parse(&format!("http://{host}/"))?
-            }
-        };
-        if let Some(prefix) = &options.route_prefix {
-            external.set_path(prefix);
-        }
-        let prefix = external.path().trim_end_matches('/').to_owned();
-        external.set_path(&format!("{prefix}/"));
-        let page = Url::parse(&format!("http://{local}{prefix}/"))?;
-        Ok(Self {
-            local,
-            prefix,
-            external,
-            page,
-        })
-    }
-}
-
-fn host_name() -> Option<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim().to_owned()).filter(|n| !n.is_empty())
-}
-
 fn store_options(options: &AppOptions, head: Meter) -> StoreOptions {
-    if options.encoding != Encoding::Auto {
-        tracing::warn!(encoding = ?options.encoding, "--storage.encoding has no effect in this version");
-    }
     StoreOptions {
         retention_ms: i64::try_from(options.retention.millis()).unwrap_or(i64::MAX),
         fsync: match options.fsync {
             FsyncChoice::Always => Fsync::Always,
             FsyncChoice::Every(span) => Fsync::Interval(span.get()),
             FsyncChoice::Never => Fsync::Never,
+        },
+        encoding: match options.encoding {
+            Encoding::Auto => EncodingChoice::Auto,
+            Encoding::Xor => EncodingChoice::Gorilla,
         },
         head,
         ..StoreOptions::default()
@@ -520,64 +459,6 @@ fn advise(error: StoreError, options: &AppOptions) -> anyhow::Error {
     anyhow!("cannot open the data folder {dir}: {error}{cause}; {advice}")
 }
 
-/// Features that upstream knows by name and that are always on or without meaning here.
-const FEATURES_WITHOUT_EFFECT: [&str; 27] = [
-    "agent",
-    "auto-gomaxprocs",
-    "auto-gomemlimit",
-    "auto-reload-config",
-    "concurrent-rule-eval",
-    "created-timestamp-zero-ingestion",
-    "delayed-compaction",
-    "exemplar-storage",
-    "expand-external-labels",
-    "memory-snapshot-on-shutdown",
-    "metadata-wal-records",
-    "native-histograms",
-    "new-service-discovery-manager",
-    "no-default-scrape-port",
-    "no-scrape-default-port",
-    "old-ui",
-    "otlp-deltatocumulative",
-    "otlp-native-delta-ingestion",
-    "otlp-write-receiver",
-    "promql-at-modifier",
-    "promql-negative-offset",
-    "promql-per-step-stats",
-    "remote-write-receiver",
-    "st-storage",
-    "use-uncached-io",
-    "utf8-names",
-    "xor2-encoding",
-];
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct FeatureSet {
-    promql: Features,
-    extra_scrape_metrics: bool,
-}
-
-/// Turns on what is known; an unknown name is warned of and passed over, as upstream does.
-fn features(names: &[String]) -> FeatureSet {
-    let mut set = FeatureSet::default();
-    for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
-        if set.promql.enable(name) {
-            continue;
-        }
-        match name {
-            "extra-scrape-metrics" => set.extra_scrape_metrics = true,
-            known if FEATURES_WITHOUT_EFFECT.contains(&known) => {
-                tracing::warn!(
-                    feature = known,
-                    "this feature of Prometheus is accepted and has no effect here"
-                );
-            }
-            unknown => tracing::warn!(feature = unknown, "unknown name in --enable-feature"),
-        }
-    }
-    set
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -588,16 +469,5 @@ mod tests {
         assert_eq!("never".parse(), Ok(FsyncChoice::Never));
         assert_eq!("500ms".parse(), Ok(FsyncChoice::Every(PromDuration::from_millis(500))));
         assert!("sometimes".parse::<FsyncChoice>().is_err());
-    }
-
-    #[test]
-    fn features_reach_the_parser() {
-        let set = features(&[
-            "promql-experimental-functions".into(),
-            "extra-scrape-metrics".into(),
-            "nonsense".into(),
-        ]);
-        assert!(set.promql.experimental_functions && set.extra_scrape_metrics);
-        assert!(!set.promql.duration_expressions);
     }
 }

@@ -166,6 +166,42 @@ fn a_start_that_fails_says_why_in_one_line() {
 }
 
 #[test]
+fn a_folder_in_use_and_one_of_prometheus_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ours = dir.path().join("ours");
+    let program = Program::serve(&ours, &[]);
+    let refused = |folder: &std::path::Path| {
+        let data = format!("--storage.tsdb.path={}", folder.display());
+        let (code, out, err) = texts(&["--web.listen-address=127.0.0.1:0", &data]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+        assert!(err.contains("choose another folder with --storage.tsdb.path"), "{err}");
+        err
+    };
+    assert!(refused(&ours).contains("locked by another process"));
+    assert_eq!(program.ask("GET", "/-/ready").0, 200);
+
+    let theirs = dir.path().join("theirs");
+    fs::create_dir_all(theirs.join("chunks_head")).expect("made");
+    fs::create_dir_all(theirs.join("wal")).expect("made");
+    fs::write(theirs.join("wal/00000000"), "").expect("written");
+    assert!(refused(&theirs).contains("Prometheus"));
+    let left: Vec<_> = fs::read_dir(&theirs).expect("readable").map_while(Result::ok).collect();
+    assert_eq!(left.len(), 2, "nothing is added: {left:?}");
+}
+
+#[test]
+fn samples_survive_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let query = "/api/v1/query?query=count_over_time(up%7Bjob%3D%22tidegauge%22%7D%5B1h%5D)";
+    let program = Program::serve(dir.path(), &[]);
+    program.ask_until(query, "\"value\"");
+    program.signal("KILL");
+    drop(program);
+    let again = Program::serve(dir.path(), &[]);
+    assert!(again.ask("GET", query).1.contains("\"value\""));
+}
+
+#[test]
 fn it_greets_answers_and_stops() {
     let dir = tempfile::tempdir().expect("a folder");
     let program = Program::serve(dir.path(), &["--web.page-title=x"]);
