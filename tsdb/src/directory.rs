@@ -36,11 +36,18 @@ pub(crate) fn claim(fs: &dyn Fs, dir: &Path) -> Result<LockGuard, Error> {
 
 /// Makes the directory and those above it; their names last, for what lasts in them would be lost with a name.
 fn create_to_last(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
-    let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !fs.exists(d)).collect();
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|d| !d.as_os_str().is_empty() && !fs.exists(d))
+        .collect();
     fs.create_dir_all(dir)?;
     for made in missing {
         if let Some(parent) = made.parent() {
-            fs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+            fs.sync_dir(if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            })?;
         }
     }
     Ok(())
@@ -52,9 +59,16 @@ fn check_marker(fs: &dyn Fs, path: &Path) -> Result<(), Error> {
     }
     let bytes = fs.map(path)?;
     let text = String::from_utf8_lossy(&bytes);
-    let layout: Option<u64> = text.trim_end().strip_prefix("tidegauge data, layout ").and_then(|n| n.parse().ok());
+    let layout: Option<u64> = text
+        .trim_end()
+        .strip_prefix("tidegauge data, layout ")
+        .and_then(|n| n.parse().ok());
     match layout {
-        Some(found) if found > LAYOUT => Err(Error::NewerVersion { path: path.to_owned(), found, known: LAYOUT }),
+        Some(found) if found > LAYOUT => Err(Error::NewerVersion {
+            path: path.to_owned(),
+            found,
+            known: LAYOUT,
+        }),
         Some(_) => Ok(()),
         None => Err(Error::corrupt(path, 0, "not the marker of a tidegauge data directory")),
     }
@@ -66,7 +80,11 @@ fn refuse_foreign(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let foreign = |owner: &'static str, sign: &str| {
-        Err(Error::ForeignDirectory { path: dir.to_owned(), owner, sign: sign.to_owned() })
+        Err(Error::ForeignDirectory {
+            path: dir.to_owned(),
+            owner,
+            sign: sign.to_owned(),
+        })
     };
     for entry in fs.read_dir(dir)? {
         let name = entry.name.as_str();
@@ -84,7 +102,8 @@ fn refuse_foreign(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
             WAL => {
                 let entries = fs.read_dir(&dir.join(WAL))?;
                 let sign = entries.iter().find(|e| {
-                    e.name.starts_with("checkpoint.") || (e.name.len() == 8 && e.name.bytes().all(|b| b.is_ascii_digit()))
+                    e.name.starts_with("checkpoint.")
+                        || (e.name.len() == 8 && e.name.bytes().all(|b| b.is_ascii_digit()))
                 });
                 if let Some(sign) = sign {
                     return foreign("Prometheus", &format!("wal/{}", sign.name));

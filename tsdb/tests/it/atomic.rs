@@ -3,14 +3,18 @@
 use crate::support::{at, labels, open, options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tidegauge_model::{Appendable, ColumnBuf, Matcher, OnReject, Queryable, ReadContext, SelectHints, TimeRange, Values};
+use tidegauge_model::{
+    Appendable, ColumnBuf, Matcher, OnReject, Queryable, ReadContext, SelectHints, TimeRange, Values,
+};
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options};
 
 fn count(db: &Db, name: &str, view: &dyn tidegauge_model::Querier) -> usize {
     let _ = db;
     let hints = SelectHints::range(TimeRange::ALL);
-    let set = view.select(&[Matcher::equal("__name__", name)], &hints, &ReadContext::unlimited()).unwrap();
+    let set = view
+        .select(&[Matcher::equal("__name__", name)], &hints, &ReadContext::unlimited())
+        .unwrap();
     let mut buf = ColumnBuf::default();
     set.iter()
         .map(|g| match g.read(0, &mut buf).unwrap().values {
@@ -23,7 +27,14 @@ fn count(db: &Db, name: &str, view: &dyn tidegauge_model::Querier) -> usize {
 #[test]
 fn one_commit_over_three_timelines_is_seen_whole() {
     let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
-    let db = open(&fs, Options { block_ms: 1000, ..options(Fsync::Never) }).unwrap();
+    let db = open(
+        &fs,
+        Options {
+            block_ms: 1000,
+            ..options(Fsync::Never)
+        },
+    )
+    .unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -32,7 +43,9 @@ fn one_commit_over_three_timelines_is_seen_whole() {
                 for key in ["a", "b"] {
                     let timeline = appender.timeline(key).unwrap();
                     let series = appender.resolve(Some(timeline), &labels(key)).unwrap();
-                    appender.append_row(timeline, at(step), &[(series, step as f64)]).unwrap();
+                    appender
+                        .append_row(timeline, at(step), &[(series, step as f64)])
+                        .unwrap();
                 }
                 let loose = appender.resolve(None, &labels("c")).unwrap();
                 appender.append_at(loose, at(step), 1.0).unwrap();

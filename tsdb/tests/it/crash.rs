@@ -23,7 +23,12 @@ fn day(db: &Db, told: &mut Told, from: usize) {
             for key in ["a", "b"] {
                 let timeline = appender.timeline(key)?;
                 let row = (0..4)
-                    .map(|c| Ok((appender.resolve(Some(timeline), &labels(&format!("{key}{c}")))?, (step * c) as f64)))
+                    .map(|c| {
+                        Ok((
+                            appender.resolve(Some(timeline), &labels(&format!("{key}{c}")))?,
+                            (step * c) as f64,
+                        ))
+                    })
                     .collect::<Result<Vec<_>, tidegauge_model::AppendError>>()?;
                 appender.append_row(timeline, at(time), &row)?;
             }
@@ -33,10 +38,14 @@ fn day(db: &Db, told: &mut Told, from: usize) {
         fill().unwrap();
         for c in 0..4 {
             for key in ["a", "b"] {
-                next.entry(labels(&format!("{key}{c}"))).or_default().push((time, ((step * c) as f64).to_bits()));
+                next.entry(labels(&format!("{key}{c}")))
+                    .or_default()
+                    .push((time, ((step * c) as f64).to_bits()));
             }
         }
-        next.entry(labels("loose")).or_default().push((time + 3, (step as f64).to_bits()));
+        next.entry(labels("loose"))
+            .or_default()
+            .push((time + 3, (step as f64).to_bits()));
         match appender.commit(OnReject::Fail) {
             Ok(_) => told.states.push(next),
             Err(CommitError::Rejected(r)) => panic!("rejected: {r:?}"),
@@ -53,7 +62,11 @@ fn day(db: &Db, told: &mut Told, from: usize) {
 }
 
 fn narrow(fsync: Fsync) -> Options {
-    Options { block_ms: 100, segment_bytes: 600, ..options(fsync) }
+    Options {
+        block_ms: 100,
+        segment_bytes: 600,
+        ..options(fsync)
+    }
 }
 
 fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
@@ -73,7 +86,10 @@ fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
         let db = open(&disk, narrow(fsync)).unwrap_or_else(|e| panic!("change {change}: {e}"));
         check(&told, &all(&*db), change);
         // It goes on working.
-        let mut after = Told { states: vec![all(&*db)], doubtful: None };
+        let mut after = Told {
+            states: vec![all(&*db)],
+            doubtful: None,
+        };
         day(&db, &mut after, 23);
         assert!(after.doubtful.is_none());
         change += 1;
@@ -87,7 +103,11 @@ fn with_always_a_power_cut_loses_nothing_acknowledged() {
         run(Fsync::Always, fault, |told, found, change| {
             let acknowledged = told.states.last().cloned().unwrap_or_default();
             let whole = *found == acknowledged || Some(found) == told.doubtful.as_ref();
-            assert!(whole, "change {change}, {fault:?}: {} commits, found {found:?}, told {acknowledged:?}", told.states.len());
+            assert!(
+                whole,
+                "change {change}, {fault:?}: {} commits, found {found:?}, told {acknowledged:?}",
+                told.states.len()
+            );
         });
     }
 }
@@ -107,7 +127,11 @@ fn a_killed_process_loses_nothing() {
     let mut told = Told::default();
     for part in 0..3 {
         let db = open(&fs, narrow(Fsync::Never)).unwrap();
-        assert_eq!(all(&*db), told.states.last().cloned().unwrap_or_default(), "part {part}");
+        assert_eq!(
+            all(&*db),
+            told.states.last().cloned().unwrap_or_default(),
+            "part {part}"
+        );
         day(&db, &mut told, part * 8);
         told.states.truncate((part + 1) * 8);
         disk.kill();
@@ -129,7 +153,9 @@ fn a_full_disk_refuses_appends_and_heals_by_itself() {
         let mut appender = db.appender();
         let timeline = appender.timeline("t").unwrap();
         let series = appender.resolve(Some(timeline), &labels("m")).unwrap();
-        appender.append_row(timeline, at(step), &[(series, step as f64 * 0.1)]).unwrap();
+        appender
+            .append_row(timeline, at(step), &[(series, step as f64 * 0.1)])
+            .unwrap();
         appender.commit(OnReject::Skip)
     };
     append(1).unwrap();
@@ -137,7 +163,10 @@ fn a_full_disk_refuses_appends_and_heals_by_itself() {
         fs.set_room(Some(room));
         let refused = append(2);
         if let Err(e) = refused {
-            assert!(matches!(&e, CommitError::Log(why) if why.contains("once there is room")), "{e}");
+            assert!(
+                matches!(&e, CommitError::Log(why) if why.contains("once there is room")),
+                "{e}"
+            );
         } else {
             break;
         }
@@ -165,5 +194,10 @@ fn a_failed_sync_closes_the_log_and_reads_go_on() {
     day(&db, &mut told, 23);
     assert!(told.doubtful.is_some(), "nothing is taken any more");
     assert_eq!(all(&*db), before);
-    assert!(db.metrics().list().iter().any(|f| f.0 == "tidegauge_tsdb_wal_poisoned" && f.3[0].1 == 1.0));
+    assert!(
+        db.metrics()
+            .list()
+            .iter()
+            .any(|f| f.0 == "tidegauge_tsdb_wal_poisoned" && f.3[0].1 == 1.0)
+    );
 }

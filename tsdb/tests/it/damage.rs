@@ -14,7 +14,12 @@ fn fill(db: &Db, steps: std::ops::Range<i64>) {
         for key in ["a", "b", "c"] {
             let timeline = appender.timeline(key).unwrap();
             let row: Vec<_> = (0..10)
-                .map(|c| (appender.resolve(Some(timeline), &labels(&format!("{key}{c}"))).unwrap(), (step * c) as f64 / 8.0))
+                .map(|c| {
+                    (
+                        appender.resolve(Some(timeline), &labels(&format!("{key}{c}"))).unwrap(),
+                        (step * c) as f64 / 8.0,
+                    )
+                })
                 .collect();
             appender.append_row(timeline, at(step), &row).unwrap();
         }
@@ -23,18 +28,35 @@ fn fill(db: &Db, steps: std::ops::Range<i64>) {
 }
 
 fn counter(db: &Db, name: &str) -> f64 {
-    db.metrics().list().iter().find(|f| f.0 == name).map(|f| f.3[0].1).unwrap()
+    db.metrics()
+        .list()
+        .iter()
+        .find(|f| f.0 == name)
+        .map(|f| f.3[0].1)
+        .unwrap()
 }
 
 /// A log of several segments, and the newest one's path.
 fn written(steps: i64, segment_bytes: u64) -> (MemoryFs, Arc<dyn Fs>, Vec<PathBuf>) {
     let disk = MemoryFs::new();
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
-    let db = open(&fs, Options { segment_bytes, ..options(Fsync::Never) }).unwrap();
+    let db = open(
+        &fs,
+        Options {
+            segment_bytes,
+            ..options(Fsync::Never)
+        },
+    )
+    .unwrap();
     fill(&db, 0..steps);
     drop(db);
     let wal = Path::new(DIR).join("wal");
-    let names = fs.read_dir(&wal).unwrap().into_iter().map(|e| wal.join(e.name)).collect();
+    let names = fs
+        .read_dir(&wal)
+        .unwrap()
+        .into_iter()
+        .map(|e| wal.join(e.name))
+        .collect();
     (disk, fs, names)
 }
 
@@ -100,7 +122,10 @@ fn a_newer_segment_is_refused() {
     let crc = crc32fast::hash(&header);
     header.extend_from_slice(&crc.to_le_bytes());
     disk.plant(&names[0].with_file_name("00000002.seg"), &header).unwrap();
-    assert!(matches!(open(&fs, options(Fsync::Never)), Err(Error::NewerVersion { found: 9, .. })));
+    assert!(matches!(
+        open(&fs, options(Fsync::Never)),
+        Err(Error::NewerVersion { found: 9, .. })
+    ));
 }
 
 proptest! {

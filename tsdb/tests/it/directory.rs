@@ -27,8 +27,15 @@ fn foreign_directories_are_refused_by_name_and_left_alone() {
         plant(&disk, file);
         let fs: Arc<dyn Fs> = Arc::new(disk.clone());
         let error = open(&fs, options(Fsync::Never)).unwrap_err();
-        assert!(matches!(&error, Error::ForeignDirectory { owner: o, .. } if *o == owner), "{file}: {error}");
-        assert_eq!(disk.read_dir(Path::new(DIR)).unwrap().len(), 1, "{file}: nothing was added");
+        assert!(
+            matches!(&error, Error::ForeignDirectory { owner: o, .. } if *o == owner),
+            "{file}: {error}"
+        );
+        assert_eq!(
+            disk.read_dir(Path::new(DIR)).unwrap().len(),
+            1,
+            "{file}: nothing was added"
+        );
     }
 }
 
@@ -45,17 +52,39 @@ fn a_second_process_is_refused_and_a_closed_store_lets_go() {
 fn a_newer_layout_is_refused() {
     let disk = MemoryFs::new();
     disk.create_dir_all(Path::new(DIR)).unwrap();
-    disk.plant(&Path::new(DIR).join("tidegauge"), b"tidegauge data, layout 2\n").unwrap();
+    disk.plant(&Path::new(DIR).join("tidegauge"), b"tidegauge data, layout 2\n")
+        .unwrap();
     let fs: Arc<dyn Fs> = Arc::new(disk);
-    assert!(matches!(open(&fs, options(Fsync::Never)), Err(Error::NewerVersion { found: 2, known: 1, .. })));
+    assert!(matches!(
+        open(&fs, options(Fsync::Never)),
+        Err(Error::NewerVersion { found: 2, known: 1, .. })
+    ));
 }
 
 #[test]
 fn odd_options_are_refused_before_anything_is_touched() {
     let disk = MemoryFs::new();
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
-    assert!(matches!(open(&fs, Options { block_ms: 0, ..Options::default() }), Err(Error::Invalid { .. })));
-    assert!(matches!(open(&fs, Options { out_of_order_ms: 1, ..Options::default() }), Err(Error::Invalid { .. })));
+    assert!(matches!(
+        open(
+            &fs,
+            Options {
+                block_ms: 0,
+                ..Options::default()
+            }
+        ),
+        Err(Error::Invalid { .. })
+    ));
+    assert!(matches!(
+        open(
+            &fs,
+            Options {
+                out_of_order_ms: 1,
+                ..Options::default()
+            }
+        ),
+        Err(Error::Invalid { .. })
+    ));
     assert!(!disk.exists(Path::new(DIR)));
 }
 
@@ -65,7 +94,10 @@ fn the_real_disk_works_and_says_which_path_does_not() {
     let clock = Arc::new(HandClock::at(at(1_000_000)));
     let path = dir.path().join("data");
     let db = Db::open(&path, options(Fsync::Always), clock.clone()).unwrap();
-    assert!(matches!(Db::open(&path, options(Fsync::Always), clock.clone()), Err(Error::Locked { .. })));
+    assert!(matches!(
+        Db::open(&path, options(Fsync::Always), clock.clone()),
+        Err(Error::Locked { .. })
+    ));
     db.close().unwrap();
     drop(db);
     std::fs::write(dir.path().join("file"), b"x").unwrap();
