@@ -1,6 +1,7 @@
 //! What was read from blocks lately, bounded in bytes for all blocks together.
 
 use super::frames::Frame;
+use crate::codec::ZstdPool;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -8,13 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::Timestamp;
-use zstd::bulk::Decompressor;
 
 /// Keeps decompressed frames and decoded timelines; those not asked for since the last round go first.
 pub struct BlockCache {
     kept: Mutex<Kept>,
     limit: usize,
-    decompressors: Mutex<Vec<Decompressor<'static>>>,
+    zstd: ZstdPool,
     next_owner: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -52,8 +52,6 @@ struct Slot {
     used: bool,
 }
 
-/// Idle decompressors kept; each holds about 100 KB.
-const MAX_IDLE: usize = 4;
 /// What an item costs beside its content.
 const ITEM_BYTES: usize = 128;
 
@@ -63,7 +61,7 @@ impl BlockCache {
         Arc::new(Self {
             kept: Mutex::default(),
             limit: limit_bytes,
-            decompressors: Mutex::default(),
+            zstd: ZstdPool::default(),
             next_owner: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -140,19 +138,8 @@ impl BlockCache {
         kept.queue.retain(|key| key.owner != owner);
     }
 
-    /// Runs `f` with a decompressor, which are costly to make.
-    pub(super) fn with_decompressor<T>(&self, f: impl FnOnce(&mut Decompressor<'static>) -> T) -> std::io::Result<T> {
-        let idle = self.decompressors.lock().pop();
-        let mut decompressor = match idle {
-            Some(decompressor) => decompressor,
-            None => Decompressor::new()?,
-        };
-        let result = f(&mut decompressor);
-        let mut idle = self.decompressors.lock();
-        if idle.len() < MAX_IDLE {
-            idle.push(decompressor);
-        }
-        Ok(result)
+    pub(super) fn zstd(&self) -> &ZstdPool {
+        &self.zstd
     }
 }
 

@@ -10,8 +10,7 @@
 //!   [chunk length varint]{chunks} [chunk]{chunks}                            a chunk is a column of floats
 //! ```
 
-use crate::codec::{Cursor, Malformed, crc32, varint};
-use zstd::bulk::Decompressor;
+use crate::codec::{Cursor, Malformed, ZstdPool, crc32, varint};
 
 /// A frame is closed once it holds this many raw bytes of chunks, or [`MAX_CHUNKS`].
 const TARGET_BYTES: usize = 16 << 10;
@@ -144,19 +143,13 @@ pub(super) struct Frame {
 
 impl Frame {
     /// Checks and decompresses the stored bytes.
-    pub(super) fn decode(
-        entry: &FrameEntry,
-        stored: Vec<u8>,
-        decompressor: &mut Decompressor<'_>,
-    ) -> Result<Self, Malformed> {
+    pub(super) fn decode(entry: &FrameEntry, stored: Vec<u8>, zstd: &ZstdPool) -> Result<Self, Malformed> {
         if crc32(&stored) != entry.crc {
             return Err(Malformed::new(0, "frame fails its checksum"));
         }
         let raw = if stored.len() < entry.raw {
-            let raw = decompressor.decompress(&stored, entry.raw);
-            raw.ok()
-                .filter(|raw| raw.len() == entry.raw)
-                .ok_or(Malformed::new(0, "frame does not decompress"))?
+            let raw = zstd.decompress(&stored, entry.raw);
+            raw.ok_or(Malformed::new(0, "frame does not decompress"))?
         } else {
             stored
         };
@@ -211,13 +204,13 @@ mod tests {
         let view = FrameDirectory::new(&directory, 2).unwrap();
         assert_eq!(view.frame_of(1), Ok(0));
         assert!(view.frame_of(2).is_err() && view.get(1).is_err());
-        let mut decompressor = Decompressor::new().unwrap();
-        let decoded = Frame::decode(&view.get(0).unwrap(), frame.clone(), &mut decompressor).unwrap();
+        let zstd = ZstdPool::default();
+        let decoded = Frame::decode(&view.get(0).unwrap(), frame.clone(), &zstd).unwrap();
         assert_eq!(decoded.chunk(1).unwrap(), [5]);
         assert!(decoded.chunk(2).is_err());
         let mut damaged = frame;
         damaged[4] ^= 1;
-        assert!(Frame::decode(&view.get(0).unwrap(), damaged, &mut decompressor).is_err());
+        assert!(Frame::decode(&view.get(0).unwrap(), damaged, &zstd).is_err());
     }
 
     #[test]
@@ -227,7 +220,7 @@ mod tests {
         for i in 0..600u32 {
             frames.extend(builder.push(|out| out.extend(i.to_le_bytes())));
         }
-        frames.extend(builder.push(|out| out.extend((0..20_000u32).map(|i| (i * i >> 7) as u8))));
+        frames.extend(builder.push(|out| out.extend((0..20_000u32).map(|i| ((i * i) >> 7) as u8))));
         let (last, directory) = builder.finish();
         assert!(last.is_empty());
         assert_eq!(frames.len(), 3);
@@ -236,8 +229,8 @@ mod tests {
             [0, 254, 255, 509, 510, 600].map(|c| view.frame_of(c).unwrap()),
             [0, 0, 1, 1, 2, 2]
         );
-        let mut decompressor = Decompressor::new().unwrap();
-        let frame = Frame::decode(&view.get(1).unwrap(), frames[1].clone(), &mut decompressor).unwrap();
+        let zstd = ZstdPool::default();
+        let frame = Frame::decode(&view.get(1).unwrap(), frames[1].clone(), &zstd).unwrap();
         assert_eq!(frame.chunk(300 - 255).unwrap(), 300u32.to_le_bytes());
     }
 }

@@ -167,9 +167,9 @@ pub(super) fn header() -> Vec<u8> {
     out
 }
 
-/// TOC and footer behind sections that end at `at`; the lengths are in the order of the file, which begins with the
-/// frames behind the header.
-pub(super) fn ending(sections: &[(u64, u32); SECTIONS]) -> Vec<u8> {
+/// TOC and footer behind sections of these lengths and checksums, which are all of [`Section`] in its order.
+pub(super) fn ending(sections: &[(u64, u32)]) -> Vec<u8> {
+    assert_eq!(sections.len(), SECTIONS, "a section is missing");
     let mut out = Vec::new();
     let mut offset = HEADER_BYTES as u64;
     for (kind, (length, crc)) in (0u32..).zip(sections) {

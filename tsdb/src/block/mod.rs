@@ -13,6 +13,8 @@
 //! [`BlockWriter`] takes timelines and series and publishes the block; [`BlockReader`] maps the index, verified when it
 //! is opened, and reads frames through a [`BlockCache`] that all blocks share, verifying each.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod cache;
 mod frames;
 mod id;

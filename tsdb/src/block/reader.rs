@@ -119,7 +119,7 @@ impl BlockReader {
             chunks: self.meta.chunks,
         };
         let (pages, directory) = (self.of(Section::Series), self.of(Section::SeriesDirectory));
-        let table = SeriesTable::new(pages, directory, self.meta.series, limits);
+        let table = SeriesTable::new(pages, directory, self.meta.series, limits, self.cache.zstd());
         table.map_err(|e| self.corrupt(Section::SeriesDirectory, e))
     }
 
@@ -297,8 +297,7 @@ impl BlockReader {
         let at = section.start as u64 + entry.offset;
         let mut stored = vec![0; entry.stored];
         self.file.read_exact_at(at, &mut stored)?;
-        let decoded = self.cache.with_decompressor(|d| Frame::decode(&entry, stored, d));
-        let decoded = decoded.map_err(|e| Error::io("decompress", &self.path, e))?;
+        let decoded = Frame::decode(&entry, stored, self.cache.zstd());
         decoded.map_err(|e| e.in_file(&self.path, at))
     }
 
@@ -468,13 +467,12 @@ impl<'r> SeriesEntries<'r> {
                 known.pair = Some(*pair);
             }
         }
-        let known = self.known.iter().take(ids.len());
-        if !known.clone().is_sorted_by(|a, b| a.name < b.name) {
-            return Err(Malformed::new(0, "labels of a series are not in order"));
-        }
         let mut texts = Vec::with_capacity(ids.len());
-        for pair in known {
-            texts.push((self.pairs.name(pair.name)?.name, pair.value.as_str()));
+        for known in self.known.iter().take(ids.len()) {
+            texts.push((self.pairs.name(known.name)?.name, known.value.as_str()));
+        }
+        if !texts.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(Malformed::new(0, "labels of a series are not in order"));
         }
         Ok(Labels::from_sorted(texts))
     }

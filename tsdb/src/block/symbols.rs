@@ -53,13 +53,13 @@ impl Symbols {
 
     /// Ranks the pairs.
     pub(super) fn sort(self) -> SortedSymbols {
-        let mut names = vec![Box::from(""); self.names.len()];
+        let mut names: Vec<Box<str>> = vec!["".into(); self.names.len()];
         for (name, no) in self.names {
             if let Some(place) = names.get_mut(no as usize) {
                 *place = name;
             }
         }
-        let name_of = |pair: &Pair| names.get(pair.0 as usize).map_or("", |n: &Box<str>| &**n);
+        let name_of = |pair: &Pair| names.get(pair.0 as usize).map_or("", AsRef::as_ref);
         let mut pairs: Vec<(Pair, u32)> = self.pairs.into_iter().collect();
         pairs.sort_unstable_by(|(a, _), (b, _)| (name_of(a), &a.1).cmp(&(name_of(b), &b.1)));
         let mut ranks = vec![0; pairs.len()];

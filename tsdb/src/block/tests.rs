@@ -33,6 +33,9 @@ fn spec(start: i64, end: i64) -> BlockSpec {
 /// Series by labels, samples by time: what a block is to hold.
 type Content = BTreeMap<Labels, BTreeMap<i64, f64>>;
 
+/// The same with values by their bits.
+type Samples = Vec<(Labels, Vec<(i64, u64)>)>;
+
 /// Writes content with one timeline per distinct list of times.
 fn write(fs: &Arc<dyn Fs>, spec: BlockSpec, content: &Content) -> Result<BlockMeta, Error> {
     let mut writer = BlockWriter::create(fs, Path::new("data"), spec)?;
@@ -64,7 +67,7 @@ fn open(fs: &Arc<dyn Fs>) -> Result<Arc<BlockReader>, Error> {
 }
 
 /// All that a block holds, read the way compaction does.
-fn read(block: &BlockReader) -> Result<Vec<(Labels, Vec<(i64, u64)>)>, Error> {
+fn read(block: &BlockReader) -> Result<Samples, Error> {
     let mut out = vec![];
     let mut entries = block.entries()?;
     for no in 0..block.series_count() {
@@ -83,7 +86,7 @@ fn read(block: &BlockReader) -> Result<Vec<(Labels, Vec<(i64, u64)>)>, Error> {
     Ok(out)
 }
 
-fn expected(content: &Content) -> Vec<(Labels, Vec<(i64, u64)>)> {
+fn expected(content: &Content) -> Samples {
     let series = content.iter().filter(|(_, samples)| !samples.is_empty());
     series
         .map(|(l, samples)| (l.clone(), samples.iter().map(|(t, v)| (*t, v.to_bits())).collect()))
@@ -466,4 +469,117 @@ fn blocks_are_linked_and_removed_as_a_whole() {
     assert_eq!(read(&block).unwrap(), expected(&content), "an open block reads on");
     let linked = BlockReader::open(&fs, &home.join(meta.id.to_string()), &BlockCache::new(0)).unwrap();
     assert_eq!(read(&linked).unwrap(), expected(&content));
+}
+
+#[test]
+fn the_document_draws_what_is_written() {
+    let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats/block.md"));
+    let (_, drawing) = document.split_once("```hex\n").unwrap();
+    let lines = drawing
+        .lines()
+        .take_while(|l| *l != "```")
+        .filter(|l| !l.starts_with(';'));
+    let mut drawn: Vec<u8> = vec![];
+    for line in lines {
+        let Some((offset, rest)) = line.trim_start().split_once("  ") else {
+            continue;
+        };
+        let Ok(offset) = offset.parse::<usize>() else { continue };
+        assert_eq!(offset, drawn.len(), "{line}");
+        let bytes = rest.split("  ").next().unwrap().split(' ');
+        drawn.extend(bytes.map(|b| u8::from_str_radix(b, 16).unwrap()));
+    }
+    let (disk, meta) = drawn_block();
+    let path = Path::new("data").join(meta.id.to_string()).join(BLOCK_FILE);
+    assert_eq!(disk.read(&path).unwrap(), drawn);
+}
+
+/// The block that `docs/formats/block.md` draws byte by byte.
+fn drawn_block() -> (MemoryFs, BlockMeta) {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let mut writer = BlockWriter::create(&fs, Path::new("data"), spec(0, 100)).unwrap();
+    let timeline = writer.timeline(&[at(10), at(20), at(31), at(40)]).unwrap();
+    let run = |first_row, presence, values| SeriesRun {
+        timeline,
+        first_row,
+        presence,
+        values,
+    };
+    writer
+        .series(&labels("__name__=up,a=x"), &[run(0, None, &[1.0; 4])])
+        .unwrap();
+    let gap = run(0, Some(&[0b1011]), &[0.5, 1.5, STALE]);
+    writer.series(&labels("__name__=up,a=xy"), &[gap]).unwrap();
+    let meta = writer.finish().unwrap();
+    (disk, meta)
+}
+
+/// Sets every checksum right, so that damage gets past them: what a wrong writer could have left.
+fn mend(file: &mut [u8]) {
+    let footer = file.len() - 24;
+    let toc = u64::from_le_bytes(*file[footer..].first_chunk().unwrap()) as usize;
+    for at in (toc..footer).step_by(24) {
+        let words: Vec<u64> = file[at..at + 24]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|w| u64::from_le_bytes(*w))
+            .collect();
+        let (offset, length) = (words[1] as usize, words[2] as usize);
+        if file[at] == 1 {
+            for entry in (offset..offset + length).step_by(24) {
+                let fields: Vec<u32> = file[entry..entry + 24]
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|w| u32::from_le_bytes(*w))
+                    .collect();
+                let start = 16 + fields[0] as usize;
+                if let Some(stored) = file.get(start..start.saturating_add(fields[2] as usize)) {
+                    let crc = crate::codec::crc32(stored);
+                    file[entry + 20..entry + 24].copy_from_slice(&crc.to_le_bytes());
+                }
+            }
+        }
+        if file[at] > 0 {
+            let crc = crate::codec::crc32(&file[offset..offset + length]);
+            file[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+    let crc = crate::codec::crc32(&[&file[..16], &file[toc..footer], &file[footer..footer + 12]].concat());
+    file[footer + 12..footer + 16].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn damage_behind_right_checksums_never_panics() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let meta = write(&fs, spec(0, 100), &small_content()).unwrap();
+    let path = Path::new("data").join(meta.id.to_string()).join(BLOCK_FILE);
+    let good = disk.read(&path).unwrap();
+    let toc = u64::from_le_bytes(*good[good.len() - 24..].first_chunk().unwrap()) as usize;
+    let mut refused = 0;
+    for byte in 16..toc {
+        for damage in [1, 0x80, 0xff, good[byte] ^ 0x40, good[byte].wrapping_neg()] {
+            let mut bad = good.clone();
+            bad[byte] ^= damage;
+            mend(&mut bad);
+            disk.plant(&path, &bad).unwrap();
+            let Ok(block) = open(&fs) else {
+                refused += 1;
+                continue;
+            };
+            refused += usize::from(block.verify().is_err());
+            for m in [
+                matcher(MatchOp::Regex, "i", "1.*"),
+                matcher(MatchOp::NotEqual, "__name__", "m1"),
+            ] {
+                let _ = block.series(std::slice::from_ref(&m), 0);
+                let _ = block.label_names(std::slice::from_ref(&m), 0);
+                let _ = block.label_values("i", &[m], 0);
+            }
+        }
+    }
+    assert!(refused > 0);
 }

@@ -1,7 +1,7 @@
 //! Writes a block: series in order, one pass, published by rename.
 
 use super::frames::FrameBuilder;
-use super::layout::{self, SECTIONS, Section};
+use super::layout;
 use super::spans::{Rows, SpanBuilder};
 use super::symbols::Symbols;
 use super::{BLOCK_FILE, BlockMeta, BlockSpec, TEMPORARY};
@@ -292,24 +292,22 @@ impl BlockWriter {
         let span_sections = std::mem::take(&mut self.spans).build();
         let index = self.build_index().ok_or(over("bytes of a section"))?;
         let sections = [
-            (Section::FrameDirectory, frame_directory),
-            (Section::Timelines, span_sections.columns),
-            (Section::TimelineDirectory, span_sections.timeline_directory),
-            (Section::Presence, span_sections.presence),
-            (Section::Spans, span_sections.spans),
-            (Section::Pairs, index.pairs),
-            (Section::Postings, index.postings),
-            (Section::Series, index.pages),
-            (Section::SeriesDirectory, index.directory),
-            (Section::Meta, meta.encode()),
+            frame_directory,
+            span_sections.columns,
+            span_sections.timeline_directory,
+            span_sections.presence,
+            span_sections.spans,
+            index.pairs,
+            index.postings,
+            index.pages,
+            index.directory,
+            meta.encode(),
         ];
-        let mut table = [(0, 0); SECTIONS];
-        table[Section::Frames as usize] = (self.frame_bytes + last_frame.len() as u64, 0);
-        for (section, bytes) in sections {
+        // The frames come first and have a crc each.
+        let mut table = vec![(self.frame_bytes + last_frame.len() as u64, 0)];
+        for bytes in sections {
             self.write(&bytes)?;
-            if let Some(entry) = table.get_mut(section as usize) {
-                *entry = (bytes.len() as u64, crc32(&bytes));
-            }
+            table.push((bytes.len() as u64, crc32(&bytes)));
         }
         self.write(&layout::ending(&table))?;
         meta.bytes = self.publish()?;

@@ -4,14 +4,18 @@
 //! Decoders never panic and never allocate more than their input justifies; what does not fit is [`Malformed`], which
 //! whoever knows the file turns into [`crate::Error::Corrupt`].
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 pub(crate) mod bits;
 pub(crate) mod crc;
 pub(crate) mod cursor;
 pub(crate) mod packed;
 pub(crate) mod varint;
+pub(crate) mod zstd_pool;
 
 pub(crate) use crc::crc32;
 pub(crate) use cursor::Cursor;
+pub(crate) use zstd_pool::ZstdPool;
 
 use crate::Error;
 use std::path::Path;

@@ -149,7 +149,7 @@ fn decode_block(cursor: &mut Cursor<'_>, len: usize, block: &mut Block) -> Resul
 #[inline]
 #[expect(
     clippy::indexing_slicing,
-    reason = "indices follow from the constant W: at most W <= 64, in arrays of 64 and 65"
+    reason = "indices follow from the constant W: at most W <= 64, in an array of 65"
 )]
 fn unpack_width<const W: usize>(bytes: &[u8], block: &mut Block) {
     let mut words = [0u64; BLOCK + 1];
@@ -157,13 +157,13 @@ fn unpack_width<const W: usize>(bytes: &[u8], block: &mut Block) {
         *word = u64::from_le_bytes(*bytes);
     }
     let mask = if W == 0 { 0 } else { u64::MAX >> (64 - W) };
-    for i in 0..BLOCK {
+    for (i, out) in block.iter_mut().enumerate() {
         let (word, shift) = (i * W / 64, i * W % 64);
         let mut value = words[word] >> shift;
         if shift + W > 64 {
             value |= words[word + 1] << (64 - shift);
         }
-        block[i] = value & mask;
+        *out = value & mask;
     }
 }
 

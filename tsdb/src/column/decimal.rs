@@ -89,6 +89,10 @@ fn common_exponent(values: &[f64]) -> Option<u8> {
     let mut by_exponent = [0usize; MAX_EXPONENT as usize + 1];
     let (mut known, mut taken) = (0, 0);
     for value in values.iter().step_by((values.len() / 32).max(1)) {
+        // A stale marker becomes an exception whatever the exponent.
+        if tidegauge_model::is_stale(*value) {
+            continue;
+        }
         taken += 1;
         if let Some(exponent) = least_exponent(*value)
             && let Some(count) = by_exponent.get_mut(usize::from(exponent))
@@ -97,7 +101,7 @@ fn common_exponent(values: &[f64]) -> Option<u8> {
             known += 1;
         }
     }
-    if known * 4 < taken * 3 {
+    if known == 0 || known * 4 < taken * 3 {
         return None;
     }
     // The largest that occurs, but for a few outliers, which become exceptions.
@@ -160,6 +164,13 @@ mod tests {
                 assert_eq!(out[0].to_bits(), value.to_bits(), "{value}");
             }
         }
+    }
+
+    #[test]
+    fn a_short_run_is_split_beside_its_stale_marker() {
+        let mut decimals = Decimals::default();
+        assert!(decimals.split(&[0.5, 1.5, tidegauge_model::stale_marker()]));
+        assert_eq!((decimals.exponent, &decimals.mantissas[..]), (1, &[5, 15][..]));
     }
 
     #[test]

@@ -20,6 +20,8 @@
 //! What encodes by [`EncodingChoice::Auto`] looks at a run for decimals first, which most metrics are; if it is none,
 //! the codec that is smallest on a sample of the run takes it.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod decimal;
 mod integer;
 mod timestamp;
@@ -139,20 +141,25 @@ impl Encoder {
     }
 
     fn put_smallest(&mut self, values: &[f64], out: &mut Vec<u8>) {
-        let first = values.first().map_or(0, |v| v.to_bits());
-        let constant = values.iter().all(|v| v.to_bits() == first);
-        let decimal = self.decimals.split(values);
-        if decimal && self.decimals.exceptions.is_empty() && !values.is_empty() {
+        let Some(first) = values.first() else {
+            self.put(Codec::Raw, 0, values, out);
+            return;
+        };
+        if values.iter().all(|v| v.to_bits() == first.to_bits()) {
+            // One value says all: a constant's length is known from outside.
             let start = out.len();
-            self.put_decimals(out);
-            if constant && out.len() - start > 9 {
+            if self.decimals.split(&[*first]) && self.decimals.exceptions.is_empty() {
+                self.put_decimals(out);
+            }
+            if out.len() == start || out.len() - start > 9 {
                 out.truncate(start);
                 self.put(Codec::Constant, 0, values, out);
             }
             return;
         }
-        if constant {
-            self.put(Codec::Constant, 0, values, out);
+        let decimal = self.decimals.split(values);
+        if decimal && self.decimals.exceptions.is_empty() {
+            self.put_decimals(out);
             return;
         }
         let misfits = self.decimals.exceptions.iter().filter(|e| e.1 != STALE_BITS).count();

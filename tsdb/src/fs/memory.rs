@@ -168,7 +168,7 @@ impl MemoryFs {
     }
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Truncate {
     Yes,
     No,

@@ -14,7 +14,7 @@
 //! Steps are to the same place of the series before (0 where it had none). `same`: as many runs as the series before,
 //! of the same spans. The chunks of all runs are numbered in order.
 
-use crate::codec::{Cursor, Malformed, varint};
+use crate::codec::{Cursor, Malformed, ZstdPool, varint};
 
 /// Series per page.
 pub(crate) const PAGE: usize = 64;
@@ -128,6 +128,7 @@ pub(crate) struct SeriesTable<'b> {
     directory: &'b [[u8; ENTRY]],
     count: u32,
     limits: Limits,
+    zstd: &'b ZstdPool,
 }
 
 /// What the numbers in an entry must stay below.
@@ -139,7 +140,13 @@ pub(crate) struct Limits {
 }
 
 impl<'b> SeriesTable<'b> {
-    pub(crate) fn new(pages: &'b [u8], directory: &'b [u8], count: u32, limits: Limits) -> Result<Self, Malformed> {
+    pub(crate) fn new(
+        pages: &'b [u8],
+        directory: &'b [u8],
+        count: u32,
+        limits: Limits,
+        zstd: &'b ZstdPool,
+    ) -> Result<Self, Malformed> {
         let (directory, rest) = directory.as_chunks::<ENTRY>();
         if !rest.is_empty() || directory.len() != (count as usize).div_ceil(PAGE) {
             return Err(Malformed::new(0, "directory of series has another length"));
@@ -149,12 +156,8 @@ impl<'b> SeriesTable<'b> {
             directory,
             count,
             limits,
+            zstd,
         })
-    }
-
-    /// How many series there are.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
     }
 
     /// The raw bytes of a page and the number of its first chunk.
@@ -171,10 +174,9 @@ impl<'b> SeriesTable<'b> {
         if raw > MAX_PAGE_BYTES {
             return Err(Malformed::new(offset, "page of series is too large"));
         }
-        match zstd::bulk::decompress(bytes, raw) {
-            Ok(bytes) if bytes.len() == raw => Ok((PageBytes::Owned(bytes), chunk)),
-            _ => Err(Malformed::new(offset, "page of series does not decompress")),
-        }
+        let bytes = self.zstd.decompress(bytes, raw);
+        let bytes = bytes.ok_or(Malformed::new(offset, "page of series does not decompress"))?;
+        Ok((PageBytes::Owned(bytes), chunk))
     }
 
     /// Reads entries, best in rising order.
@@ -354,7 +356,8 @@ mod tests {
                 all.push((pairs, runs));
             }
             let (pages, directory) = builder.build().unwrap();
-            let table = SeriesTable::new(&pages, &directory, all.len() as u32, LIMITS).unwrap();
+            let zstd = ZstdPool::default();
+            let table = SeriesTable::new(&pages, &directory, all.len() as u32, LIMITS, &zstd).unwrap();
             let mut entries = table.entries();
             let indices = (0..all.len()).chain(order.iter().map(|i| i.index(all.len())));
             for i in indices {
@@ -371,7 +374,8 @@ mod tests {
             for n in [0, pages.len() as u32, raw, 0] {
                 directory.extend_from_slice(&n.to_le_bytes());
             }
-            let table = SeriesTable::new(&pages, &directory, count, LIMITS).unwrap();
+            let zstd = ZstdPool::default();
+            let table = SeriesTable::new(&pages, &directory, count, LIMITS, &zstd).unwrap();
             let _ = table.entries().seek(count - 1);
         }
     }

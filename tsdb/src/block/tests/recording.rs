@@ -199,3 +199,107 @@ fn codec_speed_on_recorded_runs() {
         }
     }
 }
+
+/// The recorded series as many instances would have them, 240 rows each.
+fn fleet(recording: &Recording, instances: usize) -> (Arc<dyn Fs>, BlockMeta, f64) {
+    let fs = memory();
+    let mut all = BTreeMap::new();
+    for (labels, (_, _, values)) in &recording.series {
+        for instance in 0..instances {
+            let mut builder = tidegauge_model::LabelsBuilder::from_labels(labels);
+            builder.set("instance", &format!("10.0.{}.{}:9100", instance / 256, instance % 256));
+            let skip = instance % 7;
+            all.insert(
+                builder.build(),
+                (
+                    instance,
+                    &values[skip.min(values.len() - 1)..values.len().min(skip + 240)],
+                ),
+            );
+        }
+    }
+    let started = Instant::now();
+    let mut writer = BlockWriter::create(&fs, Path::new("data"), spec(0, i64::MAX)).unwrap();
+    let timelines: Vec<u32> = (0..instances as i64)
+        .map(|i| {
+            let times: Vec<Timestamp> = (0..240)
+                .map(|t| at(1_000_000 + i * 37 + t * 15_000 + (t * 31 + i) % 3))
+                .collect();
+            writer.timeline(&times).unwrap()
+        })
+        .collect();
+    for (labels, (instance, values)) in &all {
+        let run = SeriesRun {
+            timeline: timelines[*instance],
+            first_row: 0,
+            presence: None,
+            values,
+        };
+        writer.series(labels, &[run]).unwrap();
+    }
+    let meta = writer.finish().unwrap();
+    (fs, meta, started.elapsed().as_secs_f64())
+}
+
+#[test]
+#[ignore = "needs TIDEGAUGE_SHARED"]
+fn a_fleet_is_selected_and_read_fast() {
+    let recording = recording();
+    let (fs, meta, seconds) = fleet(&recording, 50);
+    println!(
+        "{} series, {} samples, {:.4} bytes a sample; written at {:.1} M samples/s",
+        meta.series,
+        meta.samples,
+        meta.bytes as f64 / meta.samples as f64,
+        meta.samples as f64 / seconds / 1e6
+    );
+    let started = Instant::now();
+    let block = open(&fs).unwrap();
+    println!("opened in {:?}\n{}", started.elapsed(), block.describe());
+    use MatchOp::{Equal, NotEqual, Regex};
+    let name = (Equal, "__name__", "node_slabinfo_objects");
+    for matchers in [
+        vec![(Equal, "__name__", "node_load1"), (Equal, "instance", "10.0.0.7:9100")],
+        vec![(Equal, "__name__", "node_load1")],
+        vec![(Equal, "__name__", "node_cpu_seconds_total"), (Equal, "mode", "idle")],
+        vec![
+            (Equal, "__name__", "node_cpu_seconds_total"),
+            (NotEqual, "mode", "idle"),
+        ],
+        vec![name],
+        vec![name, (Regex, "instance", "10.0.0.1.*")],
+        vec![(Equal, "instance", "10.0.0.7:9100")],
+        vec![(Regex, "__name__", "node_(cpu|memory).+")],
+    ] {
+        let matchers: Vec<Matcher> = matchers.into_iter().map(|(op, n, v)| matcher(op, n, v)).collect();
+        let started = Instant::now();
+        let found = block.select(&matchers).unwrap();
+        let selected = started.elapsed();
+        let mut entries = block.entries().unwrap();
+        for no in &found {
+            black_box(entries.seek(*no).unwrap().labels().unwrap());
+        }
+        let labelled = started.elapsed();
+        let (mut values, mut runs) = (vec![], vec![]);
+        let mut entries = block.entries().unwrap();
+        for no in &found {
+            runs.extend_from_slice(entries.seek(*no).unwrap().runs());
+        }
+        let cold = Instant::now();
+        for run in &runs {
+            values.clear();
+            block.read_values(run, &mut values).unwrap();
+        }
+        let cold = cold.elapsed();
+        let warm = Instant::now();
+        for run in &runs {
+            values.clear();
+            block.read_values(run, &mut values).unwrap();
+        }
+        println!(
+            "{matchers:?}: {} series; select {selected:?}, with labels {labelled:?}, values cold {cold:?}, warm {:?}",
+            found.len(),
+            warm.elapsed()
+        );
+    }
+}
