@@ -551,7 +551,6 @@ impl RangeCall<'_> {
                 }
             }
             counts.finish();
-            names.finish();
             sink.finish()
         })
     }
@@ -652,8 +651,6 @@ impl<'c, 'q> Names<'c, 'q> {
             self.cx.info(Note::PossibleNonCounter(name.to_owned()), self.place);
         }
     }
-
-    fn finish(self) {}
 }
 
 /// Takes the rows of a subquery's expression, sends on those of the function over it.
@@ -708,7 +705,6 @@ impl Sink for SubquerySink<'_, '_, '_> {
 
     fn finish(self: Box<Self>) -> Result<(), QueryError> {
         self.counts.finish();
-        self.names.finish();
         self.sink.finish()
     }
 }
