@@ -28,6 +28,7 @@ mod matcher;
 #[cfg(feature = "testing")]
 mod memory;
 mod metadata;
+mod pattern;
 mod sample;
 mod select;
 
