@@ -16,7 +16,7 @@ const MARKER_BYTES: u64 = 4096;
 /// Claims a directory: refuses one that is not ours, takes its lock, writes its marker if there is none.
 pub(crate) fn claim(fs: &dyn Fs, dir: &Path) -> Result<LockGuard, Error> {
     refuse_foreign(fs, dir)?;
-    fs.create_dir_all(dir)?;
+    create_to_last(fs, dir)?;
     let lock = fs.lock(&dir.join(LOCK), &format!("process {}\n", std::process::id()))?;
     let marker = dir.join(MARKER);
     if fs.exists(&marker) {
@@ -32,6 +32,18 @@ pub(crate) fn claim(fs: &dyn Fs, dir: &Path) -> Result<LockGuard, Error> {
     fs.create_dir_all(&dir.join(SNAPSHOTS))?;
     fs.sync_dir(dir)?;
     Ok(lock)
+}
+
+/// Makes the directory and those above it; their names last, for what lasts in them would be lost with a name.
+fn create_to_last(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.as_os_str().is_empty() && !fs.exists(d)).collect();
+    fs.create_dir_all(dir)?;
+    for made in missing {
+        if let Some(parent) = made.parent() {
+            fs.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+        }
+    }
+    Ok(())
 }
 
 fn check_marker(fs: &dyn Fs, path: &Path) -> Result<(), Error> {

@@ -27,7 +27,7 @@ const DEAD_PART: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Cleaning {
     /// Head samples before it lie in blocks; their runs go when readers of before are gone.
-    runs: Option<(i64, Weak<()>)>,
+    runs: Option<(i64, Vec<Weak<()>>)>,
     /// Columns were marked; those that nobody took go when appenders of before are gone.
     columns: Option<(i64, Weak<()>)>,
 }
@@ -169,7 +169,9 @@ impl Db {
         let mut blocks: Vec<Arc<BlockReader>> = self.blocks.read().to_vec();
         blocks.extend(written);
         self.publish(blocks, end);
-        cleaning.runs = Some((end, self.readers.turn()));
+        let runs = cleaning.runs.get_or_insert((end, Vec::new()));
+        runs.0 = end;
+        runs.1.push(self.readers.turn());
         let mut log = self.log.lock();
         if let Some(wal) = &mut log.wal {
             if wal.has_rows() {
@@ -244,7 +246,7 @@ impl Db {
     /// Lets go of what is in blocks, as far as nobody uses it.
     fn clean(&self, cleaning: &mut Cleaning) {
         if let Some((bound, readers)) = &cleaning.runs
-            && readers.strong_count() == 0
+            && readers.iter().all(|r| r.strong_count() == 0)
         {
             let bound = *bound;
             cleaning.runs = None;

@@ -10,7 +10,7 @@
 //! Whatever a group needs of the head is copied or shared when it is made: reading takes no lock but the index's, for
 //! labels.
 
-use crate::block::{BlockReader, Run as BlockRun, Span};
+use crate::block::{BlockReader, Run as BlockRun};
 use crate::codec::Malformed;
 use crate::db::Db;
 use crate::head::State;
@@ -113,7 +113,7 @@ enum Cell {
 /// A source of samples: what cells of a column of the group read from.
 #[derive(Debug)]
 enum Source {
-    Block { reader: Arc<BlockReader>, span: Span },
+    Block(Arc<BlockReader>),
     Run { run: Arc<Run>, renumbered: Vec<Arc<[u32]>> },
     Open { group_of: Vec<u32>, presence: Vec<Presence> },
 }
@@ -288,7 +288,7 @@ impl View<'_> {
                 let mut times = Vec::with_capacity(span.count as usize);
                 reader.span_timestamps(&span, &mut times).map_err(|e| select_error(&e))?;
                 let clip = clip(&times, range);
-                group.parts.push(Part { source: Source::Block { reader: Arc::clone(reader), span }, clip, at: 0 });
+                group.parts.push(Part { source: Source::Block(Arc::clone(reader)), clip, at: 0 });
                 shapes.push(Shape::Block(nth));
                 part_times.push(times);
             }
@@ -497,7 +497,7 @@ impl Group {
     fn read_part(&self, part: &Part, cell: Cell, sink: &mut Sink<'_>) -> Result<(), SelectError> {
         let times = self.times.get(part.at..part.at + part.clip.len()).unwrap_or_default();
         match (&part.source, cell) {
-            (Source::Block { reader, .. }, Cell::Block(run)) => {
+            (Source::Block(reader), Cell::Block(run)) => {
                 let from = sink.values.len();
                 reader.read_values(&run, sink.values).map_err(|e| select_error(&e))?;
                 sink.has_stale |= run.has_stale;
