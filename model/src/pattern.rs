@@ -12,11 +12,11 @@
 
 use std::fmt::Write as _;
 
-/// Rewrites a pattern for the `regex` crate.
+/// Rewrites a pattern written for Go's RE2 into what the `regex` crate reads the same way.
 ///
 /// # Errors
 /// What RE2 refuses and the crate would take.
-pub(crate) fn from_re2(pattern: &str) -> Result<String, String> {
+pub fn from_re2(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
     // The repetition operators that were read last, if nothing was read since.

@@ -6,7 +6,7 @@
 use super::aggregate::operand;
 use super::call::bare;
 use super::collect::collect;
-use super::stream::{Take, instant_rows};
+use super::selector::{Take, instant_rows};
 use super::table::{Head, Table, is_present};
 use super::{Cx, table::ABSENT};
 use crate::error::QueryError;

@@ -98,7 +98,10 @@ impl TestStore for DbStore {
     fn add(&mut self, labels: &Labels, samples: &[Sample]) {
         self.db = None;
         for sample in samples {
-            self.samples.entry(sample.at).or_default().insert(labels.clone(), sample.value);
+            self.samples
+                .entry(sample.at)
+                .or_default()
+                .insert(labels.clone(), sample.value);
         }
     }
 
