@@ -10,6 +10,7 @@ const BLANK: u8 = 8;
 const STRING_STOP: u8 = 16;
 /// A byte that ends a value: blank, line break, opening brace, NUL.
 const VALUE_STOP: u8 = 32;
+const NUL: u8 = 64;
 
 static CLASS: [u8; 256] = {
     let mut table = [0u8; 256];
@@ -21,7 +22,8 @@ static CLASS: [u8; 256] = {
             b':' => COLON,
             b' ' | b'\t' => BLANK | VALUE_STOP,
             b'"' | b'\\' => STRING_STOP,
-            b'\n' | 0 => STRING_STOP | VALUE_STOP,
+            b'\n' => STRING_STOP | VALUE_STOP,
+            0 => STRING_STOP | VALUE_STOP | NUL,
             b'{' => VALUE_STOP,
             _ => 0,
         };
@@ -111,11 +113,13 @@ pub(crate) fn string_end(b: &[u8], open: usize, quoting: Quoting) -> Result<usiz
             continue;
         }
         match c {
+            // The reference's lexer swallows NULs behind the quote too, and then takes the last byte for the quote.
+            b'"' if quoting.nuls => return Ok(end_of(b, i + 1, NUL)),
             b'"' => return Ok(i + 1),
             b'\\' => {
                 i += 1;
-                while quoting.nuls && b.get(i) == Some(&0) {
-                    i += 1;
+                if quoting.nuls {
+                    i = end_of(b, i, NUL);
                 }
                 if matches!(b.get(i), None | Some(b'\n' | 0)) {
                     return Err(i);
@@ -254,6 +258,9 @@ pub(crate) fn labels<D: Dialect, S: Sink>(
         }
         let equal = i;
         i = skip(i + 1);
+        if i > equal + 1 && b.get(i) == Some(&0) {
+            i = end_of(b, i, BLANK | NUL);
+        }
         let value = match b.get(i) {
             Some(b'"') => match string_end(b, i, D::VALUE) {
                 Ok(end) => (i, end),

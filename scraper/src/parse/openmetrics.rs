@@ -226,7 +226,13 @@ fn hash<'b>(walk: &mut Entries<'b>, line: usize) -> Step<'b> {
     let b = walk.body;
     let rest = b.get(line..).unwrap_or_default();
     if let Some(tail) = rest.strip_prefix(b"# EOF") {
-        if matches!(tail, b"" | b"\n") {
+        // NULs are swallowed here, as by the reference's lexer.
+        let end = tail
+            .iter()
+            .position(|&byte| byte != 0)
+            .map_or(&[][..], |at| tail.split_at(at).1);
+        let end = end.strip_prefix(b"\n").unwrap_or(end);
+        if end.iter().all(|&byte| byte == 0) {
             walk.at = b.len();
             return None;
         }

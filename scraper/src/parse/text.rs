@@ -11,8 +11,8 @@
 //! Blanks may stand between any two tokens and at the start of a line, commas between labels may be missing, and
 //! a value may follow its name or brace at once. A NUL where a line may begin ends the body.
 //!
-//! An accident of the reference is kept, since series are compared with its: blanks before a name are part of it.
-//! Another is not: a NUL next to a quoted label value is an error.
+//! Accidents of the reference are kept, since series are compared with its: blanks before a name are part of it, and
+//! NULs behind a label value's closing quote make the quote part of the value.
 
 use tidegauge_model::{MetricKind, Timestamp};
 

@@ -439,6 +439,27 @@ fn broken_lines_are_told_in_upstream_s_words() {
 }
 
 #[test]
+fn nuls_are_taken_where_upstream_takes_them() {
+    use Format::{OpenMetrics as Om, PrometheusText as Text};
+    for (format, body, samples) in [
+        (Text, "x 1\n\0 not read", Some(1)),
+        (Text, "#x\0y\nx 1", Some(0)),
+        (Text, "# x\0y\nx 1", Some(1)),
+        (Text, "x{y=\"\0\"} 1", Some(1)),
+        (Text, "x{y= \0\"z\"} 1", Some(1)),
+        (Text, "x{y=\0\"z\"} 1", None),
+        (Text, "x{y\0=\"z\"} 1", None),
+        (Text, "{\"x\0\"} 1", None),
+        (Text, "x 1\0", None),
+        (Om, "x{y=\"\0\"} 1\n# EOF\0\n", Some(1)),
+        (Om, "x{y=\"z\"\0} 1\n# EOF", Some(1)),
+        (Om, "x 1 # {y=\"\0\"} 1\n# EOF", None),
+    ] {
+        assert_eq!(scrape(body.as_bytes(), format).ok(), samples, "{body:?}");
+    }
+}
+
+#[test]
 fn a_message_quotes_no_more_of_a_body_than_is_of_use() {
     for tail in ["", "\n# EOF\n"] {
         let body = format!("x{{y=\"{}{tail}", "z".repeat(1 << 20));
