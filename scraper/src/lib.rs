@@ -1,6 +1,13 @@
 //! Network in: finds targets, scrapes them and hands their samples to the store through the door in.
 //!
 //! ```text
+//!   [ discovery ] --groups--> [ pool ] --a loop per target--> [ scrape_loop ] --> [ fetch ] --body--.
+//!   [ manager ] applies configurations, owns the pools                                               |
+//!                                                                                                    v
+//!   store <-- one row, one commit <-- [ append ] <-- samples, report, stale markers <-- parse, predict, relabel
+//! ```
+//!
+//! ```text
 //!   body --> [ parse ] --> entries --> [ predict ] -- known line --------------> column, value
 //!                                          |
 //!                                          +-- new line --> parse_series --> [ relabel ] --> resolve
@@ -11,6 +18,9 @@
 //!
 //! Words: a **series part** is a sample line up to its value, as written; a **slot** is what a series part stands
 //! for: a column of the store, or nothing because relabelling dropped it.
+//!
+//! Waiting and fetching are async; all that follows a fetch is one blocking call, a few of which run at a time. Targets
+//! are independent: each has its deadline, its bound on the body and its one error.
 
 #![forbid(unsafe_code)]
 

@@ -134,7 +134,7 @@ impl GlobalConfig {
         }
     }
 
-    /// Fills what was not given and checks the whole. To be called once, before [`finish`].
+    /// Fills what was not given and checks the whole. To be called once, before [`super::finish`].
     ///
     /// # Errors
     /// [`ConfigError::Global`].

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One of `scrape_configs`. As read, what was not given and has its default in `global` is zero, empty or `None`;
-/// [`finish`] fills it.
+/// [`super::finish`] fills it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScrapeConfig {
