@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-use tidegauge_model::{
-    Appendable, Appender, Clock, Querier, Queryable, SelectError, TimeRange, Timestamp,
-};
+use tidegauge_model::{Appendable, Appender, Clock, Querier, Queryable, SelectError, TimeRange, Timestamp};
 
 /// An open data directory. Any number of appenders and queriers at a time.
 #[derive(Debug)]
@@ -106,34 +104,41 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::open`].
-    pub fn open_with(
-        fs: Arc<dyn Fs>,
-        dir: &Path,
-        options: Options,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<Self>, Error> {
+    pub fn open_with(fs: Arc<dyn Fs>, dir: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Arc<Self>, Error> {
         check(&options)?;
         let lock = directory::claim(&*fs, dir)?;
         let metrics = Arc::new(Metrics::default());
         block::remove_unfinished(&*fs, dir)?;
         let cache = BlockCache::new(options.block_cache_bytes);
         let blocks = open_blocks(&fs, dir, &cache, &metrics)?;
-        let flushed = blocks.iter().map(|b| b.meta().range.end.millis()).max().unwrap_or(i64::MIN);
+        let flushed = blocks
+            .iter()
+            .map(|b| b.meta().range.end.millis())
+            .max()
+            .unwrap_or(i64::MIN);
         let began = Instant::now();
-        let mut head = Head::new(options.clone(), Arc::clone(&metrics));
+        let (fsync, bytes) = (options.fsync, options.segment_bytes);
+        let (encoding, every) = (options.encoding, options.maintenance);
+        let mut head = Head::new(options, Arc::clone(&metrics));
         head.state.get_mut().min_valid = flushed;
         let segments = reader::replay(&*fs, &dir.join(WAL), &mut head, &metrics)?;
         head.replayed();
         Metrics::set(&metrics.replay_milliseconds, began.elapsed().as_millis() as u64);
-        let (fsync, bytes) = (options.fsync, options.segment_bytes);
-        let mut wal = Wal::start(Arc::clone(&fs), &dir.join(WAL), fsync, bytes, segments, Arc::clone(&metrics))?;
+        let mut wal = Wal::start(
+            Arc::clone(&fs),
+            &dir.join(WAL),
+            fsync,
+            bytes,
+            segments,
+            Arc::clone(&metrics),
+        )?;
         wal.cut(flushed)?;
         let db = Arc::new(Self {
             fs,
             dir: dir.to_owned(),
             clock,
             head,
-            log: Mutex::new(Log::new(wal, options.encoding)),
+            log: Mutex::new(Log::new(wal, encoding)),
             blocks: RwLock::new(blocks.into()),
             cache,
             flushed: AtomicI64::new(flushed),
@@ -146,7 +151,7 @@ impl Db {
             lock: Mutex::new(Some(lock)),
         });
         db.measure();
-        if let Some(every) = options.maintenance {
+        if let Some(every) = every {
             *db.thread.lock() = Some(Thread::start(&db, every, fsync)?);
         }
         Ok(db)
@@ -199,7 +204,9 @@ impl Db {
             if name == tidegauge_model::reserved::METRIC_NAME {
                 stats.series_count_by_metric_name.push((value.to_owned(), series));
             }
-            stats.series_count_by_label_pair.push((format!("{name}={value}"), series));
+            stats
+                .series_count_by_label_pair
+                .push((format!("{name}={value}"), series));
         }
         for list in [
             &mut stats.series_count_by_metric_name,
@@ -227,7 +234,10 @@ impl Db {
             thread.stop();
         }
         let wal = self.log.lock().wal.take();
-        let synced = wal.map_or(Ok(()), |mut wal| if wal.poisoned().is_some() { Ok(()) } else { wal.sync() });
+        let synced = wal.map_or(
+            Ok(()),
+            |mut wal| if wal.poisoned().is_some() { Ok(()) } else { wal.sync() },
+        );
         drop(self.lock.lock().take());
         synced
     }

@@ -16,7 +16,7 @@ const MARKER_BYTES: u64 = 4096;
 /// Claims a directory: refuses one that is not ours, takes its lock, writes its marker if there is none.
 pub(crate) fn claim(fs: &dyn Fs, dir: &Path) -> Result<LockGuard, Error> {
     refuse_foreign(fs, dir)?;
-    fs.create_dir_all(dir)?;
+    create_to_last(fs, dir)?;
     let lock = fs.lock(&dir.join(LOCK), &format!("process {}\n", std::process::id()))?;
     let marker = dir.join(MARKER);
     if fs.exists(&marker) {
@@ -34,15 +34,41 @@ pub(crate) fn claim(fs: &dyn Fs, dir: &Path) -> Result<LockGuard, Error> {
     Ok(lock)
 }
 
+/// Makes the directory and those above it; their names last, for what lasts in them would be lost with a name.
+fn create_to_last(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|d| !d.as_os_str().is_empty() && !fs.exists(d))
+        .collect();
+    fs.create_dir_all(dir)?;
+    for made in missing {
+        if let Some(parent) = made.parent() {
+            fs.sync_dir(if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            })?;
+        }
+    }
+    Ok(())
+}
+
 fn check_marker(fs: &dyn Fs, path: &Path) -> Result<(), Error> {
     if fs.len(path)? > MARKER_BYTES {
         return Err(Error::corrupt(path, 0, "the marker of the data directory is too long"));
     }
     let bytes = fs.map(path)?;
     let text = String::from_utf8_lossy(&bytes);
-    let layout: Option<u64> = text.trim_end().strip_prefix("tidegauge data, layout ").and_then(|n| n.parse().ok());
+    let layout: Option<u64> = text
+        .trim_end()
+        .strip_prefix("tidegauge data, layout ")
+        .and_then(|n| n.parse().ok());
     match layout {
-        Some(found) if found > LAYOUT => Err(Error::NewerVersion { path: path.to_owned(), found, known: LAYOUT }),
+        Some(found) if found > LAYOUT => Err(Error::NewerVersion {
+            path: path.to_owned(),
+            found,
+            known: LAYOUT,
+        }),
         Some(_) => Ok(()),
         None => Err(Error::corrupt(path, 0, "not the marker of a tidegauge data directory")),
     }
@@ -54,7 +80,11 @@ fn refuse_foreign(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let foreign = |owner: &'static str, sign: &str| {
-        Err(Error::ForeignDirectory { path: dir.to_owned(), owner, sign: sign.to_owned() })
+        Err(Error::ForeignDirectory {
+            path: dir.to_owned(),
+            owner,
+            sign: sign.to_owned(),
+        })
     };
     for entry in fs.read_dir(dir)? {
         let name = entry.name.as_str();
@@ -72,7 +102,8 @@ fn refuse_foreign(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
             WAL => {
                 let entries = fs.read_dir(&dir.join(WAL))?;
                 let sign = entries.iter().find(|e| {
-                    e.name.starts_with("checkpoint.") || (e.name.len() == 8 && e.name.bytes().all(|b| b.is_ascii_digit()))
+                    e.name.starts_with("checkpoint.")
+                        || (e.name.len() == 8 && e.name.bytes().all(|b| b.is_ascii_digit()))
                 });
                 if let Some(sign) = sign {
                     return foreign("Prometheus", &format!("wal/{}", sign.name));

@@ -27,7 +27,7 @@ const DEAD_PART: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Cleaning {
     /// Head samples before it lie in blocks; their runs go when readers of before are gone.
-    runs: Option<(i64, Weak<()>)>,
+    runs: Option<(i64, Vec<Weak<()>>)>,
     /// Columns were marked; those that nobody took go when appenders of before are gone.
     columns: Option<(i64, Weak<()>)>,
 }
@@ -132,7 +132,9 @@ impl Db {
 
     /// Seals all open rows of timelines whose oldest one lies before `bound`.
     pub(crate) fn seal_before(&self, bound: i64) {
-        let due = numbers(&self.head.state.read(), |t| t.times.first().is_some_and(|first| *first < bound));
+        let due = numbers(&self.head.state.read(), |t| {
+            t.times.first().is_some_and(|first| *first < bound)
+        });
         for timeline in due {
             self.head.seal(timeline, &mut self.log.lock());
         }
@@ -169,7 +171,9 @@ impl Db {
         let mut blocks: Vec<Arc<BlockReader>> = self.blocks.read().to_vec();
         blocks.extend(written);
         self.publish(blocks, end);
-        cleaning.runs = Some((end, self.readers.turn()));
+        let runs = cleaning.runs.get_or_insert((end, Vec::new()));
+        runs.0 = end;
+        runs.1.push(self.readers.turn());
         let mut log = self.log.lock();
         if let Some(wal) = &mut log.wal {
             if wal.has_rows() {
@@ -212,7 +216,13 @@ impl Db {
             return Ok(None);
         }
         let id = self.block_id(parent);
-        let spec = BlockSpec { id, range, encoding: self.head.options.encoding, level: 0, parents: Vec::new() };
+        let spec = BlockSpec {
+            id,
+            range,
+            encoding: self.head.options.encoding,
+            level: 0,
+            parents: Vec::new(),
+        };
         let writer = BlockWriter::create(&self.fs, parent, spec)?;
         plan.write(self, writer)?;
         Metrics::add(&self.head.metrics.blocks_written, 1);
@@ -223,7 +233,13 @@ impl Db {
     fn retain(&self) -> Result<(), Error> {
         let keep_ms = self.head.options.retention_ms;
         let newest = self.head.state.read().newest;
-        let newest = self.blocks.read().iter().map(|b| b.meta().last.millis()).chain([newest]).max();
+        let newest = self
+            .blocks
+            .read()
+            .iter()
+            .map(|b| b.meta().last.millis())
+            .chain([newest])
+            .max();
         let Some(newest) = newest.filter(|n| keep_ms > 0 && *n != i64::MIN) else {
             return Ok(());
         };
@@ -244,7 +260,7 @@ impl Db {
     /// Lets go of what is in blocks, as far as nobody uses it.
     fn clean(&self, cleaning: &mut Cleaning) {
         if let Some((bound, readers)) = &cleaning.runs
-            && readers.strong_count() == 0
+            && readers.iter().all(|r| r.strong_count() == 0)
         {
             let bound = *bound;
             cleaning.runs = None;
@@ -270,7 +286,10 @@ impl Db {
             }
         }
         state.drop_timelines();
-        let marked = state.columns.iter().any(|c| !c.free && c.doomed.load(Ordering::Relaxed));
+        let marked = state
+            .columns
+            .iter()
+            .any(|c| !c.free && c.doomed.load(Ordering::Relaxed));
         cleaning.columns = marked.then(|| (bound, self.appenders.turn()));
         let (dead, all) = (state.dead_series(), state.series.len());
         if !gone.is_empty()
@@ -287,8 +306,14 @@ impl Db {
         let metrics = &self.head.metrics;
         let state = self.head.state.read();
         Metrics::set(&metrics.series, state.index.read().len() as u64);
-        Metrics::set(&metrics.timelines, (state.timelines.len() - state.free_timelines.len()) as u64);
-        Metrics::set(&metrics.columns, (state.columns.len() - state.free_columns.len()) as u64);
+        Metrics::set(
+            &metrics.timelines,
+            (state.timelines.len() - state.free_timelines.len()) as u64,
+        );
+        Metrics::set(
+            &metrics.columns,
+            (state.columns.len() - state.free_columns.len()) as u64,
+        );
         let runs = state.timelines.iter().flatten().flat_map(|t| &t.runs);
         Metrics::set(&metrics.run_bytes, runs.map(|r| r.heap_bytes() as u64).sum());
         Metrics::set(&metrics.min_time, state.oldest().unwrap_or(0).max(0).cast_unsigned());
@@ -429,7 +454,9 @@ impl BlockPlan {
                 timelines.dedup();
                 let mut epochs = HashMap::new();
                 for run in timelines.iter().filter_map(|t| self.runs.get(t)).flatten() {
-                    epochs.entry(run.epoch).or_insert_with(|| state.series_in_epoch(*series, run.epoch).unwrap_or(NONE));
+                    epochs
+                        .entry(run.epoch)
+                        .or_insert_with(|| state.series_in_epoch(*series, run.epoch).unwrap_or(NONE));
                 }
                 column.numbers = epochs;
                 (state.index.read().labels(*series), timelines)
@@ -521,7 +548,11 @@ impl ColumnRuns {
         let times: Vec<Timestamp> = samples.iter().map(|s| s.0).collect();
         let timeline = writer.timeline(&times)?;
         self.values = samples.iter().map(|s| s.1).collect();
-        self.ranges = vec![RowRange { timeline, first_row: 0, values: (0, samples.len()) }];
+        self.ranges = vec![RowRange {
+            timeline,
+            first_row: 0,
+            values: (0, samples.len()),
+        }];
         Ok(())
     }
 }

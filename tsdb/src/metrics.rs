@@ -91,6 +91,9 @@ mod tests {
         let list = Metrics::default().list();
         let names: std::collections::BTreeSet<_> = list.iter().map(|f| f.0).collect();
         assert_eq!(names.len(), list.len());
-        assert!(list.iter().all(|f| f.1.ends_with('.') && f.0.starts_with("tidegauge_tsdb_")));
+        assert!(
+            list.iter()
+                .all(|f| f.1.ends_with('.') && f.0.starts_with("tidegauge_tsdb_"))
+        );
     }
 }

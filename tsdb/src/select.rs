@@ -10,7 +10,8 @@
 //! Whatever a group needs of the head is copied or shared when it is made: reading takes no lock but the index's, for
 //! labels.
 
-use crate::block::{BlockReader, Run as BlockRun, Span};
+use crate::Error;
+use crate::block::{BlockReader, Run as BlockRun};
 use crate::codec::Malformed;
 use crate::db::Db;
 use crate::head::State;
@@ -18,7 +19,6 @@ use crate::head::run::Run;
 use crate::head::series::Index;
 use crate::timeline::{NONE, OpenColumn, Presence, Timeline, decode_open, holds};
 use crate::wal::writer::cause;
-use crate::Error;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use std::collections::BTreeSet;
@@ -56,8 +56,14 @@ impl<'a> View<'a> {
             .timelines
             .iter()
             .map(|t| match t {
-                Some(t) => Seen { rows: t.sealed + u64::from(t.rows()), newest: t.newest },
-                None => Seen { rows: 0, newest: i64::MIN },
+                Some(t) => Seen {
+                    rows: t.sealed + u64::from(t.rows()),
+                    newest: t.newest,
+                },
+                None => Seen {
+                    rows: 0,
+                    newest: i64::MIN,
+                },
             })
             .collect();
         Self {
@@ -75,7 +81,10 @@ impl<'a> View<'a> {
     }
 
     fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (usize, &Arc<BlockReader>)> {
-        self.blocks.iter().enumerate().filter(move |(_, b)| b.meta().range.overlaps(&range))
+        self.blocks
+            .iter()
+            .enumerate()
+            .filter(move |(_, b)| b.meta().range.overlaps(&range))
     }
 
     /// The range of the head's samples that no block has.
@@ -91,13 +100,23 @@ pub(crate) fn select_error(error: &Error) -> SelectError {
             offset: *offset,
             what: what.clone(),
         },
-        Error::Io { path, .. } => SelectError::Io { path: path.display().to_string(), cause: cause(error) },
-        other => SelectError::Io { path: String::new(), cause: other.to_string() },
+        Error::Io { path, .. } => SelectError::Io {
+            path: path.display().to_string(),
+            cause: cause(error),
+        },
+        other => SelectError::Io {
+            path: String::new(),
+            cause: other.to_string(),
+        },
     }
 }
 
 fn malformed(error: &Malformed) -> SelectError {
-    SelectError::Corrupt { path: "head".into(), offset: error.offset as u64, what: error.what.into() }
+    SelectError::Corrupt {
+        path: "head".into(),
+        offset: error.offset as u64,
+        what: error.what.into(),
+    }
 }
 
 /// What a series reads from one part of its group.
@@ -113,9 +132,15 @@ enum Cell {
 /// A source of samples: what cells of a column of the group read from.
 #[derive(Debug)]
 enum Source {
-    Block { reader: Arc<BlockReader>, span: Span },
-    Run { run: Arc<Run>, renumbered: Vec<Arc<[u32]>> },
-    Open { group_of: Vec<u32>, presence: Vec<Presence> },
+    Block(Arc<BlockReader>),
+    Run {
+        run: Arc<Run>,
+        renumbered: Vec<Arc<[u32]>>,
+    },
+    Open {
+        group_of: Vec<u32>,
+        presence: Vec<Presence>,
+    },
 }
 
 #[derive(Debug)]
@@ -192,7 +217,10 @@ impl View<'_> {
                 }
                 let labels = entry.labels().map_err(|e| select_error(&e))?;
                 let at = *by_labels.entry(labels.clone()).or_insert_with(|| {
-                    found.push(Found { labels: Some(labels), ..Found::default() });
+                    found.push(Found {
+                        labels: Some(labels),
+                        ..Found::default()
+                    });
                     found.len() - 1
                 });
                 if let Some(f) = found.get_mut(at) {
@@ -230,7 +258,11 @@ impl View<'_> {
             if timelines.is_empty() {
                 continue;
             }
-            let known = if by_labels.is_empty() { None } else { by_labels.get(&index.labels(series)) };
+            let known = if by_labels.is_empty() {
+                None
+            } else {
+                by_labels.get(&index.labels(series))
+            };
             let at = known.copied().unwrap_or_else(|| {
                 found.push(Found::default());
                 found.len() - 1
@@ -244,7 +276,10 @@ impl View<'_> {
     }
 
     fn seen(&self, timeline: u32) -> Seen {
-        self.seen.get(timeline as usize).copied().unwrap_or(Seen { rows: 0, newest: i64::MIN })
+        self.seen.get(timeline as usize).copied().unwrap_or(Seen {
+            rows: 0,
+            newest: i64::MIN,
+        })
     }
 
     /// How many of the open rows the view sees.
@@ -265,7 +300,13 @@ impl View<'_> {
     }
 
     /// Makes a group of series with equal keys.
-    fn group(&self, key: &Key, members: &[Found], range: TimeRange, cx: &ReadContext) -> Result<Vec<Group>, SelectError> {
+    fn group(
+        &self,
+        key: &Key,
+        members: &[Found],
+        range: TimeRange,
+        cx: &ReadContext,
+    ) -> Result<Vec<Group>, SelectError> {
         let state = self.db.head.state.read();
         let mut group = Group {
             times: Vec::new(),
@@ -286,9 +327,15 @@ impl View<'_> {
             } else if let Some(reader) = self.blocks.get(*source as usize) {
                 let span = reader.span(*id).map_err(|e| select_error(&e))?;
                 let mut times = Vec::with_capacity(span.count as usize);
-                reader.span_timestamps(&span, &mut times).map_err(|e| select_error(&e))?;
+                reader
+                    .span_timestamps(&span, &mut times)
+                    .map_err(|e| select_error(&e))?;
                 let clip = clip(&times, range);
-                group.parts.push(Part { source: Source::Block { reader: Arc::clone(reader), span }, clip, at: 0 });
+                group.parts.push(Part {
+                    source: Source::Block(Arc::clone(reader)),
+                    clip,
+                    at: 0,
+                });
                 shapes.push(Shape::Block(nth));
                 part_times.push(times);
             }
@@ -311,11 +358,13 @@ impl View<'_> {
             }
         }
         drop(state);
-        let bytes = group.chains.len() + group.cells.len() * size_of::<Cell>() + group.names.len() * 16
+        let bytes = group.chains.len()
+            + group.cells.len() * size_of::<Cell>()
+            + group.names.len() * 16
             + group.open.len() * size_of::<OpenColumn>()
             + part_times.iter().map(|t| t.len() * 8).sum::<usize>();
         group._lease = Some(cx.meter.lease(bytes as u64)?);
-        group.lay_out(part_times, cx)
+        group.lay_out(&part_times, cx)
     }
 
     fn head_parts(
@@ -333,13 +382,29 @@ impl View<'_> {
         let range = self.head_range(range);
         let end = range.end.min(Timestamp::from_millis(self.seen(timeline).newest));
         let range = TimeRange::new(range.start, end);
-        for run in t.runs.iter().filter(|r| r.first <= end.millis() && r.last >= range.start.millis()) {
+        for run in t
+            .runs
+            .iter()
+            .filter(|r| r.first <= end.millis() && r.last >= range.start.millis())
+        {
             let mut times = Vec::with_capacity(run.rows as usize);
             run.times(&mut times).map_err(|e| malformed(&e))?;
             let clip = clip(&times, range);
-            let renumbered =
-                state.renumbered.iter().rev().take_while(|(e, _)| *e >= run.epoch).map(|(_, old)| Arc::clone(old)).collect();
-            parts.push(Part { source: Source::Run { run: Arc::clone(run), renumbered }, clip, at: 0 });
+            let renumbered = state
+                .renumbered
+                .iter()
+                .rev()
+                .take_while(|(e, _)| *e >= run.epoch)
+                .map(|(_, old)| Arc::clone(old))
+                .collect();
+            parts.push(Part {
+                source: Source::Run {
+                    run: Arc::clone(run),
+                    renumbered,
+                },
+                clip,
+                at: 0,
+            });
             shapes.push(Shape::Run);
             part_times.push(times);
         }
@@ -356,7 +421,11 @@ impl View<'_> {
         let clip = clip(&times, range);
         if !clip.is_empty() {
             let presence = t.presence.get(..rows).unwrap_or_default().to_vec();
-            parts.push(Part { source: Source::Open { group_of, presence }, clip, at: 0 });
+            parts.push(Part {
+                source: Source::Open { group_of, presence },
+                clip,
+                at: 0,
+            });
             shapes.push(Shape::Open(timeline));
             part_times.push(times);
         }
@@ -381,7 +450,10 @@ impl Group {
     fn copy_open(&mut self, state: &State, timeline: u32, series: u32) -> Cell {
         let first = self.open.len() as u32;
         if let Some(t) = state.timeline(timeline) {
-            let here = state.columns_of(series).filter(|(_, c)| c.timeline == timeline && c.place != NONE).map(|(_, c)| c.place);
+            let here = state
+                .columns_of(series)
+                .filter(|(_, c)| c.timeline == timeline && c.place != NONE)
+                .map(|(_, c)| c.place);
             let before = t.left.iter().filter(|(s, _)| *s == series).map(|(_, place)| *place);
             for place in here.chain(before) {
                 if let Some(column) = t.copy_column(place, &mut self.chains) {
@@ -393,7 +465,7 @@ impl Group {
     }
 
     /// Puts the parts one behind another; where they overlap, every series becomes a group of its own.
-    fn lay_out(mut self, part_times: Vec<Vec<Timestamp>>, cx: &ReadContext) -> Result<Vec<Self>, SelectError> {
+    fn lay_out(mut self, part_times: &[Vec<Timestamp>], cx: &ReadContext) -> Result<Vec<Self>, SelectError> {
         // Time order of parts, cells with them.
         let start = |i: &usize| {
             let times = part_times.get(*i)?;
@@ -407,14 +479,23 @@ impl Group {
         if !sorted {
             let n = self.parts.len();
             let cells = std::mem::take(&mut self.cells);
-            self.cells = cells.chunks(n).flat_map(|row| order.iter().filter_map(|i| row.get(*i).copied())).collect();
+            self.cells = cells
+                .chunks(n)
+                .flat_map(|row| order.iter().filter_map(|i| row.get(*i).copied()))
+                .collect();
             let mut parts: Vec<Option<Part>> = std::mem::take(&mut self.parts).into_iter().map(Some).collect();
-            self.parts = order.iter().filter_map(|i| parts.get_mut(*i).and_then(Option::take)).collect();
+            self.parts = order
+                .iter()
+                .filter_map(|i| parts.get_mut(*i).and_then(Option::take))
+                .collect();
         }
         let mut apart = true;
         let mut times: Vec<Timestamp> = Vec::new();
         for (part, i) in self.parts.iter_mut().zip(&order) {
-            let own = part_times.get(*i).and_then(|t| t.get(part.clip.clone())).unwrap_or_default();
+            let own = part_times
+                .get(*i)
+                .and_then(|t| t.get(part.clip.clone()))
+                .unwrap_or_default();
             apart &= match (times.last(), own.first()) {
                 (Some(last), Some(first)) => last < first,
                 _ => true,
@@ -428,7 +509,9 @@ impl Group {
         }
         self.times = times;
         let mut buf = ColumnBuf::default();
-        (0..self.names.len()).map(|series| self.merged(series, &mut buf, cx)).collect()
+        (0..self.names.len())
+            .map(|series| self.merged(series, &mut buf, cx))
+            .collect()
     }
 
     /// One series of overlapping parts as a group with a part of its own.
@@ -436,9 +519,14 @@ impl Group {
         cx.cancel.check()?;
         let column = self.read(series, buf)?;
         let Values::Float(values) = column.values else {
-            return Err(SelectError::Corrupt { path: "head".into(), offset: 0, what: "not floats".into() });
+            return Err(SelectError::Corrupt {
+                path: "head".into(),
+                offset: 0,
+                what: "not floats".into(),
+            });
         };
-        let mut samples: Vec<(Timestamp, f64)> = column.timestamps.iter().copied().zip(values.iter().copied()).collect();
+        let mut samples: Vec<(Timestamp, f64)> =
+            column.timestamps.iter().copied().zip(values.iter().copied()).collect();
         samples.sort_by_key(|s| s.0);
         samples.dedup_by_key(|s| s.0);
         let lease = cx.meter.lease(samples.len() as u64 * 24)?;
@@ -457,13 +545,22 @@ impl Group {
         Ok(Self {
             times: samples.iter().map(|s| s.0).collect(),
             parts: vec![Part {
-                source: Source::Open { group_of: (0..rows).collect(), presence: vec![None; samples.len()] },
+                source: Source::Open {
+                    group_of: (0..rows).collect(),
+                    presence: vec![None; samples.len()],
+                },
                 clip: 0..samples.len(),
                 at: 0,
             }],
             names: vec![name],
             cells: vec![Cell::Open(0, 1)],
-            open: vec![OpenColumn { place: 0, start: 0, end: NONE, last, chain: (0, chains.len() as u32) }],
+            open: vec![OpenColumn {
+                place: 0,
+                start: 0,
+                end: NONE,
+                last,
+                chain: (0, chains.len() as u32),
+            }],
             chains,
             index: Arc::clone(&self.index),
             _lease: Some(lease),
@@ -484,7 +581,8 @@ impl Sink<'_> {
     fn go_sparse(&mut self, times: &[Timestamp]) {
         if self.dense {
             self.dense = false;
-            self.timestamps.extend_from_slice(times.get(..self.timestamps_due()).unwrap_or_default());
+            self.timestamps
+                .extend_from_slice(times.get(..self.timestamps_due()).unwrap_or_default());
         }
     }
 
@@ -497,7 +595,7 @@ impl Group {
     fn read_part(&self, part: &Part, cell: Cell, sink: &mut Sink<'_>) -> Result<(), SelectError> {
         let times = self.times.get(part.at..part.at + part.clip.len()).unwrap_or_default();
         match (&part.source, cell) {
-            (Source::Block { reader, .. }, Cell::Block(run)) => {
+            (Source::Block(reader), Cell::Block(run)) => {
                 let from = sink.values.len();
                 reader.read_values(&run, sink.values).map_err(|e| select_error(&e))?;
                 sink.has_stale |= run.has_stale;
@@ -507,7 +605,9 @@ impl Group {
                 }
                 Ok(())
             }
-            (Source::Run { run, renumbered }, Cell::Head(series)) => self.read_run(run, renumbered, series, part, times, sink),
+            (Source::Run { run, renumbered }, Cell::Head(series)) => {
+                self.read_run(run, renumbered, series, part, times, sink)
+            }
             (Source::Open { group_of, presence }, Cell::Open(first, count)) => {
                 self.read_open(group_of, presence, first..first + count, part, times, sink)
             }
@@ -572,7 +672,10 @@ impl Group {
         times: &[Timestamp],
         sink: &mut Sink<'_>,
     ) -> Result<(), SelectError> {
-        let columns = self.open.get(columns.start as usize..columns.end as usize).unwrap_or_default();
+        let columns = self
+            .open
+            .get(columns.start as usize..columns.end as usize)
+            .unwrap_or_default();
         let mut samples: Vec<(u32, f64)> = Vec::with_capacity(times.len());
         for column in columns {
             let (start, len) = (column.chain.0 as usize, column.chain.1 as usize);
@@ -597,7 +700,8 @@ impl Group {
         sink.has_stale |= samples.iter().any(|s| is_stale(s.1));
         sink.values.extend(samples.iter().map(|s| s.1));
         if !sink.dense {
-            sink.timestamps.extend(samples.iter().filter_map(|s| times.get(s.0 as usize)));
+            sink.timestamps
+                .extend(samples.iter().filter_map(|s| times.get(s.0 as usize)));
         }
         Ok(())
     }
@@ -637,7 +741,12 @@ impl SeriesGroup for Group {
         buf.timestamps.clear();
         let n = self.parts.len();
         let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
-        let mut sink = Sink { values: &mut buf.values, timestamps: &mut buf.timestamps, dense: true, has_stale: false };
+        let mut sink = Sink {
+            values: &mut buf.values,
+            timestamps: &mut buf.timestamps,
+            dense: true,
+            has_stale: false,
+        };
         for (part, cell) in self.parts.iter().zip(cells) {
             self.read_part(part, *cell, &mut sink)?;
         }
@@ -675,7 +784,12 @@ impl Querier for View<'_> {
         Ok(out)
     }
 
-    fn series(&self, matchers: &[Matcher], limit: usize, cx: &ReadContext) -> Result<Limited<Vec<Labels>>, SelectError> {
+    fn series(
+        &self,
+        matchers: &[Matcher],
+        limit: usize,
+        cx: &ReadContext,
+    ) -> Result<Limited<Vec<Labels>>, SelectError> {
         cx.cancel.check()?;
         let _numbering = self.db.numbering.read();
         let found = self.find(matchers, self.range, cx)?;
@@ -689,7 +803,12 @@ impl Querier for View<'_> {
         Ok(limited(all, limit))
     }
 
-    fn label_names(&self, matchers: &[Matcher], limit: usize, cx: &ReadContext) -> Result<Limited<Vec<String>>, SelectError> {
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        limit: usize,
+        cx: &ReadContext,
+    ) -> Result<Limited<Vec<String>>, SelectError> {
         cx.cancel.check()?;
         let mut names = BTreeSet::new();
         for (_, block) in self.blocks_in(self.range) {
@@ -712,7 +831,12 @@ impl Querier for View<'_> {
         cx.cancel.check()?;
         let mut values = BTreeSet::new();
         for (_, block) in self.blocks_in(self.range) {
-            values.extend(block.label_values(name, matchers, 0).map_err(|e| select_error(&e))?.items);
+            values.extend(
+                block
+                    .label_values(name, matchers, 0)
+                    .map_err(|e| select_error(&e))?
+                    .items,
+            );
         }
         let _numbering = self.db.numbering.read();
         if let Some((index, series)) = self.head_series(matchers) {

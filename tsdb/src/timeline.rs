@@ -215,7 +215,10 @@ impl Timeline {
         };
         p.start <= row
             && row < p.end
-            && self.presence.get(row as usize).is_some_and(|presence| holds(presence, place))
+            && self
+                .presence
+                .get(row as usize)
+                .is_some_and(|presence| holds(presence, place))
     }
 
     /// The newest open row in which a place has a value.
@@ -229,7 +232,11 @@ impl Timeline {
         let start = chains.len() as u32;
         let mut cell = p.head;
         while let Some(c) = self.cells.get(cell as usize) {
-            let used = if cell == p.tail { usize::from(p.used) } else { CELL_BYTES };
+            let used = if cell == p.tail {
+                usize::from(p.used)
+            } else {
+                CELL_BYTES
+            };
             chains.extend_from_slice(c.bytes.get(..used).unwrap_or_default());
             cell = c.next;
         }
@@ -255,7 +262,15 @@ impl Timeline {
         let mut flags = keep.iter();
         self.places.retain(|_| flags.next().copied().unwrap_or(false));
         for p in &mut self.places {
-            *p = Place { head: NONE, tail: NONE, start: 0, end: NONE, changed: 0, used: 0, exponent: p.exponent };
+            *p = Place {
+                head: NONE,
+                tail: NONE,
+                start: 0,
+                end: NONE,
+                changed: 0,
+                used: 0,
+                exponent: p.exponent,
+            };
         }
         if changed {
             self.refs.shrink_to_fit();
@@ -295,7 +310,10 @@ fn extend(cells: &mut Vec<Cell>, p: &mut Place, mut bytes: &[u8]) {
         if p.tail == NONE || usize::from(p.used) == CELL_BYTES {
             let new = cells.len() as u32;
             reserve(cells, 1);
-            cells.push(Cell { bytes: [0; CELL_BYTES], next: NONE });
+            cells.push(Cell {
+                bytes: [0; CELL_BYTES],
+                next: NONE,
+            });
             match cells.get_mut(p.tail as usize) {
                 Some(tail) if p.tail != NONE => tail.next = new,
                 _ => p.head = new,
@@ -343,7 +361,10 @@ pub(crate) fn decode_open(
     while !cursor.is_empty() {
         let (mut x, mut passed) = (cursor.varint()?, 1);
         if x & 3 == delta::GAP {
-            passed = u32::try_from(x >> 2).ok().and_then(|n| n.checked_add(1)).ok_or(cursor.malformed("gap too long"))?;
+            passed = u32::try_from(x >> 2)
+                .ok()
+                .and_then(|n| n.checked_add(1))
+                .ok_or(cursor.malformed("gap too long"))?;
             x = cursor.varint()?;
         }
         let next = delta::get_rest(&mut cursor, value, x)?;

@@ -19,7 +19,9 @@
 use crate::codec::{Cursor, Malformed, varint};
 use crate::column::{MAX_VALUES, decode_timestamps, encode_timestamps};
 use hashbrown::HashMap;
+use std::hash::{Hash, Hasher};
 use tidegauge_model::Timestamp;
+use xxhash_rust::xxh3::Xxh3;
 
 const TIMELINE_ENTRY: usize = 32;
 const SPAN_ENTRY: usize = 40;
@@ -63,6 +65,7 @@ pub(super) struct SpanBuilder {
     timeline_directory: Vec<u8>,
     timelines: Vec<Vec<Timestamp>>,
     timeline_numbers: HashMap<u64, Vec<u32>>,
+    last_timeline: u32,
     presence: Vec<u8>,
     spans: Vec<u8>,
     span_count: u32,
@@ -80,16 +83,23 @@ pub(super) struct SpanSections {
 impl SpanBuilder {
     /// The number of a timeline. It must rise strictly and have between 1 and [`MAX_VALUES`] rows.
     pub(super) fn timeline(&mut self, timestamps: &[Timestamp]) -> Option<u32> {
-        let mut column = Vec::new();
-        encode_timestamps(timestamps, &mut column);
-        let hash = xxhash_rust::xxh3::xxh3_64(&column);
-        let alike = self.timeline_numbers.entry(hash).or_default();
+        // Callers tend to ask again for the one they asked for last.
+        if self.timestamps(self.last_timeline) == Some(timestamps) {
+            return Some(self.last_timeline);
+        }
+        let mut hasher = Xxh3::new();
+        timestamps.hash(&mut hasher);
+        let alike = self.timeline_numbers.entry(hasher.finish()).or_default();
         let equal = |no: &&u32| self.timelines.get(**no as usize).is_some_and(|t| t == timestamps);
         if let Some(no) = alike.iter().find(equal) {
+            self.last_timeline = *no;
             return Some(*no);
         }
         let no = u32::try_from(self.timelines.len()).ok()?;
         alike.push(no);
+        self.last_timeline = no;
+        let mut column = Vec::new();
+        encode_timestamps(timestamps, &mut column);
         let directory = &mut self.timeline_directory;
         directory.extend_from_slice(&(self.columns.len() as u64).to_le_bytes());
         directory.extend_from_slice(&u32::try_from(column.len()).ok()?.to_le_bytes());
@@ -164,8 +174,8 @@ impl SpanBuilder {
 /// Lets a span be looked up without a copy of its rows.
 struct SpanKey<'a>((u32, &'a [Rows]));
 
-impl std::hash::Hash for SpanKey<'_> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+impl Hash for SpanKey<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash(state);
     }
 }

@@ -22,6 +22,9 @@ const RUN_ROWS: u32 = 120;
 /// What a new series is taken to cost beside its labels, until maintenance counts again.
 const SERIES_BYTES: u64 = 200;
 
+/// A row of the log in terms of the head: timeline, time, values.
+pub(crate) type HeadRow = (u32, i64, Vec<(SeriesRef, f64)>);
+
 /// The recent window, and the rules for what may enter it.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -51,7 +54,11 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(wal: Wal, encoding: EncodingChoice) -> Self {
-        Self { wal: Some(wal), encoder: Encoder::new(encoding), record: Vec::new() }
+        Self {
+            wal: Some(wal),
+            encoder: Encoder::new(encoding),
+            record: Vec::new(),
+        }
     }
 }
 
@@ -60,7 +67,10 @@ impl Head {
         Self {
             state: RwLock::default(),
             accounted: AtomicU64::new(0),
-            replay: Replay { loose: HashMap::new(), encoder: Encoder::new(options.encoding) },
+            replay: Replay {
+                loose: HashMap::new(),
+                encoder: Encoder::new(options.encoding),
+            },
             options,
             metrics,
         }
@@ -78,7 +88,11 @@ impl Head {
                 Some(timeline) => *timeline,
                 None => state.add_timeline(Some(key)),
             },
-            None => *self.replay.loose.entry(number).or_insert_with(|| state.add_timeline(None)),
+            None => *self
+                .replay
+                .loose
+                .entry(number)
+                .or_insert_with(|| state.add_timeline(None)),
         }
     }
 
@@ -92,16 +106,19 @@ impl Head {
         };
         drop(index);
         let home = home.unwrap_or(NONE);
-        let found = state.columns_of(series).find(|(_, c)| c.home == home).map(|(number, _)| number);
+        let found = state
+            .columns_of(series)
+            .find(|(_, c)| c.home == home)
+            .map(|(number, _)| number);
         let column = found.unwrap_or_else(|| state.add_column(series, home));
         Some(state.series_ref(column))
     }
 
     /// Puts the rows of one record where the log says they were.
-    pub(crate) fn replay_rows(&mut self, rows: Vec<(u32, i64, Vec<(SeriesRef, f64)>)>, bounds: Bounds) {
+    pub(crate) fn replay_rows(&mut self, rows: &[HeadRow], bounds: Bounds) {
         let block_ms = self.options.block_ms;
         let state = self.state.get_mut();
-        for (timeline, at, _) in &rows {
+        for (timeline, at, _) in rows {
             if must_seal(state, *timeline, *at, block_ms)
                 && let Some(sealed) = seal::plan(state, *timeline, block_ms, &mut self.replay.encoder)
             {
@@ -109,7 +126,7 @@ impl Head {
             }
         }
         let mut stage = Stage::new(state, bounds, false);
-        for (timeline, at, row) in &rows {
+        for (timeline, at, row) in rows {
             // Nothing is refused: the same rules took it before.
             let taken = stage.row(*timeline, *at, row, 0);
             debug_assert!(taken.is_ok(), "nothing fails fast here");
@@ -151,7 +168,10 @@ impl Head {
             }
         }
         if key.len() > self.options.max_label_bytes {
-            return Err(AppendError::Limit { name: "timeline key bytes", limit: self.options.max_label_bytes as u64 });
+            return Err(AppendError::Limit {
+                name: "timeline key bytes",
+                limit: self.options.max_label_bytes as u64,
+            });
         }
         // Whoever holds the log relies on the numbers of timelines.
         let _log = db.log.lock();
@@ -161,7 +181,10 @@ impl Head {
         }
         let count = (state.timelines.len() - state.free_timelines.len()) as u64;
         if count >= self.options.max_timelines {
-            return Err(AppendError::Limit { name: "max_timelines", limit: self.options.max_timelines });
+            return Err(AppendError::Limit {
+                name: "max_timelines",
+                limit: self.options.max_timelines,
+            });
         }
         let bytes = size_of::<Timeline>() as u64 + key.len() as u64 * 2 + 64;
         self.options.head.take(bytes)?;
@@ -172,7 +195,9 @@ impl Head {
 
     fn resolve(&self, timeline: Option<TimelineRef>, labels: &Labels) -> Result<SeriesRef, AppendError> {
         let home_of = |state: &State| match timeline {
-            Some(timeline) => state.timeline_of(timeline.bits()).ok_or(AppendError::StaleRef { place: 0 }),
+            Some(timeline) => state
+                .timeline_of(timeline.bits())
+                .ok_or(AppendError::StaleRef { place: 0 }),
             None => Ok(NONE),
         };
         let existing = |state: &State, series: u32, home: u32| {
@@ -212,7 +237,10 @@ impl Head {
         let (max_labels, max_bytes) = (self.options.max_labels, self.options.max_label_bytes);
         for (n, (name, value)) in labels.iter().enumerate() {
             if n >= max_labels {
-                return Err(AppendError::Limit { name: "labels of a series", limit: max_labels as u64 });
+                return Err(AppendError::Limit {
+                    name: "labels of a series",
+                    limit: max_labels as u64,
+                });
             }
             if name.len().max(value.len()) > max_bytes {
                 return Err(AppendError::Labels(format!(
@@ -231,14 +259,20 @@ impl Head {
         };
         let limit = self.options.max_series;
         if limit > 0 && index.len() as u64 >= limit {
-            return Err(refuse(AppendError::Limit { name: "max_series", limit }));
+            return Err(refuse(AppendError::Limit {
+                name: "max_series",
+                limit,
+            }));
         }
         let bytes = labels.heap_bytes() as u64 / 2 + SERIES_BYTES;
         self.options.head.take(bytes).map_err(|e| refuse(e.into()))?;
         self.accounted.fetch_add(bytes, Ordering::Relaxed);
-        let series = index
-            .add(labels)
-            .ok_or_else(|| refuse(AppendError::Limit { name: "bytes of all labels", limit: u64::from(u32::MAX) }))?;
+        let series = index.add(labels).ok_or_else(|| {
+            refuse(AppendError::Limit {
+                name: "bytes of all labels",
+                limit: u64::from(u32::MAX),
+            })
+        })?;
         Metrics::add(&self.metrics.series_created, 1);
         Metrics::set(&self.metrics.series, index.len() as u64);
         Ok(series)
@@ -268,7 +302,11 @@ pub(crate) fn apply(state: &mut State, plan: Plan, logged: &[(u32, Logged)]) {
         }
         let newest = staged.rows.last().map(|r| r.at);
         state.newest = state.newest.max(newest.unwrap_or(i64::MIN));
-        let Some(t) = state.timelines.get_mut(staged.timeline as usize).and_then(Option::as_mut) else {
+        let Some(t) = state
+            .timelines
+            .get_mut(staged.timeline as usize)
+            .and_then(Option::as_mut)
+        else {
             continue;
         };
         let mut added = staged.added.iter();
@@ -348,7 +386,14 @@ pub(crate) struct HeadAppender<'a> {
 
 impl<'a> HeadAppender<'a> {
     pub(crate) fn new(db: &'a Db) -> Self {
-        Self { db, _epoch: db.appenders.current(), rows: Vec::new(), values: Vec::new(), loose: Vec::new(), ordinal: 0 }
+        Self {
+            db,
+            _epoch: db.appenders.current(),
+            rows: Vec::new(),
+            values: Vec::new(),
+            loose: Vec::new(),
+            ordinal: 0,
+        }
     }
 
     /// Seals what must be closed before these samples come.
@@ -357,7 +402,12 @@ impl<'a> HeadAppender<'a> {
         let mut due: Vec<u32> = Vec::new();
         {
             let state = self.db.head.state.read();
-            due.extend(self.rows.iter().filter(|r| must_seal(&state, r.timeline, r.at, block_ms)).map(|r| r.timeline));
+            due.extend(
+                self.rows
+                    .iter()
+                    .filter(|r| must_seal(&state, r.timeline, r.at, block_ms))
+                    .map(|r| r.timeline),
+            );
             let mut before = (NONE, i64::MIN);
             for sample in &self.loose {
                 let timeline = state.column(sample.series.bits() as u32).map_or(NONE, |c| c.timeline);
@@ -374,12 +424,19 @@ impl<'a> HeadAppender<'a> {
         }
     }
 
-    fn plan(&mut self, on_reject: OnReject, bounds: Bounds, log: &mut Log) -> Result<(Plan, Vec<(u32, Logged)>), CommitError> {
+    fn plan(
+        &mut self,
+        on_reject: OnReject,
+        bounds: Bounds,
+        log: &mut Log,
+    ) -> Result<(Plan, Vec<(u32, Logged)>), CommitError> {
         let state = self.db.head.state.read();
         let mut stage = Stage::new(&state, bounds, on_reject == OnReject::Fail);
         for row in &self.rows {
             let values = self.values.get(row.start..row.end).unwrap_or_default();
-            stage.row(row.timeline, row.at, values, row.ordinal).map_err(CommitError::Rejected)?;
+            stage
+                .row(row.timeline, row.at, values, row.ordinal)
+                .map_err(CommitError::Rejected)?;
         }
         stage.loose(&mut self.loose).map_err(CommitError::Rejected)?;
         let plan = stage.finish();
@@ -401,7 +458,10 @@ impl<'a> HeadAppender<'a> {
         }
         self.seal_first(log);
         let newest = self.db.clock.now().saturating_add(head.options.max_future_ms).millis();
-        let bounds = Bounds { oldest: head.state.read().min_valid, newest };
+        let bounds = Bounds {
+            oldest: head.state.read().min_valid,
+            newest,
+        };
         let (plan, logged) = self.plan(on_reject, bounds, log)?;
         let newest = plan.staged.iter().filter_map(|s| s.rows.last()).map(|r| r.at).max();
         if let (Some(newest), Some(wal)) = (newest, &mut log.wal) {
@@ -475,12 +535,23 @@ impl Appender for HeadAppender<'_> {
         self.db.head.resolve(timeline, labels)
     }
 
-    fn append_row(&mut self, timeline: TimelineRef, at: Timestamp, row: &[(SeriesRef, f64)]) -> Result<(), AppendError> {
+    fn append_row(
+        &mut self,
+        timeline: TimelineRef,
+        at: Timestamp,
+        row: &[(SeriesRef, f64)],
+    ) -> Result<(), AppendError> {
         let state = self.db.head.state.read();
-        let number = state.timeline_of(timeline.bits()).ok_or(AppendError::StaleRef { place: 0 })?;
+        let number = state
+            .timeline_of(timeline.bits())
+            .ok_or(AppendError::StaleRef { place: 0 })?;
         let refs = state.timeline(number).map_or(&[][..], |t| t.refs.as_slice());
         let same = refs.len() == row.len() && refs.iter().zip(row).all(|(bits, (series, _))| *bits == series.bits());
-        if !same && let Some(place) = row.iter().position(|(series, _)| state.column_of(series.bits()).is_none()) {
+        if !same
+            && let Some(place) = row
+                .iter()
+                .position(|(series, _)| state.column_of(series.bits()).is_none())
+        {
             return Err(AppendError::StaleRef { place });
         }
         drop(state);
@@ -502,13 +573,20 @@ impl Appender for HeadAppender<'_> {
         if self.db.head.state.read().column_of(series.bits()).is_none() {
             return Err(AppendError::StaleRef { place: 0 });
         }
-        self.loose.push(Loose { series, at: at.millis(), value, ordinal: self.ordinal });
+        self.loose.push(Loose {
+            series,
+            at: at.millis(),
+            value,
+            ordinal: self.ordinal,
+        });
         self.ordinal += 1;
         Ok(())
     }
 
     fn commit(self: Box<Self>, on_reject: OnReject) -> Result<Committed, CommitError> {
         let metrics = &self.db.head.metrics;
-        (*self).run(on_reject).inspect_err(|_| Metrics::add(&metrics.commits_failed, 1))
+        (*self)
+            .run(on_reject)
+            .inspect_err(|_| Metrics::add(&metrics.commits_failed, 1))
     }
 }

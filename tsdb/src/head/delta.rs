@@ -29,12 +29,9 @@ pub(crate) const GAP: u64 = 3;
 fn mantissa(value: f64, k: u8) -> Option<i64> {
     let power = *POWERS.get(usize::from(k))?;
     let scaled = (value * power).round_ties_even();
-    // Also false for NaN.
-    if !(scaled.abs() < MAX_MANTISSA) {
-        return None;
-    }
     let whole = scaled as i64;
-    ((whole as f64 / power).to_bits() == value.to_bits()).then_some(whole)
+    // No NaN is below anything.
+    (scaled.abs() < MAX_MANTISSA && (whole as f64 / power).to_bits() == value.to_bits()).then_some(whole)
 }
 
 /// Appends the code of `new` after `old`. `k` is where to start looking for an exponent: the last one that fitted.
@@ -86,7 +83,9 @@ pub(crate) fn get_rest(reader: &mut Cursor<'_>, old: f64, x: u64) -> Result<f64,
         }
         1 => {
             let k = reader.u8()?;
-            let power = *POWERS.get(usize::from(k)).ok_or(reader.malformed("exponent out of range"))?;
+            let power = *POWERS
+                .get(usize::from(k))
+                .ok_or(reader.malformed("exponent out of range"))?;
             let whole = ((old * power).round_ties_even() as i64).wrapping_add(unzigzag(x >> 2));
             Ok(whole as f64 / power)
         }
@@ -134,10 +133,28 @@ mod tests {
     #[test]
     fn odd_values_survive() {
         let odd = [
-            0.0, -0.0, 1.0, -1.0, 0.1, 1e300, -1e-300, f64::MIN_POSITIVE, 5e-324, f64::MAX, f64::INFINITY,
-            f64::NEG_INFINITY, f64::NAN, f64::from_bits(0x7ff0_0000_0000_0002), f64::from_bits(0xffff_ffff_ffff_ffff),
-            9_007_199_254_740_991.0, 9_007_199_254_740_992.0, 9_007_199_254_740_993.0, -9_007_199_254_740_991.0,
-            12_345.678_9, 1e17, 0.000_001,
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.1,
+            1e300,
+            -1e-300,
+            f64::MIN_POSITIVE,
+            5e-324,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            f64::from_bits(0x7ff0_0000_0000_0002),
+            f64::from_bits(0xffff_ffff_ffff_ffff),
+            9_007_199_254_740_991.0,
+            9_007_199_254_740_992.0,
+            9_007_199_254_740_993.0,
+            -9_007_199_254_740_991.0,
+            12_345.678_9,
+            1e17,
+            0.000_001,
         ];
         for a in odd {
             for b in odd {

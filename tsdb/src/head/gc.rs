@@ -25,7 +25,12 @@ impl State {
             let t = timelines.get(*timeline as usize).and_then(Option::as_ref);
             t.is_some_and(|t| !t.runs.is_empty() || !t.left.is_empty())
         });
-        let epochs: HashSet<u64> = self.timelines.iter().flatten().flat_map(|t| t.runs.iter().map(|r| r.epoch)).collect();
+        let epochs: HashSet<u64> = self
+            .timelines
+            .iter()
+            .flatten()
+            .flat_map(|t| t.runs.iter().map(|r| r.epoch))
+            .collect();
         let oldest = epochs.into_iter().min().unwrap_or(self.epoch);
         self.renumbered.retain(|(epoch, _)| *epoch >= oldest);
     }
@@ -99,8 +104,12 @@ impl State {
             self.free_timelines.push(number);
         }
         let timelines = &self.timelines;
-        self.loose
-            .retain(|at, t| timelines.get(*t as usize).and_then(Option::as_ref).is_some_and(|t| t.newest == *at));
+        self.loose.retain(|at, t| {
+            timelines
+                .get(*t as usize)
+                .and_then(Option::as_ref)
+                .is_some_and(|t| t.newest == *at)
+        });
     }
 
     /// How many series have no column.
@@ -137,7 +146,12 @@ impl State {
                 *series = new(*series);
             }
         }
-        self.left = self.left.iter().map(|(series, t)| (new(*series), *t)).filter(|(s, _)| *s != NONE).collect();
+        self.left = self
+            .left
+            .iter()
+            .map(|(series, t)| (new(*series), *t))
+            .filter(|(s, _)| *s != NONE)
+            .collect();
         self.renumbered.push((self.epoch, old_of.into()));
         self.epoch += 1;
         self.series = series;

@@ -23,11 +23,11 @@ pub(crate) mod symbols;
 
 use crate::timeline::{NONE, Timeline};
 use hashbrown::HashMap;
+use parking_lot::RwLock;
 use series::Index;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use parking_lot::RwLock;
 use tidegauge_model::SeriesRef;
 
 /// One series as it was resolved once.
@@ -187,7 +187,10 @@ impl State {
     pub(crate) fn add_column(&mut self, series: u32, home: u32) -> u32 {
         while self.series.len() <= series as usize {
             symbols::reserve(&mut self.series, 1);
-            self.series.push(SeriesState { first: NONE, owner: NONE });
+            self.series.push(SeriesState {
+                first: NONE,
+                owner: NONE,
+            });
         }
         let free = self.free_columns.pop();
         let number = free.unwrap_or(self.columns.len() as u32);
@@ -247,7 +250,13 @@ impl State {
         self.timelines
             .iter()
             .flatten()
-            .flat_map(|t| t.times.first().copied().into_iter().chain(t.runs.iter().map(|r| r.first)))
+            .flat_map(|t| {
+                t.times
+                    .first()
+                    .copied()
+                    .into_iter()
+                    .chain(t.runs.iter().map(|r| r.first))
+            })
             .min()
     }
 

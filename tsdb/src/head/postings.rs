@@ -44,7 +44,9 @@ impl Pairs {
 
     pub(crate) fn find(&self, name: u32, value: u32) -> Option<u32> {
         self.table
-            .find(hash((name, value)), |p| self.pairs.get(*p as usize) == Some(&(name, value)))
+            .find(hash((name, value)), |p| {
+                self.pairs.get(*p as usize) == Some(&(name, value))
+            })
             .copied()
     }
 
@@ -57,7 +59,12 @@ impl Pairs {
         reserve(&mut self.pairs, 1);
         self.pairs.push((name, value));
         reserve(&mut self.lists, 1);
-        self.lists.push(List { first: 0, last: 0, count: 0, steps: Vec::new() });
+        self.lists.push(List {
+            first: 0,
+            last: 0,
+            count: 0,
+            steps: Vec::new(),
+        });
         let pairs = &self.pairs;
         self.table.insert_unique(hash((name, value)), pair, |p| {
             hash(pairs.get(*p as usize).copied().unwrap_or_default())
@@ -191,7 +198,10 @@ mod tests {
     fn lists_grow_and_read_back() {
         let mut pairs = Pairs::default();
         let (a, b) = (pairs.intern(1, 2), pairs.intern(1, 3));
-        assert_eq!((pairs.intern(1, 2), pairs.find(1, 3), pairs.find(2, 1)), (a, Some(b), None));
+        assert_eq!(
+            (pairs.intern(1, 2), pairs.find(1, 3), pairs.find(2, 1)),
+            (a, Some(b), None)
+        );
         for s in [0, 1, 5, 1000, 1_000_000] {
             pairs.enter(a, s);
         }

@@ -223,14 +223,20 @@ mod tests {
         writer.column(3, &dense, 10, &mut encoder);
         writer.column(9, &gaps, 10, &mut encoder);
         let run = writer.finish(&times, 0).unwrap();
-        assert_eq!((run.find(3), run.find(9), run.find(4), run.find(99)), (Some(0), Some(1), None, None));
+        assert_eq!(
+            (run.find(3), run.find(9), run.find(4), run.find(99)),
+            (Some(0), Some(1), None, None)
+        );
         let mut back = Vec::new();
         run.times(&mut back).unwrap();
         assert_eq!(back, times);
         let a = run.chunk(0).unwrap();
         assert!(a.dense && !a.has_stale);
         let b = run.chunk(1).unwrap();
-        assert_eq!((b.dense, b.has_stale, b.ranges(10)), (false, true, vec![(1, 3), (5, 6)]));
+        assert_eq!(
+            (b.dense, b.has_stale, b.ranges(10)),
+            (false, true, vec![(1, 3), (5, 6)])
+        );
         let mut values = Vec::new();
         b.values(10, &mut values).unwrap();
         let bits: Vec<u64> = values.iter().map(|v| v.to_bits()).collect();

@@ -18,6 +18,9 @@ pub(crate) fn window_start(at: i64, block_ms: i64) -> i64 {
     at.div_euclid(block_ms).saturating_mul(block_ms)
 }
 
+/// A column, its new place, its newest sample.
+type Successor = (u32, u32, i64, f64);
+
 /// What sealing a timeline will change.
 #[derive(Debug)]
 pub(crate) struct Sealed {
@@ -25,8 +28,7 @@ pub(crate) struct Sealed {
     runs: Vec<Arc<Run>>,
     /// Which places go on.
     keep: Vec<bool>,
-    /// Column, new place, newest sample.
-    columns: Vec<(u32, u32, i64, f64)>,
+    columns: Vec<Successor>,
 }
 
 /// Encodes the open rows of a timeline; `None` if there are none.
@@ -89,7 +91,12 @@ pub(crate) fn plan(state: &State, timeline: u32, block_ms: i64, encoder: &mut En
         .filter_map(|((start, end), writer)| writer.finish(times.get(*start..*end)?, state.epoch).map(Arc::new))
         .collect();
     let (keep, columns) = successors(state, timeline, t, &times, &newest);
-    Some(Sealed { timeline, runs, keep, columns })
+    Some(Sealed {
+        timeline,
+        runs,
+        keep,
+        columns,
+    })
 }
 
 /// Distinct times, and for each row the number of its own.
@@ -132,13 +139,15 @@ fn successors(
     t: &Timeline,
     times: &[Timestamp],
     newest: &[Option<(u32, f64)>],
-) -> (Vec<bool>, Vec<(u32, u32, i64, f64)>) {
+) -> (Vec<bool>, Vec<Successor>) {
     let mut keep = Vec::with_capacity(t.refs.len());
     let mut columns = Vec::new();
     let mut next = 0;
     for ((place, bits), (p, newest)) in (0u32..).zip(&t.refs).zip(t.places.iter().zip(newest)) {
         let column = *bits as u32;
-        let here = state.column(column).is_some_and(|c| c.timeline == timeline && c.place == place);
+        let here = state
+            .column(column)
+            .is_some_and(|c| c.timeline == timeline && c.place == place);
         // What came in the second half of the rows is likely to come again.
         let goes_on = here
             && p.end == NONE
@@ -167,7 +176,11 @@ pub(crate) fn apply(state: &mut State, sealed: Sealed) {
             }
         }
     }
-    let Some(t) = state.timelines.get_mut(sealed.timeline as usize).and_then(Option::as_mut) else {
+    let Some(t) = state
+        .timelines
+        .get_mut(sealed.timeline as usize)
+        .and_then(Option::as_mut)
+    else {
         return;
     };
     t.runs.extend(sealed.runs);

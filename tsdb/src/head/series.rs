@@ -154,7 +154,10 @@ impl Index {
         let literals = matcher.literals().filter(|l| l.iter().all(|v| keep(v)));
         match literals {
             Some(values) => {
-                for pair in values.iter().filter_map(|v| self.pairs.find(name, self.symbols.find(v)?)) {
+                for pair in values
+                    .iter()
+                    .filter_map(|v| self.pairs.find(name, self.symbols.find(v)?))
+                {
                     push(pair);
                 }
             }
@@ -171,7 +174,11 @@ impl Index {
 
     /// The label names of some series, or of all.
     pub(crate) fn label_names(&self, series: &[u32]) -> BTreeSet<String> {
-        let symbols: BTreeSet<u32> = self.distinct_pairs(series).iter().map(|p| self.pairs.get(*p).0).collect();
+        let symbols: BTreeSet<u32> = self
+            .distinct_pairs(series)
+            .iter()
+            .map(|p| self.pairs.get(*p).0)
+            .collect();
         symbols.iter().map(|s| self.symbols.get(*s).to_owned()).collect()
     }
 
@@ -200,7 +207,11 @@ impl Index {
                 *seen = true;
             }
         }
-        (0u32..).zip(seen).filter(|(_, seen)| *seen).map(|(pair, _)| pair).collect()
+        (0u32..)
+            .zip(seen)
+            .filter(|(_, seen)| *seen)
+            .map(|(pair, _)| pair)
+            .collect()
     }
 
     /// For statistics: label names with the count and the bytes of their values.
@@ -209,7 +220,10 @@ impl Index {
             .names()
             .map(|name| {
                 let pairs = self.pairs.of_name(name);
-                let bytes = pairs.iter().map(|p| self.symbols.get(self.pairs.get(*p).1).len() as u64).sum();
+                let bytes = pairs
+                    .iter()
+                    .map(|p| self.symbols.get(self.pairs.get(*p).1).len() as u64)
+                    .sum();
                 (self.symbols.get(name).to_owned(), pairs.len() as u64, bytes)
             })
             .collect()

@@ -92,13 +92,18 @@ impl Staged {
     }
 
     pub(crate) fn changes(&self, row: usize) -> &[Change] {
-        let start = row.checked_sub(1).and_then(|r| self.rows.get(r)).map_or(0, |r| r.changes_end);
+        let start = row
+            .checked_sub(1)
+            .and_then(|r| self.rows.get(r))
+            .map_or(0, |r| r.changes_end);
         let end = self.rows.get(row).map_or(start, |r| r.changes_end);
         self.changes.get(start as usize..end as usize).unwrap_or_default()
     }
 
     pub(crate) fn code(&self, change: &Change) -> &[u8] {
-        self.codes.get(change.code.0 as usize..change.code.1 as usize).unwrap_or_default()
+        self.codes
+            .get(change.code.0 as usize..change.code.1 as usize)
+            .unwrap_or_default()
     }
 
     fn places(&self) -> u32 {
@@ -133,15 +138,18 @@ impl Staged {
             return last.get(place as usize).copied().unwrap_or(0.0);
         }
         let staged = self.changes.iter().rev().find(|c| c.place == place).map(|c| c.value);
-        staged
-            .or_else(|| t?.last.get(place as usize).copied())
-            .unwrap_or(0.0)
+        staged.or_else(|| t?.last.get(place as usize).copied()).unwrap_or(0.0)
     }
 
     fn push_change(&mut self, place: u32, old: f64, value: f64, mut exponent: u8) {
         let start = self.codes.len() as u32;
         delta::put(&mut self.codes, old, value, &mut exponent);
-        self.changes.push(Change { place, code: (start, self.codes.len() as u32), exponent, value });
+        self.changes.push(Change {
+            place,
+            code: (start, self.codes.len() as u32),
+            exponent,
+            value,
+        });
         if let Some(slot) = self.last.as_mut().and_then(|l| l.get_mut(place as usize)) {
             *slot = value;
         }
@@ -238,7 +246,9 @@ impl<'s> Stage<'s> {
 
     fn staged(&mut self, timeline: u32) -> usize {
         *self.by_timeline.entry(timeline).or_insert_with(|| {
-            self.plan.staged.push(Staged::new(timeline, self.state.timeline(timeline)));
+            self.plan
+                .staged
+                .push(Staged::new(timeline, self.state.timeline(timeline)));
             self.plan.staged.len() - 1
         })
     }
@@ -254,7 +264,10 @@ impl<'s> Stage<'s> {
     fn location(&self, column: u32) -> (u32, u32) {
         let (timeline, place) = match self.plan.moved.get(&column) {
             Some(moved) => *moved,
-            None => self.state.column(column).map_or((NONE, NONE), |c| (c.timeline, c.place)),
+            None => self
+                .state
+                .column(column)
+                .map_or((NONE, NONE), |c| (c.timeline, c.place)),
         };
         if place == NONE || self.has_ended(timeline, place) {
             return (timeline, NONE);
@@ -371,7 +384,13 @@ impl<'s> Stage<'s> {
     }
 
     /// Plans a row of a timeline.
-    pub(crate) fn row(&mut self, timeline: u32, at: i64, row: &[(SeriesRef, f64)], ordinal: u64) -> Result<(), Rejected> {
+    pub(crate) fn row(
+        &mut self,
+        timeline: u32,
+        at: i64,
+        row: &[(SeriesRef, f64)],
+        ordinal: u64,
+    ) -> Result<(), Rejected> {
         if let Some(reason) = self.out_of_bounds(at) {
             for ((series, value), ordinal) in row.iter().zip(ordinal..) {
                 let item = item_of(*series, *value, ordinal);
@@ -395,7 +414,12 @@ impl<'s> Stage<'s> {
                 continue;
             }
             if at < newest {
-                behind.push(Loose { series: *series, at, value: *value, ordinal });
+                behind.push(Loose {
+                    series: *series,
+                    at,
+                    value: *value,
+                    ordinal,
+                });
                 continue;
             }
             let (on, place) = self.location(item.column);
@@ -417,7 +441,12 @@ impl<'s> Stage<'s> {
         let Some(t) = self.state.timeline(timeline) else {
             return false;
         };
-        if t.ended > 0 || row.is_empty() || row.len() != t.refs.len() || t.foreign || self.plan.foreign.contains(&timeline) {
+        if t.ended > 0
+            || row.is_empty()
+            || row.len() != t.refs.len()
+            || t.foreign
+            || self.plan.foreign.contains(&timeline)
+        {
             return false;
         }
         let index = self.staged(timeline);
@@ -499,14 +528,20 @@ impl<'s> Stage<'s> {
                 None => t.and_then(|t| t.last.get(item.place as usize).copied()).unwrap_or(0.0),
             };
             if old.to_bits() != item.value.to_bits() {
-                let exponent = t.and_then(|t| t.places.get(item.place as usize)).map_or(0, |p| p.exponent);
+                let exponent = t
+                    .and_then(|t| t.places.get(item.place as usize))
+                    .map_or(0, |p| p.exponent);
                 staged.push_change(item.place, old, item.value, exponent);
             }
         }
         if let Some(changes) = staged.changes.get_mut(first_change..) {
             changes.sort_by_key(|c| c.place);
         }
-        let presence = if held == staged.live { None } else { Some(ranges(staged, t, touched, later)) };
+        let presence = if held == staged.live {
+            None
+        } else {
+            Some(ranges(staged, t, touched, later))
+        };
         // A stale column that ended here may have been the only one that was missing.
         staged.close_row(at, presence.filter(|_| held != staged.live));
     }
@@ -515,7 +550,10 @@ impl<'s> Stage<'s> {
     fn leave(&mut self, column: u32, to: u32) {
         let (timeline, place) = match self.plan.moved.get(&column) {
             Some(moved) => *moved,
-            None => self.state.column(column).map_or((NONE, NONE), |c| (c.timeline, c.place)),
+            None => self
+                .state
+                .column(column)
+                .map_or((NONE, NONE), |c| (c.timeline, c.place)),
         };
         if timeline == NONE || (timeline == to && place == NONE) {
             return;
@@ -679,7 +717,11 @@ fn item_of(series: SeriesRef, value: f64, ordinal: u64) -> Item {
 }
 
 fn duplicate(at: i64, existing: f64, new: f64) -> RejectReason {
-    RejectReason::Duplicate { at: Timestamp::from_millis(at), existing, new }
+    RejectReason::Duplicate {
+        at: Timestamp::from_millis(at),
+        existing,
+        new,
+    }
 }
 
 /// The ranges of places a row holds. Ended places do not break a range. Places that are missing and went stale before
@@ -697,7 +739,8 @@ fn ranges(staged: &mut Staged, t: Option<&Timeline>, touched: &[bool], later: bo
             continue;
         }
         let ended = staged.ends.contains_key(&place)
-            || t.and_then(|t| t.places.get(place as usize)).is_some_and(|p| p.end != NONE);
+            || t.and_then(|t| t.places.get(place as usize))
+                .is_some_and(|p| p.end != NONE);
         if ended {
             continue;
         }

@@ -45,8 +45,9 @@ impl Symbols {
         reserve(&mut self.ends, 1);
         self.ends.push(end);
         let (all, ends) = (&self.text, &self.ends);
-        self.table
-            .insert_unique(xxh3_64(text.as_bytes()), symbol, |s| xxh3_64(slice(all, ends, *s).as_bytes()));
+        self.table.insert_unique(xxh3_64(text.as_bytes()), symbol, |s| {
+            xxh3_64(slice(all, ends, *s).as_bytes())
+        });
         Some(symbol)
     }
 
@@ -69,7 +70,9 @@ mod tests {
     #[test]
     fn a_text_has_one_number() {
         let mut symbols = Symbols::default();
-        let numbers: Vec<u32> = (0..1000).map(|i| symbols.intern(&format!("s{}", i % 500)).unwrap()).collect();
+        let numbers: Vec<u32> = (0..1000)
+            .map(|i| symbols.intern(&format!("s{}", i % 500)).unwrap())
+            .collect();
         assert_eq!(numbers[..500], numbers[500..]);
         assert_eq!(symbols.get(numbers[7]), "s7");
         assert_eq!((symbols.find("s9"), symbols.find("t")), (Some(numbers[9]), None));

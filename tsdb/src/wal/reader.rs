@@ -1,14 +1,14 @@
 //! Reads the log back into the head when the store opens.
 
-use super::record::{self, Read, KEY, ENDED, RANGES};
+use super::record::{self, ENDED, KEY, RANGES, Read};
 use super::segment::{self, Found, Header};
 use super::writer::SegmentInfo;
 use crate::codec::{Cursor, Malformed};
 use crate::fs::{EntryKind, Fs};
-use crate::head::append::Head;
+use crate::head::append::{Head, HeadRow};
 use crate::head::delta;
 use crate::head::stage::Bounds;
-use crate::timeline::holds;
+use crate::timeline::{Presence, holds};
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
 use std::path::Path;
@@ -39,7 +39,10 @@ pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics
             newest: i64::MIN,
         };
         one.replay()?;
-        segments.push(SegmentInfo { number: *number, newest: one.newest });
+        segments.push(SegmentInfo {
+            number: *number,
+            newest: one.newest,
+        });
     }
     Ok(segments)
 }
@@ -77,8 +80,10 @@ impl Segment<'_> {
             match segment::frame_at(&bytes, at) {
                 Found::End => return Ok(()),
                 Found::Frame { kind, payload, end } => {
-                    let read = segment::unpack(kind, payload)
-                        .and_then(|record| book.replay(&record, self.head, &mut self.newest, self.metrics).map_err(|m| m.what));
+                    let read = segment::unpack(kind, payload).and_then(|record| {
+                        book.replay(&record, self.head, &mut self.newest, self.metrics)
+                            .map_err(|m| m.what)
+                    });
                     if let Err(what) = read {
                         self.damage(at as u64, what);
                         book.lose_track();
@@ -140,6 +145,8 @@ struct Track {
     refs: Vec<Option<SeriesRef>>,
     last: Vec<f64>,
     ended: Vec<bool>,
+    any_ended: bool,
+    presence: Presence,
 }
 
 impl Dictionary {
@@ -152,35 +159,58 @@ impl Dictionary {
 
     fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
-        let mut rows = Vec::new();
+        let (mut rows, mut count) = (Vec::new(), 0);
         while !cursor.is_empty() {
             match record::read(&mut cursor)? {
                 Read::Timeline { timeline, key } => {
                     let track = self.timelines.entry(timeline).or_default();
                     if track.key.as_deref() != key {
-                        *track = Track { key: key.map(str::to_owned), ..Track::default() };
+                        *track = Track {
+                            key: key.map(str::to_owned),
+                            ..Track::default()
+                        };
                     }
                 }
                 Read::Column { column, home, pairs } => {
                     let labels = Labels::from_pairs(pairs).map_err(|_| cursor.malformed("not a label set"))?;
-                    if self.columns.get(&column).is_none_or(|c| c.labels != labels || c.home != home) {
-                        self.columns.insert(column, Described { home, labels, series: None });
+                    if self
+                        .columns
+                        .get(&column)
+                        .is_none_or(|c| c.labels != labels || c.home != home)
+                    {
+                        self.columns.insert(
+                            column,
+                            Described {
+                                home,
+                                labels,
+                                series: None,
+                            },
+                        );
                     }
                 }
                 Read::Shape { timeline, kept, added } => self.shape(timeline, kept, added, &cursor)?,
                 Read::Row { timeline, step, flags } => {
-                    let Some(row) = self.row(timeline, step, flags, &mut cursor)? else {
+                    let Some(at) = self.row(timeline, step, flags, &mut cursor)? else {
                         // Without a key row its length is unknown: the rest of the record is lost too.
                         Metrics::add(&metrics.wal_rows_lost, 1);
                         break;
                     };
-                    *newest = (*newest).max(row.at);
-                    rows.push(row);
+                    *newest = (*newest).max(at);
+                    count += 1;
+                    if at >= head.oldest_valid() {
+                        rows.extend(self.resolved(timeline, at, head));
+                    }
                 }
             }
         }
-        let count = rows.len() as u64;
-        self.apply(rows, head);
+        // All rows of a record, or none if it is damaged.
+        head.replay_rows(
+            &rows,
+            Bounds {
+                oldest: i64::MIN,
+                newest: i64::MAX,
+            },
+        );
         Metrics::add(&metrics.replay_rows, count);
         Ok(())
     }
@@ -197,6 +227,7 @@ impl Dictionary {
         }
         if kept == 0 {
             track.ended.clear();
+            track.any_ended = false;
             track.last.clear();
             track.refs.clear();
         }
@@ -209,8 +240,8 @@ impl Dictionary {
         Ok(())
     }
 
-    /// Reads a row; `None` if what it builds on is not known.
-    fn row(&mut self, timeline: u32, step: i64, flags: u8, cursor: &mut Cursor<'_>) -> Result<Option<ReadRow>, Malformed> {
+    /// Reads a row into its track and gives its time; `None` if what it builds on is not known.
+    fn row(&mut self, timeline: u32, step: i64, flags: u8, cursor: &mut Cursor<'_>) -> Result<Option<i64>, Malformed> {
         let Some(track) = self.timelines.get_mut(&timeline) else {
             return Ok(None);
         };
@@ -221,11 +252,20 @@ impl Dictionary {
         track.known = false;
         let base = if key { 0 } else { track.at };
         let at = base.wrapping_add(step);
-        let presence = if flags & RANGES != 0 { Some(record::read_steps(cursor)?.into()) } else { None };
-        let ended = if flags & ENDED != 0 { record::read_steps(cursor)? } else { Vec::new() };
+        let presence = if flags & RANGES != 0 {
+            Some(record::read_steps(cursor)?.into())
+        } else {
+            None
+        };
+        let ended = if flags & ENDED != 0 {
+            record::read_steps(cursor)?
+        } else {
+            Vec::new()
+        };
         for place in ended {
             if let Some(ended) = track.ended.get_mut(place as usize) {
                 *ended = true;
+                track.any_ended = true;
             }
         }
         if key {
@@ -243,44 +283,49 @@ impl Dictionary {
         }
         track.at = at;
         track.known = true;
-        let held = |place: u32| holds(&presence, place) && !track.ended.get(place as usize).copied().unwrap_or(true);
-        let values = (0u32..)
-            .zip(&track.last)
-            .filter(|(place, _)| held(*place))
-            .map(|(place, value)| (place, *value))
-            .collect();
-        Ok(Some(ReadRow { timeline, at, values }))
+        track.presence = presence;
+        Ok(Some(at))
     }
 
-    /// Puts the rows of a record into the head, all of them or, if the process ends, none.
-    fn apply(&mut self, rows: Vec<ReadRow>, head: &mut Head) {
-        let mut resolved = Vec::with_capacity(rows.len());
-        for row in rows {
-            if row.at < head.oldest_valid() {
-                continue;
-            }
-            let timeline = self.head_timeline(row.timeline, head);
-            let mut values = Vec::with_capacity(row.values.len());
-            for (place, value) in row.values {
-                if let Some(series) = self.series(row.timeline, place, head) {
-                    values.push((series, value));
+    /// The row that a track holds now, in terms of the head.
+    fn resolved(&mut self, timeline: u32, at: i64, head: &mut Head) -> Option<HeadRow> {
+        let number = self.head_timeline(timeline, head);
+        let places = self.timelines.get(&timeline)?.refs.len() as u32;
+        for place in 0..places {
+            let track = self.timelines.get(&timeline)?;
+            if track.refs.get(place as usize).is_some_and(Option::is_none) {
+                // A column that damage took stays unknown until it is defined again.
+                let series = self.series(timeline, place, head);
+                let slot = self
+                    .timelines
+                    .get_mut(&timeline)
+                    .and_then(|t| t.refs.get_mut(place as usize));
+                if let Some(slot) = slot {
+                    *slot = series;
                 }
             }
-            resolved.push((timeline, row.at, values));
         }
-        head.replay_rows(resolved, Bounds { oldest: i64::MIN, newest: i64::MAX });
+        let track = self.timelines.get(&timeline)?;
+        let all = track.presence.is_none() && !track.any_ended;
+        let values = (0u32..)
+            .zip(track.refs.iter().zip(&track.last))
+            .filter(|(place, _)| {
+                all || holds(&track.presence, *place) && !track.ended.get(*place as usize).copied().unwrap_or(true)
+            })
+            .filter_map(|(_, (series, value))| Some(((*series)?, *value)))
+            .collect();
+        Some((number, at, values))
     }
 
     fn head_timeline(&mut self, timeline: u32, head: &mut Head) -> u32 {
         let track = self.timelines.entry(timeline).or_default();
-        *track.timeline.get_or_insert_with(|| head.replay_timeline(timeline, track.key.as_deref()))
+        *track
+            .timeline
+            .get_or_insert_with(|| head.replay_timeline(timeline, track.key.as_deref()))
     }
 
     fn series(&mut self, timeline: u32, place: u32, head: &mut Head) -> Option<SeriesRef> {
         let track = self.timelines.get(&timeline)?;
-        if let Some(Some(series)) = track.refs.get(place as usize) {
-            return Some(*series);
-        }
         let column = *track.columns.get(place as usize)?;
         let described = self.columns.get(&column)?;
         let (home, labels, known) = (described.home, described.labels.clone(), described.series);
@@ -294,16 +339,6 @@ impl Dictionary {
         if let Some(described) = self.columns.get_mut(&column) {
             described.series = Some(series);
         }
-        if let Some(slot) = self.timelines.get_mut(&timeline).and_then(|t| t.refs.get_mut(place as usize)) {
-            *slot = Some(series);
-        }
         Some(series)
     }
-}
-
-#[derive(Debug)]
-struct ReadRow {
-    timeline: u32,
-    at: i64,
-    values: Vec<(u32, f64)>,
 }

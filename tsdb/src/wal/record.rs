@@ -36,12 +36,23 @@ pub(crate) const BITMAP: u8 = 8;
 pub(crate) const KEY_ROWS: u32 = 64;
 
 /// Appends the record of a commit; gives where the log then stands with each timeline of the plan.
-pub(crate) fn encode(plan: &Plan, state: &State, index: &Index, book: &mut Book, out: &mut Vec<u8>) -> Vec<(u32, Logged)> {
+pub(crate) fn encode(
+    plan: &Plan,
+    state: &State,
+    index: &Index,
+    book: &mut Book,
+    out: &mut Vec<u8>,
+) -> Vec<(u32, Logged)> {
     plan.staged
         .iter()
         .filter(|s| !s.rows.is_empty())
         .map(|staged| {
-            let mut entry = Entry { state, index, book: &mut *book, out: &mut *out };
+            let mut entry = Entry {
+                state,
+                index,
+                book: &mut *book,
+                out: &mut *out,
+            };
             (staged.timeline, entry.timeline_rows(staged))
         })
         .collect()
@@ -78,7 +89,12 @@ impl Entry<'_> {
                 self.row(staged, number, at);
                 logged.rows += 1;
             }
-            logged = Logged { segment: self.book.segment, shape, places: row.places, rows: logged.rows };
+            logged = Logged {
+                segment: self.book.segment,
+                shape,
+                places: row.places,
+                rows: logged.rows,
+            };
             at = row.at;
         }
         logged
@@ -123,7 +139,11 @@ impl Entry<'_> {
         for column in columns() {
             // A home is a timeline too: it must be known before the column that names it.
             if self.book.define(column, key) {
-                if let Some(home) = self.state.column(column).map(|c| c.home).filter(|h| *h != NONE && *h != staged.timeline)
+                if let Some(home) = self
+                    .state
+                    .column(column)
+                    .map(|c| c.home)
+                    .filter(|h| *h != NONE && *h != staged.timeline)
                 {
                     let key = self.state.timeline(home).and_then(|t| t.key.as_deref());
                     self.timeline(home, key);
@@ -162,9 +182,21 @@ impl Entry<'_> {
         let Some(row) = staged.rows.first() else { return };
         let first = staged.base_rows;
         let mut ended: Vec<u32> = t
-            .map(|t| (0u32..).zip(&t.places).filter(|(_, p)| p.end != NONE).map(|(i, _)| i).collect())
+            .map(|t| {
+                (0u32..)
+                    .zip(&t.places)
+                    .filter(|(_, p)| p.end != NONE)
+                    .map(|(i, _)| i)
+                    .collect()
+            })
             .unwrap_or_default();
-        ended.extend(staged.ends.iter().filter(|(_, row)| **row <= first).map(|(place, _)| *place));
+        ended.extend(
+            staged
+                .ends
+                .iter()
+                .filter(|(_, row)| **row <= first)
+                .map(|(place, _)| *place),
+        );
         ended.sort_unstable();
         ended.dedup();
         let flags = KEY | if row.presence.is_some() { RANGES } else { 0 } | if ended.is_empty() { 0 } else { ENDED };
@@ -227,10 +259,25 @@ impl Entry<'_> {
 /// One entry, read back. Values of rows are read by whoever knows the values before.
 #[derive(Debug)]
 pub(crate) enum Read<'a> {
-    Timeline { timeline: u32, key: Option<&'a str> },
-    Column { column: u32, home: Option<u32>, pairs: Vec<(&'a str, &'a str)> },
-    Shape { timeline: u32, kept: u32, added: Vec<u32> },
-    Row { timeline: u32, step: i64, flags: u8 },
+    Timeline {
+        timeline: u32,
+        key: Option<&'a str>,
+    },
+    Column {
+        column: u32,
+        home: Option<u32>,
+        pairs: Vec<(&'a str, &'a str)>,
+    },
+    Shape {
+        timeline: u32,
+        kept: u32,
+        added: Vec<u32>,
+    },
+    Row {
+        timeline: u32,
+        step: i64,
+        flags: u8,
+    },
 }
 
 fn number(cursor: &mut Cursor<'_>) -> Result<u32, Malformed> {
@@ -268,9 +315,9 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
             let left = cursor.remaining();
             let n = cursor.bounded(left, "a key is longer than what is left")?;
             let key = match n.checked_sub(1) {
-                Some(n) => Some(
-                    std::str::from_utf8(cursor.take(n)?).map_err(|_| cursor.malformed("a key is not UTF-8"))?,
-                ),
+                Some(n) => {
+                    Some(std::str::from_utf8(cursor.take(n)?).map_err(|_| cursor.malformed("a key is not UTF-8"))?)
+                }
                 None => None,
             };
             Ok(Read::Timeline { timeline, key })
@@ -279,7 +326,9 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
             let column = number(cursor)?;
             let home = number(cursor)?.checked_sub(1);
             let n = count(cursor)?;
-            let pairs = (0..n).map(|_| Ok((text(cursor)?, text(cursor)?))).collect::<Result<_, Malformed>>()?;
+            let pairs = (0..n)
+                .map(|_| Ok((text(cursor)?, text(cursor)?)))
+                .collect::<Result<_, Malformed>>()?;
             Ok(Read::Column { column, home, pairs })
         }
         SHAPE => {
@@ -293,7 +342,11 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
                 .collect::<Result<_, Malformed>>()?;
             Ok(Read::Shape { timeline, kept, added })
         }
-        ROW => Ok(Read::Row { timeline: number(cursor)?, step: cursor.signed()?, flags: cursor.u8()? }),
+        ROW => Ok(Read::Row {
+            timeline: number(cursor)?,
+            step: cursor.signed()?,
+            flags: cursor.u8()?,
+        }),
         _ => Err(cursor.malformed("an entry of no known kind")),
     }
 }

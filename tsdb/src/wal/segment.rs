@@ -67,7 +67,11 @@ pub(crate) fn check_header(bytes: &[u8], expected: u64) -> Header {
     if magic != MAGIC || cursor.u32().ok() != sum || found != expected {
         return Header::Bad;
     }
-    if version > VERSION { Header::Newer(version) } else { Header::Good }
+    if version > VERSION {
+        Header::Newer(version)
+    } else {
+        Header::Good
+    }
 }
 
 /// Turns records into frames; keeps its buffers.
@@ -179,7 +183,10 @@ pub(crate) fn unpack(kind: u8, payload: &[u8]) -> Result<std::borrow::Cow<'_, [u
     }
     let mut cursor = Cursor::new(payload);
     let len = cursor.varint().map_err(|m| m.what)?;
-    let len = usize::try_from(len).ok().filter(|l| *l <= MAX_RECORD_BYTES).ok_or("a record is too long")?;
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|l| *l <= MAX_RECORD_BYTES)
+        .ok_or("a record is too long")?;
     let record = zstd::bulk::decompress(cursor.rest(), len).map_err(|_| "a record does not unpack")?;
     if record.len() != len {
         return Err("a record has another length than it says");
@@ -214,21 +221,35 @@ mod tests {
             starts.push(bytes.len());
             bytes.extend_from_slice(framer.frame(r));
         }
-        let Found::Frame { kind, payload, end } = frame_at(&bytes, 0) else { panic!() };
-        assert_eq!((kind, &*unpack(kind, payload).unwrap(), end), (PACKED, &records[0][..], starts[1]));
+        let Found::Frame { kind, payload, end } = frame_at(&bytes, 0) else {
+            panic!()
+        };
+        assert_eq!(
+            (kind, &*unpack(kind, payload).unwrap(), end),
+            (PACKED, &records[0][..], starts[1])
+        );
         for bit in 0..(starts[2] - starts[1]) * 8 {
             let mut bad = bytes.clone();
             bad[starts[1] + bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(frame_at(&bad, starts[1]), Found::Broken { next: Some(n) } if n == starts[2]), "bit {bit}");
+            assert!(
+                matches!(frame_at(&bad, starts[1]), Found::Broken { next: Some(n) } if n == starts[2]),
+                "bit {bit}"
+            );
         }
         for cut in starts[2] + 1..bytes.len() {
-            assert!(matches!(frame_at(&bytes[..cut], starts[2]), Found::Broken { next: None }));
+            assert!(matches!(
+                frame_at(&bytes[..cut], starts[2]),
+                Found::Broken { next: None }
+            ));
         }
     }
 
     #[test]
     fn names_carry_numbers() {
         assert_eq!((name(7), number("00000007.seg")), ("00000007.seg".to_owned(), Some(7)));
-        assert_eq!((number("00000000"), number("x.seg"), number("0000000a.seg")), (None, None, None));
+        assert_eq!(
+            (number("00000000"), number("x.seg"), number("0000000a.seg")),
+            (None, None, None)
+        );
     }
 }

@@ -33,7 +33,9 @@ struct Bits(Vec<u64>);
 
 impl Bits {
     fn get(&self, at: u32) -> bool {
-        self.0.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+        self.0
+            .get(at as usize / 64)
+            .is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
 
     fn set(&mut self, at: u32, on: bool) {
@@ -142,14 +144,20 @@ impl Wal {
             segment_bytes,
             file,
             segments: old,
-            book: Book { segment: number, ..Book::default() },
+            book: Book {
+                segment: number,
+                ..Book::default()
+            },
             framer: Framer::new(),
             poisoned: None,
             dirty: true,
             dirty_dir: true,
             metrics,
         };
-        wal.segments.push(SegmentInfo { number, newest: i64::MIN });
+        wal.segments.push(SegmentInfo {
+            number,
+            newest: i64::MIN,
+        });
         Metrics::set(&wal.metrics.wal_segments, wal.segments.len() as u64);
         if fsync != Fsync::Never {
             wal.sync()?;
@@ -201,8 +209,14 @@ impl Wal {
         self.file = file;
         self.dirty = true;
         self.dirty_dir = true;
-        self.book = Book { segment: number, ..Book::default() };
-        self.segments.push(SegmentInfo { number, newest: i64::MIN });
+        self.book = Book {
+            segment: number,
+            ..Book::default()
+        };
+        self.segments.push(SegmentInfo {
+            number,
+            newest: i64::MIN,
+        });
         Metrics::set(&self.metrics.wal_segments, self.segments.len() as u64);
         Ok(())
     }

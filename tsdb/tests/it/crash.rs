@@ -1,1 +1,203 @@
-//! crash
+//! The disk fails at each of its operations in turn, the power goes, the store opens again.
+
+use crate::support::{Content, all, at, labels, open, options};
+use std::sync::Arc;
+use tidegauge_model::{Appendable, CommitError, OnReject};
+use tidegauge_tsdb::fs::{Fault, FaultFs, Fs, MemoryFs};
+use tidegauge_tsdb::{Db, Fsync, Options};
+
+/// The content after each commit that was acknowledged, and that of the one under way, should it have made it.
+#[derive(Default)]
+struct Told {
+    states: Vec<Content>,
+    doubtful: Option<Content>,
+}
+
+/// A short day: rows of two timelines and loose samples, over the end of a block's window and of a segment.
+fn day(db: &Db, told: &mut Told, from: usize) {
+    for step in from..24 {
+        let mut next = told.states.last().cloned().unwrap_or_default();
+        let time = 1000 + step as i64 * 10;
+        let mut appender = db.appender();
+        let mut fill = || -> Result<(), tidegauge_model::AppendError> {
+            for key in ["a", "b"] {
+                let timeline = appender.timeline(key)?;
+                let row = (0..4)
+                    .map(|c| {
+                        Ok((
+                            appender.resolve(Some(timeline), &labels(&format!("{key}{c}")))?,
+                            (step * c) as f64,
+                        ))
+                    })
+                    .collect::<Result<Vec<_>, tidegauge_model::AppendError>>()?;
+                appender.append_row(timeline, at(time), &row)?;
+            }
+            let loose = appender.resolve(None, &labels("loose"))?;
+            appender.append_at(loose, at(time + 3), step as f64)
+        };
+        fill().unwrap();
+        for c in 0..4 {
+            for key in ["a", "b"] {
+                next.entry(labels(&format!("{key}{c}")))
+                    .or_default()
+                    .push((time, ((step * c) as f64).to_bits()));
+            }
+        }
+        next.entry(labels("loose"))
+            .or_default()
+            .push((time + 3, (step as f64).to_bits()));
+        match appender.commit(OnReject::Fail) {
+            Ok(_) => told.states.push(next),
+            Err(CommitError::Rejected(r)) => panic!("rejected: {r:?}"),
+            Err(CommitError::Log(_) | CommitError::Closed(_)) => {
+                told.doubtful = Some(next);
+                return;
+            }
+        }
+        if step % 5 == 4 {
+            // A round that fails is tried again by the next one.
+            drop(db.maintain());
+        }
+    }
+}
+
+fn narrow(fsync: Fsync) -> Options {
+    Options {
+        block_ms: 100,
+        segment_bytes: 600,
+        ..options(fsync)
+    }
+}
+
+fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
+    let (mut change, mut ended) = (0, false);
+    while !ended {
+        let fs = FaultFs::new(MemoryFs::new());
+        fs.fail_at(change, fault);
+        let disk: Arc<dyn Fs> = Arc::new(fs.clone());
+        let mut told = Told::default();
+        if let Ok(db) = open(&disk, narrow(fsync)) {
+            day(&db, &mut told, 0);
+            drop(db);
+        }
+        ended = fs.changes() <= change;
+        fs.revive();
+        fs.disk().crash();
+        let db = open(&disk, narrow(fsync)).unwrap_or_else(|e| panic!("change {change}: {e}"));
+        check(&told, &all(&*db), change);
+        // It goes on working.
+        let mut after = Told {
+            states: vec![all(&*db)],
+            doubtful: None,
+        };
+        day(&db, &mut after, 23);
+        assert!(after.doubtful.is_none());
+        change += 1;
+    }
+    assert!(change > 60, "the workload has {change} changes");
+}
+
+#[test]
+fn with_always_a_power_cut_loses_nothing_acknowledged() {
+    for fault in [Fault::Error, Fault::ShortWrite, Fault::Halt] {
+        run(Fsync::Always, fault, |told, found, change| {
+            let acknowledged = told.states.last().cloned().unwrap_or_default();
+            let whole = *found == acknowledged || Some(found) == told.doubtful.as_ref();
+            assert!(
+                whole,
+                "change {change}, {fault:?}: {} commits, found {found:?}, told {acknowledged:?}",
+                told.states.len()
+            );
+        });
+    }
+}
+
+#[test]
+fn without_syncs_a_power_cut_leaves_whole_commits_from_the_start() {
+    run(Fsync::Never, Fault::Halt, |told, found, change| {
+        let whole = found.is_empty() || told.states.contains(found) || Some(found) == told.doubtful.as_ref();
+        assert!(whole, "change {change}: {} commits", told.states.len());
+    });
+}
+
+#[test]
+fn a_killed_process_loses_nothing() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let mut told = Told::default();
+    for part in 0..3 {
+        let db = open(&fs, narrow(Fsync::Never)).unwrap();
+        assert_eq!(
+            all(&*db),
+            told.states.last().cloned().unwrap_or_default(),
+            "part {part}"
+        );
+        day(&db, &mut told, part * 8);
+        told.states.truncate((part + 1) * 8);
+        disk.kill();
+        std::mem::forget(db);
+        if part == 0 {
+            break;
+        }
+    }
+    let db = open(&fs, narrow(Fsync::Never)).unwrap();
+    assert_eq!(all(&*db).len(), 9);
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_heals_by_itself() {
+    let fs = FaultFs::new(MemoryFs::new());
+    let disk: Arc<dyn Fs> = Arc::new(fs.clone());
+    let db = open(&disk, options(Fsync::Never)).unwrap();
+    let append = |step: i64| {
+        let mut appender = db.appender();
+        let timeline = appender.timeline("t").unwrap();
+        let series = appender.resolve(Some(timeline), &labels("m")).unwrap();
+        appender
+            .append_row(timeline, at(step), &[(series, step as f64 * 0.1)])
+            .unwrap();
+        appender.commit(OnReject::Skip)
+    };
+    append(1).unwrap();
+    for room in 0..30 {
+        fs.set_room(Some(room));
+        let refused = append(2);
+        if let Err(e) = refused {
+            assert!(
+                matches!(&e, CommitError::Log(why) if why.contains("once there is room")),
+                "{e}"
+            );
+        } else {
+            break;
+        }
+        fs.set_room(None);
+    }
+    fs.set_room(None);
+    append(3).unwrap();
+    let before = all(&*db);
+    drop(db);
+    let db = open(&disk, options(Fsync::Never)).unwrap();
+    assert_eq!(all(&*db), before);
+    assert_eq!(before[&labels("m")].last(), Some(&(3, (3.0f64 * 0.1).to_bits())));
+}
+
+#[test]
+fn a_failed_sync_closes_the_log_and_reads_go_on() {
+    let fs = FaultFs::new(MemoryFs::new());
+    let disk: Arc<dyn Fs> = Arc::new(fs.clone());
+    let db = open(&disk, options(Fsync::Never)).unwrap();
+    let mut told = Told::default();
+    day(&db, &mut told, 20);
+    fs.fail_at(fs.changes(), Fault::Error);
+    assert!(db.sync().is_err());
+    let before = told.states.last().cloned().unwrap();
+    day(&db, &mut told, 23);
+    assert!(told.doubtful.is_some(), "nothing is taken any more");
+    assert_eq!(all(&*db), before);
+    assert!(
+        db.metrics()
+            .list()
+            .iter()
+            .any(|f| f.0 == "tidegauge_tsdb_wal_poisoned" && f.3[0].1 == 1.0)
+    );
+}

@@ -4,6 +4,7 @@ mod atomic;
 mod crash;
 mod damage;
 mod directory;
+mod measure;
 mod model;
 mod store;
 mod support;

@@ -46,7 +46,11 @@ fn op() -> impl Strategy<Value = Op> {
 const MOVING: [usize; 3] = [1, 3, 6];
 
 fn series(timeline: usize, column: usize) -> Labels {
-    let owner = if column == 6 { "shared".to_owned() } else { format!("t{timeline}") };
+    let owner = if column == 6 {
+        "shared".to_owned()
+    } else {
+        format!("t{timeline}")
+    };
     Labels::from_pairs([("__name__", format!("m{column}")), ("owner", owner)]).unwrap()
 }
 
@@ -69,7 +73,10 @@ fn commit(store: &dyn Appendable, given: &[Given]) -> Vec<(u64, RejectReason)> {
     for same in given.chunk_by(|a, b| a.0.is_some() && (a.0, a.2) == (b.0, b.2)) {
         let (key, _, time, _) = &same[0];
         let timeline = key.map(|key| appender.timeline(key).unwrap());
-        let row: Vec<_> = same.iter().map(|g| (appender.resolve(timeline, &g.1).unwrap(), g.3)).collect();
+        let row: Vec<_> = same
+            .iter()
+            .map(|g| (appender.resolve(timeline, &g.1).unwrap(), g.3))
+            .collect();
         match timeline {
             Some(timeline) => appender.append_row(timeline, at(*time), &row).unwrap(),
             None => appender.append_at(row[0].0, at(*time), row[0].1).unwrap(),
@@ -100,9 +107,19 @@ struct Machine {
 impl Machine {
     fn new(block_ms: i64, segment_bytes: u64) -> Self {
         let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
-        let options = Options { block_ms, segment_bytes, ..options(Fsync::Never) };
+        let options = Options {
+            block_ms,
+            segment_bytes,
+            ..options(Fsync::Never)
+        };
         let db = Some(open(&fs, options.clone()).unwrap());
-        Self { fs, options, db, oracle: MemoryStore::new(), now: [1000; 3] }
+        Self {
+            fs,
+            options,
+            db,
+            oracle: MemoryStore::new(),
+            now: [1000; 3],
+        }
     }
 
     fn db(&self) -> &Db {
@@ -112,13 +129,25 @@ impl Machine {
     fn give(&self, given: &[Given]) {
         let refused = commit(self.db(), given);
         // What is too old here the oracle would take: it knows no blocks.
-        let old: BTreeSet<u64> = refused.iter().filter(|r| r.1 == RejectReason::TooOld).map(|r| r.0).collect();
-        let kept: Vec<(u64, Given)> = (0u64..).zip(given.iter().cloned()).filter(|(n, _)| !old.contains(n)).collect();
+        let old: BTreeSet<u64> = refused
+            .iter()
+            .filter(|r| r.1 == RejectReason::TooOld)
+            .map(|r| r.0)
+            .collect();
+        let kept: Vec<(u64, Given)> = (0u64..)
+            .zip(given.iter().cloned())
+            .filter(|(n, _)| !old.contains(n))
+            .collect();
         let plain: Vec<Given> = kept.iter().map(|k| k.1.clone()).collect();
-        let expect: Vec<_> =
-            commit(&self.oracle, &plain).iter().map(|(n, r)| (kept[*n as usize].0, bits(r))).collect();
-        let got: Vec<_> =
-            refused.iter().filter(|r| r.1 != RejectReason::TooOld).map(|(n, r)| (*n, bits(r))).collect();
+        let expect: Vec<_> = commit(&self.oracle, &plain)
+            .iter()
+            .map(|(n, r)| (kept[*n as usize].0, bits(r)))
+            .collect();
+        let got: Vec<_> = refused
+            .iter()
+            .filter(|r| r.1 != RejectReason::TooOld)
+            .map(|(n, r)| (*n, bits(r)))
+            .collect();
         assert_eq!(got, expect, "{given:?}");
     }
 
@@ -136,8 +165,14 @@ impl Machine {
                 self.now[2] += 11;
                 let given: Vec<Given> = samples
                     .iter()
-                    .map(|(c, t, v)| (None, series(if MOVING.contains(c) { 0 } else { 2 }, *c), self.now[2] + t, value(*c, *v)))
-                    
+                    .map(|(c, t, v)| {
+                        (
+                            None,
+                            series(if MOVING.contains(c) { 0 } else { 2 }, *c),
+                            self.now[2] + t,
+                            value(*c, *v),
+                        )
+                    })
                     .collect();
                 self.give(&given);
             }
@@ -158,17 +193,34 @@ impl Machine {
 
     fn check_labels(&self) {
         let cx = ReadContext::unlimited();
-        let (a, b) = (self.db().querier(TimeRange::ALL).unwrap(), self.oracle.querier(TimeRange::ALL).unwrap());
-        for matchers in [vec![], vec![Matcher::equal("__name__", "m1")], vec![Matcher::equal("owner", "shared")]] {
-            assert_eq!(a.series(&matchers, 3, &cx).unwrap(), b.series(&matchers, 3, &cx).unwrap());
-            assert_eq!(a.label_names(&matchers, 0, &cx).unwrap(), b.label_names(&matchers, 0, &cx).unwrap());
+        let (a, b) = (
+            self.db().querier(TimeRange::ALL).unwrap(),
+            self.oracle.querier(TimeRange::ALL).unwrap(),
+        );
+        for matchers in [
+            vec![],
+            vec![Matcher::equal("__name__", "m1")],
+            vec![Matcher::equal("owner", "shared")],
+        ] {
+            assert_eq!(
+                a.series(&matchers, 3, &cx).unwrap(),
+                b.series(&matchers, 3, &cx).unwrap()
+            );
+            assert_eq!(
+                a.label_names(&matchers, 0, &cx).unwrap(),
+                b.label_names(&matchers, 0, &cx).unwrap()
+            );
             assert_eq!(
                 a.label_values("owner", &matchers, 2, &cx).unwrap(),
                 b.label_values("owner", &matchers, 2, &cx).unwrap()
             );
             let hints = SelectHints::range(TimeRange::ALL);
             let count = |q: &dyn tidegauge_model::Querier| {
-                q.select(&matchers, &hints, &cx).unwrap().iter().map(|g| g.len()).sum::<usize>()
+                q.select(&matchers, &hints, &cx)
+                    .unwrap()
+                    .iter()
+                    .map(|g| g.len())
+                    .sum::<usize>()
             };
             assert_eq!(count(&*a), count(&*b));
         }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::testing::HandClock;
-use tidegauge_model::{
-    ColumnBuf, Labels, Queryable, ReadContext, SelectHints, TimeRange, Timestamp, Values, is_stale,
-};
+use tidegauge_model::{ColumnBuf, Labels, Queryable, ReadContext, SelectHints, TimeRange, Timestamp, Values, is_stale};
 use tidegauge_tsdb::fs::Fs;
 use tidegauge_tsdb::{Db, Error, Fsync, Options};
 
@@ -24,7 +22,11 @@ pub(crate) fn labels(name: &str) -> Labels {
 }
 
 pub(crate) fn options(fsync: Fsync) -> Options {
-    Options { fsync, maintenance: None, ..Options::default() }
+    Options {
+        fsync,
+        maintenance: None,
+        ..Options::default()
+    }
 }
 
 pub(crate) fn open(fs: &Arc<dyn Fs>, options: Options) -> Result<Arc<Db>, Error> {
@@ -35,22 +37,37 @@ pub(crate) fn open(fs: &Arc<dyn Fs>, options: Options) -> Result<Arc<Db>, Error>
 /// All that a store answers for a range, checked against what the door promises.
 pub(crate) fn content(store: &dyn Queryable, range: TimeRange) -> Content {
     let querier = store.querier(range).unwrap();
-    let set = querier.select(&[], &SelectHints::range(range), &ReadContext::unlimited()).unwrap();
+    let set = querier
+        .select(&[], &SelectHints::range(range), &ReadContext::unlimited())
+        .unwrap();
     let mut out = Content::new();
     let mut buf = ColumnBuf::default();
     for group in &set {
         assert!(group.timestamps().is_sorted_by(|a, b| a < b), "times of a group rise");
         for series in 0..group.len() {
             let column = group.read(series, &mut buf).unwrap();
-            let Values::Float(values) = column.values else { panic!("a float column") };
+            let Values::Float(values) = column.values else {
+                panic!("a float column")
+            };
             assert_eq!(column.timestamps.len(), values.len());
             assert!(column.timestamps.is_sorted_by(|a, b| a < b), "times of a column rise");
             assert!(column.timestamps.iter().all(|t| range.contains(*t)));
             assert!(!column.dense || column.timestamps == group.timestamps());
-            assert!(column.has_stale || !values.iter().any(|v| is_stale(*v)), "has_stale is a promise");
-            let samples: Vec<_> = column.timestamps.iter().zip(values).map(|(t, v)| (t.millis(), v.to_bits())).collect();
+            assert!(
+                column.has_stale || !values.iter().any(|v| is_stale(*v)),
+                "has_stale is a promise"
+            );
+            let samples: Vec<_> = column
+                .timestamps
+                .iter()
+                .zip(values)
+                .map(|(t, v)| (t.millis(), v.to_bits()))
+                .collect();
             if !samples.is_empty() {
-                assert!(out.insert(group.labels(series), samples).is_none(), "no series comes twice");
+                assert!(
+                    out.insert(group.labels(series), samples).is_none(),
+                    "no series comes twice"
+                );
             }
         }
     }

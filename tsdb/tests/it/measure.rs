@@ -1,0 +1,222 @@
+//! Figures, printed: run with `--release -- --ignored --nocapture measure`.
+
+use crate::support::{all, at, options};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use tidegauge_model::testing::HandClock;
+use tidegauge_model::{Appendable, Labels, OnReject, SeriesRef};
+use tidegauge_tsdb::{Db, Fsync};
+
+fn shared() -> PathBuf {
+    PathBuf::from(std::env::var_os("TIDEGAUGE_SHARED").expect("set TIDEGAUGE_SHARED to the shared folder"))
+}
+
+fn metric(db: &Db, name: &str) -> f64 {
+    db.metrics()
+        .list()
+        .iter()
+        .find(|f| f.0 == name)
+        .map(|f| f.3[0].1)
+        .unwrap()
+}
+
+/// A recording as scrapes: for each time, the series that have a value.
+fn recording() -> (Vec<Labels>, BTreeMap<i64, Vec<(usize, f64)>>) {
+    let packed = std::fs::read(shared().join("data/selfscrape.txt.zst")).unwrap();
+    let text = String::from_utf8(zstd::decode_all(&packed[..]).unwrap()).unwrap();
+    let (mut lists, mut names, mut rows) = (BTreeMap::new(), Vec::new(), BTreeMap::<i64, Vec<(usize, f64)>>::new());
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        match fields[0] {
+            "T" => {
+                let mut t = 0;
+                let list: Vec<i64> = fields[2]
+                    .split(' ')
+                    .map(|d| {
+                        t += d.parse::<i64>().unwrap();
+                        t
+                    })
+                    .collect();
+                lists.insert(fields[1].to_owned(), list);
+            }
+            "S" => {
+                let (name, rest) = fields[2].split_once('{').unwrap();
+                let mut pairs = vec![("__name__".to_owned(), name.to_owned())];
+                for part in rest.trim_end_matches('}').split("\",") {
+                    if let Some((k, v)) = part.split_once("=\"") {
+                        pairs.push((k.to_owned(), v.trim_end_matches('"').to_owned()));
+                    }
+                }
+                let series = names.len();
+                names.push(Labels::from_pairs(pairs).unwrap());
+                let mut times = lists[fields[3]].iter();
+                for v in fields[4].split(' ') {
+                    let (v, n) = v.split_once('*').unwrap_or((v, "1"));
+                    for _ in 0..n.parse::<usize>().unwrap() {
+                        rows.entry(*times.next().unwrap())
+                            .or_default()
+                            .push((series, v.parse().unwrap()));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (names, rows)
+}
+
+#[test]
+#[ignore = "needs TIDEGAUGE_SHARED"]
+fn measure_a_recording() {
+    let (names, rows) = recording();
+    let samples: usize = rows.values().map(Vec::len).sum();
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::at(at(i64::MAX / 4)));
+    let db = Db::open(dir.path(), options(Fsync::Never), clock.clone()).unwrap();
+    let (mut refs, began) = (vec![None::<SeriesRef>; names.len()], Instant::now());
+    for (time, values) in &rows {
+        let mut appender = db.appender();
+        let timeline = appender.timeline("node").unwrap();
+        let row: Vec<_> = values
+            .iter()
+            .map(|(s, v)| {
+                (
+                    *refs[*s].get_or_insert_with(|| appender.resolve(Some(timeline), &names[*s]).unwrap()),
+                    *v,
+                )
+            })
+            .collect();
+        appender.append_row(timeline, at(*time), &row).unwrap();
+        appender.commit(OnReject::Fail).unwrap();
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    db.maintain().unwrap();
+    println!(
+        "{} series, {samples} samples: {:.1} M/s",
+        names.len(),
+        samples as f64 / seconds / 1e6
+    );
+    println!(
+        "log: {:.3} bytes per sample",
+        metric(&db, "tidegauge_tsdb_wal_written_bytes_total") / samples as f64
+    );
+    println!(
+        "head: {:.0} bytes per series, runs {:.3} bytes per sample",
+        (metric(&db, "tidegauge_tsdb_head_memory_bytes") - metric(&db, "tidegauge_tsdb_head_run_bytes"))
+            / names.len() as f64,
+        metric(&db, "tidegauge_tsdb_head_run_bytes") / samples as f64
+    );
+    drop(db);
+    let began = Instant::now();
+    let db = Db::open(dir.path(), options(Fsync::Never), clock).unwrap();
+    println!("reopen: {:.0} ms", began.elapsed().as_secs_f64() * 1e3);
+    let began = Instant::now();
+    let found = all(&*db);
+    println!("select of all: {:.0} ms", began.elapsed().as_secs_f64() * 1e3);
+    assert_eq!(found.values().map(Vec::len).sum::<usize>(), samples);
+    let name = db.snapshot(tidegauge_tsdb::SnapshotHead::Include).unwrap();
+    let bytes: u64 = walk(&dir.path().join("snapshots").join(name));
+    println!("snapshot: {:.3} bytes per sample", bytes as f64 / samples as f64);
+}
+
+fn walk(path: &std::path::Path) -> u64 {
+    std::fs::read_dir(path)
+        .unwrap()
+        .map(|e| e.unwrap())
+        .map(|e| {
+            if e.path().is_dir() {
+                walk(&e.path())
+            } else {
+                e.metadata().unwrap().len()
+            }
+        })
+        .sum()
+}
+
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+#[ignore = "needs TIDEGAUGE_SHARED"]
+fn measure_many_series() {
+    let (names, rows) = recording();
+    let rows: Vec<Vec<(usize, f64)>> = rows.into_values().filter(|r| r.len() > 1700).take(120).collect();
+    let targets = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::at(at(i64::MAX / 4)));
+    let before = resident();
+    let db = Db::open(dir.path(), options(Fsync::Never), clock.clone()).unwrap();
+    let began = Instant::now();
+    let mut refs: Vec<Vec<SeriesRef>> = Vec::new();
+    let mut appender = db.appender();
+    for target in 0..targets {
+        let timeline = appender.timeline(&format!("node-{target}")).unwrap();
+        let instance = format!("10.0.0.{target}:9100");
+        refs.push(
+            names
+                .iter()
+                .map(|l| {
+                    let mut b = tidegauge_model::LabelsBuilder::from_labels(l);
+                    b.set("instance", &instance);
+                    appender.resolve(Some(timeline), &b.build()).unwrap()
+                })
+                .collect(),
+        );
+    }
+    let count = targets * names.len();
+    println!(
+        "{count} series made at {:.2} M/s",
+        count as f64 / began.elapsed().as_secs_f64() / 1e6
+    );
+    drop(appender);
+    let indexed = resident();
+    let (mut spent, mut samples, mut steady) = (0.0, 0usize, (0.0, 0usize));
+    let mut row = Vec::new();
+    for (step, values) in rows.iter().enumerate() {
+        for (target, refs) in refs.iter().enumerate() {
+            row.clear();
+            row.extend(values.iter().map(|(s, v)| (refs[*s], *v)));
+            let began = Instant::now();
+            let mut appender = db.appender();
+            let timeline = appender.timeline(&format!("node-{target}")).unwrap();
+            appender
+                .append_row(timeline, at(step as i64 * 5000 + target as i64), &row)
+                .unwrap();
+            appender.commit(OnReject::Fail).unwrap();
+            spent += began.elapsed().as_secs_f64();
+            samples += row.len();
+            if step > 1 {
+                steady = (steady.0 + began.elapsed().as_secs_f64(), steady.1 + row.len());
+            }
+        }
+    }
+    db.maintain().unwrap();
+    println!(
+        "append: {:.1} M samples/s, {:.1} after the first rows",
+        samples as f64 / spent / 1e6,
+        steady.1 as f64 / steady.0 / 1e6
+    );
+    println!(
+        "log: {:.3} bytes per sample",
+        metric(&db, "tidegauge_tsdb_wal_written_bytes_total") / samples as f64
+    );
+    println!(
+        "head: {:.0} bytes per series by its own count, resident {} for labels, {} in all",
+        metric(&db, "tidegauge_tsdb_head_memory_bytes") / count as f64,
+        (indexed - before) / count,
+        (resident() - before) / count
+    );
+    drop(db);
+    let began = Instant::now();
+    let db = Db::open(dir.path(), options(Fsync::Never), clock).unwrap();
+    println!(
+        "reopen: {:.0} ms for {:.1} M samples",
+        began.elapsed().as_secs_f64() * 1e3,
+        samples as f64 / 1e6
+    );
+    drop(db);
+}
