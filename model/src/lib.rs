@@ -28,6 +28,7 @@ mod matcher;
 #[cfg(feature = "testing")]
 mod memory;
 mod metadata;
+mod pattern;
 mod sample;
 mod select;
 
@@ -41,6 +42,7 @@ pub use histogram::{Histogram, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, LabelsError, reserved};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricKind};
+pub use pattern::from_re2;
 pub use sample::{STALE_BITS, Sample, TimeRange, Timestamp, is_stale, stale_marker};
 pub use select::{
     Cancel, Column, ColumnBuf, ColumnKind, Limited, Querier, Queryable, ReadContext, SelectError, SelectHints,

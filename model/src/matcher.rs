@@ -45,7 +45,7 @@ const REGEX_SIZE_BYTES: usize = 4 << 20;
 
 /// One condition on one label. A missing label counts as the empty string.
 ///
-/// Regexes are anchored at both ends and `.` matches a line feed, as upstream's.
+/// Regexes are anchored at both ends and `.` matches a line feed, as upstream's, and are written for RE2.
 #[derive(Clone)]
 pub struct Matcher {
     name: String,
@@ -158,11 +158,12 @@ impl Test {
             pattern: pattern.to_owned(),
             reason,
         };
+        let rewritten = crate::pattern::from_re2(pattern).map_err(error)?;
         let hir = regex_syntax::ParserBuilder::new()
             .dot_matches_new_line(true)
             .nest_limit(200)
             .build()
-            .parse(pattern)
+            .parse(&rewritten)
             .map_err(|e| error(last_line(&e.to_string())))?;
         if let Some(mut literals) = literals(&hir) {
             literals.sort_unstable();
@@ -179,7 +180,7 @@ impl Test {
         if bare {
             return Ok(Self::Regex { prefix, rest: None });
         }
-        let rest = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
+        let rest = regex::RegexBuilder::new(&format!("^(?s:{rewritten})$"))
             .size_limit(REGEX_SIZE_BYTES)
             .build()
             .map_err(|e| error(last_line(&e.to_string())))?;

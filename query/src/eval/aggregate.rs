@@ -2,7 +2,8 @@
 //! all series (`rank`, `count_values`).
 
 use super::collect::{Parts, by_part};
-use super::stream::{Sink, Who, stream};
+use super::row::{Sink, Who};
+use super::stream::stream;
 use super::subset::{Groups, Subset};
 use super::table::{ABSENT, Head, Table, is_absent, is_present};
 use super::{Cx, Held, Output, evaluate, rank};

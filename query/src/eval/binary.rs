@@ -182,6 +182,8 @@ fn set(
     } else {
         (&rhs, &right)
     };
+    let mut held = cx.held();
+    held.grow_bytes((groups.len() * lhs.width) as u64)?;
     let mut seen = vec![false; groups.len() * lhs.width];
     for (row, number) in numbers.iter().enumerate() {
         cx.check()?;

@@ -2,7 +2,7 @@
 
 use super::aggregate::operand;
 use super::collect::collect;
-use super::stream::{Take, instant_rows};
+use super::selector::{Take, instant_rows};
 use super::table::{ABSENT, Head, Table, is_absent, is_present};
 use super::{Cx, Output, buckets, info, scalar, stream};
 use crate::annotation::Note;

@@ -1,7 +1,7 @@
 //! A sink that keeps all rows.
 
 use super::Cx;
-use super::stream::{MakeSink, Sink, Who};
+use super::row::{MakeSink, Sink, Who};
 use super::table::Table;
 use crate::error::QueryError;
 use crate::window::Grid;

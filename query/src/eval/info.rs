@@ -6,7 +6,7 @@
 use super::aggregate::operand;
 use super::call::bare;
 use super::collect::collect;
-use super::stream::{Take, instant_rows};
+use super::selector::{Take, instant_rows};
 use super::table::{Head, Table, is_present};
 use super::{Cx, table::ABSENT};
 use crate::error::QueryError;
@@ -37,6 +37,7 @@ pub(crate) fn info(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Table, Qu
     let infos = fetch(cx, arg, &base, &is_info, &asked, grid)?;
     let mut out: HashMap<Labels, usize> = HashMap::new();
     let mut rows: Vec<(Head, Vec<f64>)> = Vec::new();
+    let mut held = cx.held();
     let groups = Infos::new(&infos, grid)?;
     for (row, head) in base.heads.iter().enumerate() {
         cx.check()?;
@@ -63,6 +64,7 @@ pub(crate) fn info(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Table, Qu
             };
             let index = *out.entry(labels.clone()).or_insert(rows.len());
             if index == rows.len() {
+                held.grow(0, grid.len, labels.heap_bytes())?;
                 let head = Head {
                     labels,
                     drop_name: head.drop_name,

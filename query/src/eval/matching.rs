@@ -3,10 +3,10 @@
 //! Series of both sides fall into groups by the labels that count. Within a group and step, one side has at most one
 //! value; which series that is may differ from step to step. A missing side may be filled with a number.
 
-use super::Cx;
 use super::binary::{changes_meaning, refuses_floats, sample_binary, subset_of};
 use super::subset::Groups;
 use super::table::{ABSENT, Head, METADATA_LABELS, Table, is_absent, is_present, same_labelset, without_metadata};
+use super::{Cx, Held};
 use crate::error::QueryError;
 use crate::parser::{Cardinality, MatchOn, VectorMatching};
 use crate::plan::BinaryNode;
@@ -59,6 +59,7 @@ pub(crate) fn match_vectors(
     let mut out = Outcome {
         rows: Vec::new(),
         by_labels: HashMap::new(),
+        held: cx.held(),
     };
     for (number, group) in members.iter().enumerate() {
         cx.check()?;
@@ -115,22 +116,22 @@ impl Join<'_, '_> {
     /// order, those of the first such step first.
     fn check_one_side(&self, members: &[Members], groups: &Groups) -> Result<(), QueryError> {
         let mut worst: Option<(usize, usize, usize, usize)> = None;
-        for (number, group) in members.iter().enumerate() {
-            for (i, second) in group.one.iter().enumerate() {
-                for first in &group.one[..i] {
-                    let both = |step: &usize| {
-                        self.active[*step]
-                            && is_present(self.one.row(*first)[*step])
-                            && is_present(self.one.row(*second)[*step])
-                    };
-                    if let Some(step) = (0..self.one.width).find(both) {
-                        let found = (step, *second, *first, number);
-                        worst = Some(worst.map_or(found, |w| w.min(found)));
+        for (number, group) in members.iter().enumerate().filter(|(_, g)| g.one.len() > 1) {
+            self.cx.check()?;
+            let mut owners: Vec<Option<usize>> = vec![None; self.one.width];
+            for row in &group.one {
+                let steps = self.one.row(*row).iter().zip(&mut owners).zip(&self.active);
+                for (step, ((value, owner), active)) in steps.enumerate() {
+                    if !active || is_absent(*value) {
+                        continue;
                     }
-                }
-                // One pair says enough; a group of thousands would be compared for nothing.
-                if worst.is_some_and(|w| w.3 == number) {
-                    break;
+                    match owner {
+                        None => *owner = Some(*row),
+                        Some(first) => {
+                            let found = (step, *row, *first, number);
+                            worst = Some(worst.map_or(found, |w| w.min(found)));
+                        }
+                    }
                 }
             }
         }
@@ -178,7 +179,7 @@ impl Join<'_, '_> {
             return Ok(());
         };
         let labels = self.labels(left.labels, right.labels);
-        let row = out.row(labels, self.many.width);
+        let row = out.row(labels, self.many.width)?;
         let result = &mut out.rows[row];
         for step in first..self.many.width {
             if !meets(step) {
@@ -265,6 +266,7 @@ fn filler<'t>(side: &[Part<'_>], value: f64, width: usize, labels: &'t Labels) -
 struct Outcome {
     rows: Vec<ResultRow>,
     by_labels: HashMap<Labels, usize>,
+    held: Held,
 }
 
 struct ResultRow {
@@ -275,17 +277,18 @@ struct ResultRow {
 }
 
 impl Outcome {
-    fn row(&mut self, labels: Labels, width: usize) -> usize {
+    fn row(&mut self, labels: Labels, width: usize) -> Result<usize, QueryError> {
         let next = self.rows.len();
         let row = *self.by_labels.entry(labels.clone()).or_insert(next);
         if row == next {
+            self.held.grow(0, width * 2, labels.heap_bytes())?;
             self.rows.push(ResultRow {
                 labels,
                 values: vec![ABSENT; width],
                 matched: vec![0; width],
             });
         }
-        row
+        Ok(row)
     }
 
     fn table(self, cx: &Cx<'_>, width: usize, node: &BinaryNode) -> Result<Table, QueryError> {

@@ -15,7 +15,10 @@ mod call;
 mod collect;
 mod info;
 mod matching;
+mod range;
 mod rank;
+mod row;
+mod selector;
 mod stream;
 mod subset;
 mod table;
@@ -211,6 +214,16 @@ impl<'q> Cx<'q> {
         }
     }
 
+    /// Pays for values that are held while a node is evaluated, and refuses more steps than there may be samples.
+    pub(crate) fn room(&self, grid: Grid, values: usize) -> Result<Held, QueryError> {
+        if grid.len as u64 > self.limits.0.max_samples {
+            return Err(QueryError::TooManySamples);
+        }
+        let mut held = self.held();
+        held.grow_bytes((grid.len as u64).saturating_mul((values * size_of::<f64>()) as u64))?;
+        Ok(held)
+    }
+
     /// A table without series.
     pub(crate) fn table(&self, width: usize) -> Table {
         Table::new(width, self.held())
@@ -331,6 +344,7 @@ pub(crate) fn points(values: &[f64], grid: Grid) -> Vec<Sample> {
 /// Evaluates a node at each step.
 pub(crate) fn evaluate(cx: &Cx<'_>, node: &Node, grid: Grid) -> Result<Output, QueryError> {
     cx.check()?;
+    let _room = cx.room(grid, 1)?;
     Ok(match node {
         Node::Number(value) => Output::Scalar(vec![*value; grid.len]),
         Node::Text(text) => Output::Text(text.clone()),

@@ -14,7 +14,7 @@ use crate::plan::{AggregateNode, Node};
 use crate::window::Grid;
 use hashbrown::HashMap;
 use std::cmp::Ordering;
-use tidegauge_model::{Labels, reserved::METRIC_NAME};
+use tidegauge_model::Labels;
 
 /// Evaluates `topk`, `bottomk`, `limitk` or `limit_ratio`: each step keeps some series of each group.
 pub(crate) fn rank(
@@ -258,9 +258,11 @@ pub(crate) fn count_values(cx: &Cx<'_>, node: &AggregateNode, grid: Grid) -> Res
     }
     let mut out = cx.table(grid.len);
     for (labels, values) in counts {
-        let drop_name = false;
-        debug_assert!(matches!(grouping, Grouping::By(_)) || labels.get(METRIC_NAME).is_none());
-        out.push(Head { labels, drop_name }, &values)?;
+        let head = Head {
+            labels,
+            drop_name: false,
+        };
+        out.push(head, &values)?;
     }
     Ok(out)
 }

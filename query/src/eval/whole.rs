@@ -1,6 +1,6 @@
 //! A whole query that is a range vector: samples with their own times.
 
-use super::stream::{floats, select, without_stale};
+use super::selector::{floats, select, without_stale};
 use super::{Cx, Output, evaluate, points};
 use crate::error::QueryError;
 use crate::functions::extended;

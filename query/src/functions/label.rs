@@ -2,7 +2,7 @@
 
 use crate::error::QueryError;
 use std::cmp::Ordering;
-use tidegauge_model::{Labels, LabelsBuilder};
+use tidegauge_model::{Labels, LabelsBuilder, from_re2};
 
 /// What one compiled regex may take; a pattern beyond it is refused.
 const REGEX_SIZE_BYTES: usize = 4 << 20;
@@ -25,10 +25,15 @@ impl<'a> Replace<'a> {
         source: &'a str,
         pattern: &str,
     ) -> Result<Self, QueryError> {
-        let compiled = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-            .size_limit(REGEX_SIZE_BYTES)
-            .build()
-            .map_err(|_| QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+        let compiled = from_re2(pattern)
+            .ok()
+            .and_then(|rewritten| {
+                let mut builder = regex::RegexBuilder::new(&format!("^(?s:{rewritten})$"));
+                builder.size_limit(REGEX_SIZE_BYTES).build().ok()
+            })
+            .ok_or_else(|| {
+                QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
+            })?;
         if !is_label_name(target) {
             return Err(QueryError::execution(format!(
                 "invalid destination label name in label_replace(): {target}"

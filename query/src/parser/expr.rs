@@ -10,74 +10,16 @@
 //! read at that point, as upstream does. Chains of operators are loops, nesting is recursion, and both add to the
 //! height of the tree, which is bounded.
 
-use super::ParseOptions;
 use super::ast::{
-    Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Extent, Grouping, MatchOn,
-    MatrixSelector, Notation, NumberLiteral, StringLiteral, Subquery, Unary, UnaryOp, VectorMatching,
+    Aggregate, AggregateOp, Binary, BinaryOp, Call, Expr, ExprKind, Grouping, Notation, NumberLiteral, StringLiteral,
+    Unary, UnaryOp,
 };
-use super::check;
-use super::error::ParseError;
-use super::lex::{Keyword, Lexer, Token, TokenKind};
+use super::lex::{Keyword, Token, TokenKind};
 use super::number::{parse_duration, parse_number};
 use super::quote::{quoted, unquote};
+use super::reader::{Built, Expected, Parser, Result};
 use super::signature::Signature;
 use super::span::Span;
-use tidegauge_model::Timestamp;
-
-/// An expression and the height of its tree.
-#[derive(Debug)]
-pub(crate) struct Built {
-    pub(crate) expr: Expr,
-    pub(crate) height: usize,
-}
-
-/// What stands where it should not, and what is being read: `unexpected ... in context, expected what`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Expected {
-    pub(crate) context: &'static str,
-    pub(crate) what: &'static str,
-}
-
-const GROUPING_OPEN: Expected = Expected {
-    context: "grouping opts",
-    what: r#""(""#,
-};
-const GROUPING_LABEL: Expected = Expected {
-    context: "grouping opts",
-    what: "label",
-};
-const GROUPING_MORE: Expected = Expected {
-    context: "grouping opts",
-    what: r#""," or ")""#,
-};
-const FILL_VALUE: Expected = Expected {
-    context: "fill value",
-    what: "number in parentheses",
-};
-const AT: Expected = Expected {
-    context: "@",
-    what: "timestamp",
-};
-pub(crate) const OFFSET: Expected = Expected {
-    context: "offset",
-    what: "number, duration, step(), or range()",
-};
-const RANGE: Expected = Expected {
-    context: "subquery or range selector",
-    what: "number, duration, step(), or range()",
-};
-const RANGE_END: Expected = Expected {
-    context: "subquery or range",
-    what: r#"":" or "]""#,
-};
-const STEP: Expected = Expected {
-    context: "subquery selector",
-    what: r#"number, duration, step(), range(), or "]""#,
-};
-const STEP_END: Expected = Expected {
-    context: "subquery selector",
-    what: r#""]""#,
-};
 
 /// How tightly an operator binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,47 +64,7 @@ impl Precedence {
     }
 }
 
-/// Reads one text.
-#[derive(Debug)]
-pub(crate) struct Parser<'t> {
-    pub(crate) text: &'t str,
-    pub(crate) options: &'t ParseOptions,
-    lexer: Lexer<'t>,
-    /// The token that is next.
-    pub(crate) token: Token,
-    /// The end of the last token taken.
-    pub(crate) last_end: u32,
-    /// How many aggregations are being read; errors name the innermost thing that can be named.
-    aggregations: usize,
-    /// How deep the recursion is.
-    depth: usize,
-    /// How many operators the duration that is being read has: with the depth it bounds the height of its tree.
-    pub(crate) duration_operators: usize,
-}
-
-pub(crate) type Result<T> = std::result::Result<T, ParseError>;
-
-impl<'t> Parser<'t> {
-    pub(crate) fn new(text: &'t str, options: &'t ParseOptions) -> Result<Self> {
-        let most = options.max_bytes.min(u32::MAX as usize / 2);
-        if text.len() > most {
-            let message = format!("expression is too long: {} bytes, at most {most} allowed", text.len());
-            return Err(ParseError::new(text, Span::default(), message));
-        }
-        let mut lexer = Lexer::new(text);
-        let token = lexer.next();
-        Ok(Self {
-            text,
-            options,
-            lexer,
-            token,
-            last_end: 0,
-            aggregations: 0,
-            depth: 0,
-            duration_operators: 0,
-        })
-    }
-
+impl Parser<'_> {
     /// A whole text that is one expression.
     pub(crate) fn whole_expression(&mut self) -> Result<Expr> {
         if self.token.kind == TokenKind::End {
@@ -172,142 +74,6 @@ impl<'t> Parser<'t> {
         self.end()?;
         Ok(built.expr)
     }
-
-    /// Nothing more may come.
-    pub(crate) fn end(&self) -> Result<()> {
-        match self.token.kind {
-            TokenKind::End => Ok(()),
-            _ => Err(self.unexpected(None)),
-        }
-    }
-
-    // Tokens.
-
-    /// Takes the next token.
-    pub(crate) fn take(&mut self) -> Token {
-        let taken = self.token;
-        self.last_end = taken.span.end;
-        self.token = self.lexer.next();
-        taken
-    }
-
-    /// Takes the next token if it is of a kind.
-    pub(crate) fn take_if(&mut self, kind: TokenKind) -> Option<Token> {
-        (self.token.kind == kind).then(|| self.take())
-    }
-
-    /// Takes the next token, which must be of a kind.
-    pub(crate) fn expect(&mut self, kind: TokenKind, expected: Option<Expected>) -> Result<Token> {
-        self.take_if(kind).ok_or_else(|| self.unexpected(expected))
-    }
-
-    pub(crate) fn text_of(&self, token: Token) -> &'t str {
-        token.span.of(self.text)
-    }
-
-    // Errors.
-
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn error(&self, span: Span, message: impl Into<String>) -> ParseError {
-        ParseError::new(self.text, span, message.into())
-    }
-
-    /// The next token cannot stand here.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn unexpected(&self, expected: Option<Expected>) -> ParseError {
-        if let (TokenKind::Broken, Some(why)) = (self.token.kind, &self.lexer.broken) {
-            return self.error(self.token.span, why.clone());
-        }
-        let mut message = format!("unexpected {}", self.describe(self.token));
-        match expected {
-            Some(expected) => {
-                message.push_str(" in ");
-                message.push_str(expected.context);
-                message.push_str(", expected ");
-                message.push_str(expected.what);
-            }
-            None if self.aggregations > 0 => message.push_str(" in aggregation"),
-            None => {}
-        }
-        self.error(self.token.span, message)
-    }
-
-    fn describe(&self, token: Token) -> String {
-        let text = self.text_of(token);
-        let short = || match text.char_indices().nth(10) {
-            Some((at, _)) if text.len() > 10 => format!("{}...", quoted(text.get(..at).unwrap_or(text))),
-            _ => quoted(text),
-        };
-        match token.kind {
-            TokenKind::End => "end of input".to_owned(),
-            TokenKind::Identifier | TokenKind::Keyword(Keyword::MinOf | Keyword::MaxOf) => {
-                format!("identifier {}", quoted(text))
-            }
-            TokenKind::MetricIdentifier => format!("metric identifier {}", quoted(text)),
-            TokenKind::String => format!("string {}", short()),
-            TokenKind::Number => format!("number {}", short()),
-            TokenKind::Duration => format!("duration {}", short()),
-            TokenKind::Keyword(Keyword::Start | Keyword::End | Keyword::Step | Keyword::Range) => quoted(text),
-            TokenKind::Keyword(_) => format!("<{text}>"),
-            TokenKind::Aggregator(_) => format!("<aggr:{text}>"),
-            TokenKind::Operator(_) | TokenKind::At | TokenKind::EqualRegex | TokenKind::NotRegex => {
-                format!("<op:{text}>")
-            }
-            _ => short(),
-        }
-    }
-
-    // Height.
-
-    #[cold]
-    #[inline(never)]
-    fn too_deep(&self, span: Span) -> ParseError {
-        let most = self.options.max_depth;
-        self.error(
-            span,
-            format!("expression is nested too deeply: at most {most} levels allowed"),
-        )
-    }
-
-    /// Goes one level down, as long as the tree may be that high.
-    pub(crate) fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.depth >= self.options.max_depth {
-            return Err(self.too_deep(self.token.span));
-        }
-        self.depth += 1;
-        let result = read(self);
-        self.depth -= 1;
-        result
-    }
-
-    /// Counts an operator of a duration.
-    pub(crate) fn count_duration_operator(&mut self, span: Span) -> Result<()> {
-        self.duration_operators += 1;
-        if self.duration_operators > self.options.max_depth {
-            return Err(self.too_deep(span));
-        }
-        Ok(())
-    }
-
-    /// Puts an expression on top of what is `below` levels high.
-    #[inline(never)]
-    fn built(&self, kind: ExprKind, span: Span, below: usize) -> Result<Built> {
-        let expr = Expr::new(kind, span);
-        if below < self.options.max_depth {
-            return Ok(Built {
-                expr,
-                height: below + 1,
-            });
-        }
-        // What is wrong with it besides is worth more to the reader.
-        let mut expr = expr;
-        check::check(self.text, &mut expr)?;
-        Err(self.too_deep(span))
-    }
-
-    // Expressions.
 
     /// An expression whose operators bind at least as tightly as `weakest`.
     pub(crate) fn expression(&mut self, weakest: Precedence) -> Result<Built> {
@@ -345,96 +111,6 @@ impl<'t> Parser<'t> {
             matching: Some(matching),
         };
         self.built(ExprKind::Binary(binary), span, left.height.max(right.height))
-    }
-
-    /// `on (...)`, `group_left (...)`, `fill (...)`: any of them, or nothing.
-    #[inline(never)]
-    fn vector_matching(&mut self) -> Result<VectorMatching> {
-        let mut matching = VectorMatching {
-            cardinality: Cardinality::OneToOne,
-            match_on: MatchOn::Ignoring,
-            labels: Vec::new(),
-            include: Vec::new(),
-            fill_left: None,
-            fill_right: None,
-        };
-        if let TokenKind::Keyword(keyword @ (Keyword::On | Keyword::Ignoring)) = self.token.kind {
-            self.take();
-            matching.match_on = match keyword {
-                Keyword::On => MatchOn::On,
-                _ => MatchOn::Ignoring,
-            };
-            matching.labels = self.grouping_labels()?;
-            if let TokenKind::Keyword(keyword @ (Keyword::GroupLeft | Keyword::GroupRight)) = self.token.kind {
-                self.take();
-                matching.cardinality = match keyword {
-                    Keyword::GroupLeft => Cardinality::ManyToOne,
-                    _ => Cardinality::OneToMany,
-                };
-                if self.token.kind == TokenKind::LeftParen {
-                    matching.include = self.grouping_labels()?;
-                }
-            }
-        }
-        self.fill(&mut matching)?;
-        Ok(matching)
-    }
-
-    /// `fill (1)`, or `fill_left (1)` and `fill_right (1)` in any order.
-    fn fill(&mut self, matching: &mut VectorMatching) -> Result<()> {
-        if self.take_if(TokenKind::Keyword(Keyword::Fill)).is_some() {
-            let value = self.fill_value()?;
-            (matching.fill_left, matching.fill_right) = (Some(value), Some(value));
-            return Ok(());
-        }
-        loop {
-            if matching.fill_left.is_none() && self.take_if(TokenKind::Keyword(Keyword::FillLeft)).is_some() {
-                matching.fill_left = Some(self.fill_value()?);
-            } else if matching.fill_right.is_none() && self.take_if(TokenKind::Keyword(Keyword::FillRight)).is_some() {
-                matching.fill_right = Some(self.fill_value()?);
-            } else {
-                return Ok(());
-            }
-        }
-    }
-
-    fn fill_value(&mut self) -> Result<f64> {
-        self.expect(TokenKind::LeftParen, Some(FILL_VALUE))?;
-        let value = self.signed_number(FILL_VALUE)?;
-        self.expect(TokenKind::RightParen, Some(FILL_VALUE))?;
-        Ok(value)
-    }
-
-    /// `(a, "b c", by,)`
-    #[inline(never)]
-    fn grouping_labels(&mut self) -> Result<Vec<String>> {
-        self.expect(TokenKind::LeftParen, Some(GROUPING_OPEN))?;
-        let mut labels = Vec::new();
-        loop {
-            // Nothing may stand in the parentheses, and a comma may stand last.
-            if self.take_if(TokenKind::RightParen).is_some() {
-                return Ok(labels);
-            }
-            labels.push(self.grouping_label()?);
-            if self.take_if(TokenKind::Comma).is_none() {
-                self.expect(TokenKind::RightParen, Some(GROUPING_MORE))?;
-                return Ok(labels);
-            }
-        }
-    }
-
-    fn grouping_label(&mut self) -> Result<String> {
-        let token = self.token;
-        let label = match token.kind {
-            TokenKind::String => String::from_utf8_lossy(&unquote(self.text_of(token))).into_owned(),
-            kind if is_label(kind) => self.text_of(token).to_owned(),
-            _ => return Err(self.unexpected(Some(GROUPING_LABEL))),
-        };
-        self.take();
-        if label.is_empty() {
-            return Err(self.error(token.span, "invalid label name for grouping: \"\""));
-        }
-        Ok(label)
     }
 
     /// An expression without binary operators and modifiers.
@@ -538,7 +214,7 @@ impl<'t> Parser<'t> {
     }
 
     /// A number or a duration, perhaps with one sign.
-    fn signed_number(&mut self, expected: Expected) -> Result<f64> {
+    pub(crate) fn signed_number(&mut self, expected: Expected) -> Result<f64> {
         let negative = match self.token.kind {
             TokenKind::Operator(BinaryOp::Add) => Some(false),
             TokenKind::Operator(BinaryOp::Sub) => Some(true),
@@ -613,6 +289,10 @@ impl<'t> Parser<'t> {
         let (args, below) = self.arguments()?;
         self.aggregations -= 1;
         if grouping.is_none() {
+            if self.token.kind == TokenKind::Broken {
+                // Whether a grouping follows is not known.
+                return Err(self.unexpected(None));
+            }
             grouping = self.grouping()?;
         }
         let span = Span::new(name.span.start, self.last_end);
@@ -651,172 +331,6 @@ impl<'t> Parser<'t> {
             )),
         }
     }
-
-    /// `by (...)` or `without (...)`, if one of them is next.
-    fn grouping(&mut self) -> Result<Option<Grouping>> {
-        if self.take_if(TokenKind::Keyword(Keyword::By)).is_some() {
-            return Ok(Some(Grouping::By(self.grouping_labels()?)));
-        }
-        if self.take_if(TokenKind::Keyword(Keyword::Without)).is_some() {
-            return Ok(Some(Grouping::Without(self.grouping_labels()?)));
-        }
-        Ok(None)
-    }
-
-    // Modifiers behind an expression.
-
-    /// All modifiers that follow an expression.
-    fn modified(&mut self, mut built: Built) -> Result<Built> {
-        loop {
-            match self.token.kind {
-                TokenKind::Keyword(Keyword::Offset) => self.offset(&mut built.expr)?,
-                TokenKind::At => self.at(&mut built.expr)?,
-                TokenKind::Keyword(Keyword::Anchored) => self.extent(&mut built.expr, Extent::Anchored)?,
-                TokenKind::Keyword(Keyword::Smoothed) => self.extent(&mut built.expr, Extent::Smoothed)?,
-                TokenKind::LeftBracket => built = self.range(built)?,
-                _ => return Ok(built),
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn offset(&mut self, expr: &mut Expr) -> Result<()> {
-        self.take();
-        let offset = self.offset_duration()?;
-        let slot = match &mut expr.kind {
-            ExprKind::Vector(vector) => &mut vector.offset,
-            ExprKind::Matrix(matrix) => &mut matrix.vector.offset,
-            ExprKind::Subquery(subquery) => &mut subquery.offset,
-            _ => {
-                return Err(self.error(
-                    expr.span,
-                    "offset modifier must be preceded by an instant vector selector or range vector selector or a \
-                     subquery",
-                ));
-            }
-        };
-        if slot.is_some() {
-            return Err(self.error(expr.span, "offset may not be set multiple times"));
-        }
-        // An offset of nothing is none.
-        if offset.as_number() != Some(0.0) {
-            *slot = Some(offset);
-        }
-        expr.span.end = self.last_end;
-        Ok(())
-    }
-
-    #[inline(never)]
-    fn at(&mut self, expr: &mut Expr) -> Result<()> {
-        self.take();
-        let at = match self.token.kind {
-            TokenKind::Keyword(keyword @ (Keyword::Start | Keyword::End)) => {
-                self.take();
-                self.expect(TokenKind::LeftParen, Some(AT))?;
-                self.expect(TokenKind::RightParen, Some(AT))?;
-                match keyword {
-                    Keyword::Start => AtModifier::Start,
-                    _ => AtModifier::End,
-                }
-            }
-            _ => self.at_timestamp(expr.span)?,
-        };
-        let slot = match &mut expr.kind {
-            ExprKind::Vector(vector) => &mut vector.at,
-            ExprKind::Matrix(matrix) => &mut matrix.vector.at,
-            ExprKind::Subquery(subquery) => &mut subquery.at,
-            _ => {
-                return Err(self.error(
-                    expr.span,
-                    "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery",
-                ));
-            }
-        };
-        if slot.is_some() {
-            return Err(self.error(expr.span, "@ <timestamp> may not be set multiple times"));
-        }
-        *slot = Some(at);
-        expr.span.end = self.last_end;
-        Ok(())
-    }
-
-    fn at_timestamp(&mut self, span: Span) -> Result<AtModifier> {
-        let seconds = self.signed_number(AT)?;
-        // The bounds are upstream's: those of 64 bits, though in seconds.
-        if !seconds.is_finite() || seconds.abs() >= i64::MAX as f64 {
-            let shown = match seconds {
-                f64::INFINITY => "+Inf".to_owned(),
-                f64::NEG_INFINITY => "-Inf".to_owned(),
-                seconds if seconds.is_nan() => "NaN".to_owned(),
-                seconds => format!("{seconds:.6}"),
-            };
-            return Err(self.error(span, format!("timestamp out of bounds for @ modifier: {shown}")));
-        }
-        Ok(AtModifier::Timestamp(Timestamp::from_millis(
-            (seconds * 1000.0).round() as i64,
-        )))
-    }
-
-    #[inline(never)]
-    fn extent(&mut self, expr: &mut Expr, extent: Extent) -> Result<()> {
-        self.take();
-        let name = extent.as_str();
-        let message = if self.options.features.extended_range_selectors {
-            let slot = match &mut expr.kind {
-                ExprKind::Vector(vector) => Ok(&mut vector.extent),
-                ExprKind::Matrix(matrix) => Ok(&mut matrix.vector.extent),
-                ExprKind::Subquery(_) => Err(format!("{name} modifier is not supported for subqueries")),
-                _ => Err(format!("{name} modifier not implemented")),
-            };
-            match slot {
-                Ok(slot) if slot.is_none_or(|set| set == extent) => {
-                    *slot = Some(extent);
-                    return Ok(());
-                }
-                Ok(_) => "anchored and smoothed modifiers cannot be used together".to_owned(),
-                Err(message) => message,
-            }
-        } else {
-            format!("{name} modifier is experimental and not enabled")
-        };
-        Err(self.error(expr.span, message))
-    }
-
-    /// `[5m]` makes a range selector, `[1h:1m]` a subquery.
-    #[inline(never)]
-    fn range(&mut self, built: Built) -> Result<Built> {
-        let open = self.take();
-        let range = self.positive_duration(RANGE)?;
-        if self.take_if(TokenKind::Colon).is_some() {
-            let step = match self.token.kind {
-                TokenKind::RightBracket => None,
-                _ => Some(self.positive_duration(STEP)?),
-            };
-            let close = self.expect(TokenKind::RightBracket, Some(STEP_END))?;
-            let span = built.expr.span.to(close.span);
-            let subquery = Subquery {
-                expr: Box::new(built.expr),
-                range,
-                step,
-                offset: None,
-                at: None,
-            };
-            return self.built(ExprKind::Subquery(subquery), span, built.height);
-        }
-        let close = self.expect(TokenKind::RightBracket, Some(RANGE_END))?;
-        let brackets = open.span.to(close.span);
-        let span = built.expr.span.to(close.span);
-        let ExprKind::Vector(vector) = built.expr.kind else {
-            return Err(self.error(brackets, "ranges only allowed for vector selectors"));
-        };
-        if vector.offset.is_some() {
-            return Err(self.error(brackets, "no offset modifiers allowed before range"));
-        }
-        if vector.at.is_some() {
-            return Err(self.error(brackets, "no @ modifiers allowed before range"));
-        }
-        self.built(ExprKind::Matrix(MatrixSelector { vector, range }), span, 0)
-    }
 }
 
 /// A string of a query, quotes taken away.
@@ -847,16 +361,6 @@ pub(crate) fn is_metric_name(kind: TokenKind) -> bool {
                 | Keyword::Step
                 | Keyword::Range
         ),
-        _ => false,
-    }
-}
-
-/// Whether a word may be a label's name in parentheses. Upstream leaves out `without`.
-fn is_label(kind: TokenKind) -> bool {
-    match kind {
-        TokenKind::Identifier | TokenKind::MetricIdentifier | TokenKind::Aggregator(_) => true,
-        TokenKind::Operator(op) => op.is_set() || op == BinaryOp::Atan2,
-        TokenKind::Keyword(keyword) => keyword != Keyword::Without,
         _ => false,
     }
 }

@@ -164,7 +164,9 @@ fn skip_blanks_and_comments(text: &str) -> &str {
     let comment =
         |text| -> IResult<&str, &str> { recognize((char('#'), take_till(|c| matches!(c, '\n' | '\r')))).parse(text) };
     let mut rest = text;
-    while let Ok((after, _)) = alt((blank, comment)).parse(rest) {
+    while rest.starts_with(|c| is_space(c) || c == '#')
+        && let Ok((after, _)) = alt((blank, comment)).parse(rest)
+    {
         rest = after;
     }
     rest
@@ -299,7 +301,9 @@ impl<'t> Lexer<'t> {
                 () => Ok((TokenKind::End, rest)),
             };
         };
-        if let Ok((rest, kind)) = operator(rest) {
+        if matches!(c, '*' | '/' | '%' | '+' | '-' | '^' | '=' | '!' | '<' | '>')
+            && let Ok((rest, kind)) = operator(rest)
+        {
             return Ok((kind, rest));
         }
         let after = rest.get(c.len_utf8()..).unwrap_or("");

@@ -1,7 +1,7 @@
 //! From the text of a query to its tree, and back.
 //!
 //! ```text
-//!   text --lex--> tokens --expr, selector, range--> tree --check--> tree, well typed --print, pretty--> text
+//!   text --lex--> tokens --reader, expr--> tree --check--> tree, well typed --print, pretty--> text
 //! ```
 //!
 //! The language is that of Prometheus 3; what stands behind feature flags there does here too ([`Features`]).
@@ -28,13 +28,16 @@ mod duration;
 mod error;
 mod expr;
 mod features;
+mod grouping;
 mod lex;
+mod modifier;
 mod number;
 mod options;
 mod pretty;
 mod print;
 mod quote;
 mod range;
+mod reader;
 mod selector;
 mod signature;
 mod span;

@@ -3,8 +3,8 @@
 use super::ast::Expr;
 use super::check;
 use super::error::ParseError;
-use super::expr::Parser;
 use super::features::Features;
+use super::reader::Parser;
 use tidegauge_model::{Labels, Matcher};
 
 /// What the parser accepts.

@@ -5,7 +5,7 @@
 //! operands.
 
 use super::ast::{Expr, ExprKind};
-use super::print::{AggregateHead, Operator, SubqueryTail};
+use super::print::{AggregateHead, LeftOperand, Operator, SubqueryTail, has_loose_sign};
 use std::fmt::{self, Display, Write};
 
 /// How long a line may be before its expression is taken apart; that of the HTTP API.
@@ -65,7 +65,12 @@ impl Printer {
 
     fn taken_apart(&mut self, expr: &Expr, level: usize) -> fmt::Result {
         if let ExprKind::Binary(binary) = &expr.kind {
-            self.expr(&binary.lhs, level + 1)?;
+            if has_loose_sign(binary) {
+                self.indent(level + 1);
+                write!(self.out, "{}", LeftOperand(binary))?;
+            } else {
+                self.expr(&binary.lhs, level + 1)?;
+            }
             self.out.push('\n');
             self.indent(level);
             writeln!(self.out, "{}", Operator(binary))?;

@@ -3,8 +3,8 @@
 //! What is printed parses back to an equal tree.
 
 use super::ast::{
-    Aggregate, AtModifier, Binary, Call, Cardinality, Expr, ExprKind, Extent, Grouping, MatchOn, MatrixSelector,
-    Notation, NumberLiteral, StringLiteral, Subquery, Unary, VectorMatching, VectorSelector,
+    Aggregate, AtModifier, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Extent, Grouping, MatchOn,
+    MatrixSelector, Notation, NumberLiteral, StringLiteral, Subquery, Unary, VectorMatching, VectorSelector,
 };
 use super::duration::{DurationExpr, DurationKind, DurationOp};
 use super::number::{whole_ms, write_duration, write_number, write_short_number};
@@ -21,7 +21,7 @@ impl Display for Expr {
             ExprKind::Matrix(matrix) => write!(f, "{matrix}"),
             ExprKind::Subquery(subquery) => write!(f, "{}{}", subquery.expr, SubqueryTail(subquery)),
             ExprKind::Aggregate(aggregate) => write!(f, "{aggregate}"),
-            ExprKind::Binary(binary) => write!(f, "{} {} {}", binary.lhs, Operator(binary), binary.rhs),
+            ExprKind::Binary(binary) => write!(f, "{} {} {}", LeftOperand(binary), Operator(binary), binary.rhs),
             ExprKind::Unary(unary) => write!(f, "{unary}"),
             ExprKind::Call(call) => write!(f, "{call}"),
             ExprKind::Paren(inner) => write!(f, "({inner})"),
@@ -239,6 +239,23 @@ impl Display for Aggregate {
         }
         write!(f, "{})", self.expr)
     }
+}
+
+/// What stands on the left of an operator.
+pub(crate) struct LeftOperand<'e>(pub(crate) &'e Binary);
+
+impl Display for LeftOperand<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if has_loose_sign(self.0) {
+            return f.write_str("Inf");
+        }
+        write!(f, "{}", self.0.lhs)
+    }
+}
+
+/// Whether the left operand prints with a sign that would be read as standing before the whole: `+Inf ^ 2`.
+pub(crate) fn has_loose_sign(binary: &Binary) -> bool {
+    binary.op == BinaryOp::Pow && matches!(&binary.lhs.kind, ExprKind::Number(n) if n.value == f64::INFINITY)
 }
 
 /// `+ on (a) group_left (b)`: an operator and its modifiers.

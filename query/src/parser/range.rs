@@ -3,9 +3,15 @@
 use super::ast::{BinaryOp, NumberLiteral};
 use super::duration::{DurationExpr, DurationKind, DurationOp};
 use super::error::ParseError;
-use super::expr::{Expected, OFFSET, Parser, Precedence, Result, precedence};
+use super::expr::{Precedence, precedence};
 use super::lex::{Keyword, TokenKind};
+use super::reader::{Expected, Parser, Result};
 use super::span::Span;
+
+const OFFSET: Expected = Expected {
+    context: "offset",
+    what: "number, duration, step(), or range()",
+};
 
 /// Seconds beyond which a duration does not fit into 64 bits of nanoseconds.
 const MAX_SECONDS: f64 = (1u64 << 63) as f64 / 1e9;
@@ -25,6 +31,10 @@ impl Parser<'_> {
     pub(crate) fn positive_duration(&mut self, expected: Expected) -> Result<DurationExpr> {
         self.duration_operators = 0;
         let duration = self.duration(Precedence::Sum, expected)?;
+        if self.token.kind == TokenKind::Broken {
+            // Whether the duration ends here is not known.
+            return Err(self.unexpected(Some(expected)));
+        }
         match duration.as_number() {
             Some(seconds) if seconds <= 0.0 => Err(self.error(duration.span, "duration must be greater than 0")),
             _ => Ok(duration.with_units()),

@@ -1,9 +1,10 @@
 //! Selectors of series and label sets: what stands in braces.
 
 use super::ast::VectorSelector;
-use super::expr::{Expected, Parser, Result, is_metric_name};
+use super::expr::is_metric_name;
 use super::lex::{Token, TokenKind};
 use super::quote::unquote;
+use super::reader::{Expected, Parser, Result};
 use super::span::Span;
 use tidegauge_model::{Labels, MatchOp, Matcher, reserved};
 

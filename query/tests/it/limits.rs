@@ -107,6 +107,27 @@ fn range_queries_want_scalars_or_vectors_and_a_step() {
     assert!(matches!(none.value, Value::Matrix(series) if series.is_empty()));
 }
 
+/// Steps are room too, whether or not a series has values at them.
+#[test]
+fn endless_subqueries_are_refused_before_they_take_room() {
+    let store = store(1, 2);
+    let memory = Meter::new("queries", 1 << 20);
+    let engine = Engine::new(EngineOptions {
+        memory: memory.clone(),
+        ..EngineOptions::default()
+    });
+    for (text, samples) in [
+        ("count_over_time(m_total[10y:1ms])", true),
+        ("absent_over_time(nothing[1h:10ms])", false),
+        ("count_over_time(vector(time())[1h:10ms])", false),
+    ] {
+        let error = engine.instant(&store, &query(text), at(0)).unwrap_err();
+        assert_eq!(matches!(error, QueryError::TooManySamples), samples, "{text}: {error}");
+        assert_eq!(matches!(error, QueryError::Memory(_)), !samples, "{text}: {error}");
+        assert_eq!(memory.used(), 0);
+    }
+}
+
 /// Work enough to be cut into parts gives the same bits on one thread and on several.
 #[test]
 fn threads_change_no_bit() {

@@ -1,7 +1,7 @@
 //! Runs scripts in upstream's test language: every instant case also as a range query and with `@` on each selector.
 
 use crate::script::{At, Command, Eval, Match, Notes, What, parse};
-use crate::store::TestStore;
+use crate::store::{DbStore, TestStore};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,6 +45,7 @@ fn run(
                 }
             }
             What::Eval(eval) if wanted(command.line) => {
+                store.prepare();
                 let case = Case {
                     engine: &engine,
                     features,
@@ -461,4 +462,10 @@ fn conformance(mut store: impl TestStore) {
 #[ignore = "needs TIDEGAUGE_SHARED"]
 fn upstream_scripts_pass_in_memory() {
     conformance(MemoryStore::new());
+}
+
+#[test]
+#[ignore = "needs TIDEGAUGE_SHARED"]
+fn upstream_scripts_pass_on_the_real_store() {
+    conformance(DbStore::new(7));
 }
