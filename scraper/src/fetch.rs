@@ -8,16 +8,17 @@
 
 mod inflate;
 mod secrets;
+mod tls;
 
 pub(crate) use inflate::{InflateError, Inflater};
 
-use crate::config::{HttpConfig, ScrapeConfig, TlsConfig, TlsVersion};
+use crate::config::{HttpConfig, ScrapeConfig};
 use crate::manager::ScrapeOptions;
 use crate::parse::{ScrapeProtocol, accept_header};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, StatusCode, Url};
-use secrets::{FileStamp, SecretText};
-use std::path::{Path, PathBuf};
+use reqwest::{Client, ClientBuilder, NoProxy, Proxy, StatusCode, Url};
+use secrets::SecretText;
+use std::path::PathBuf;
 use std::time::Duration;
 use tidegauge_model::{Lease, Meter, OverBudget};
 use tokio::sync::Mutex;
@@ -80,19 +81,13 @@ pub(crate) struct Fetched {
 pub(crate) struct JobClient {
     http: HttpConfig,
     plain: Client,
-    tls: Mutex<Option<TlsClient>>,
+    tls: Mutex<Option<tls::TlsClient>>,
     /// Of every request.
     headers: HeaderMap,
     secrets: Vec<(HeaderName, SecretText)>,
     limit_bytes: usize,
     idle_timeout: Duration,
     bodies: Meter,
-}
-
-#[derive(Debug)]
-struct TlsClient {
-    client: Client,
-    stamps: Vec<(PathBuf, FileStamp)>,
 }
 
 impl JobClient {
@@ -262,7 +257,7 @@ impl JobClient {
         }
         let (http, idle_timeout) = (self.http.clone(), self.idle_timeout);
         // Reads files and the system's certificates: some milliseconds.
-        let made = tokio::task::spawn_blocking(move || tls_client(&http, idle_timeout))
+        let made = tokio::task::spawn_blocking(move || tls::client(&http, idle_timeout))
             .await
             .map_err(|problem| FetchError::Setup(problem.to_string()))??;
         let client = made.client.clone();
@@ -314,72 +309,6 @@ fn builder(http: &HttpConfig, idle_timeout: Duration) -> Result<ClientBuilder, S
         builder = builder.no_proxy();
     }
     Ok(builder)
-}
-
-fn tls_client(http: &HttpConfig, idle_timeout: Duration) -> Result<TlsClient, FetchError> {
-    let fail = |what: &str, problem: &reqwest::Error| FetchError::Setup(format!("{what}: {}", chain(problem)));
-    let mut stamps = Vec::new();
-    let mut builder = builder(http, idle_timeout).map_err(FetchError::Setup)?;
-    if let Some(tls) = &http.tls_config {
-        builder = builder
-            .tls_danger_accept_invalid_certs(tls.insecure_skip_verify)
-            .tls_version_min(version(tls.min_version).unwrap_or(reqwest::tls::Version::TLS_1_2));
-        if let Some(newest) = version(tls.max_version) {
-            builder = builder.tls_version_max(newest);
-        }
-        if let Some(ca) = pem(&tls.ca, tls.ca_file.as_deref(), &mut stamps)? {
-            let roots = Certificate::from_pem_bundle(&ca).map_err(|problem| fail("tls_config: ca", &problem))?;
-            if roots.is_empty() {
-                return Err(FetchError::Setup("tls_config: ca holds no certificate".to_owned()));
-            }
-            builder = builder.tls_certs_only(roots);
-        }
-        if let Some(identity) = identity(tls, &mut stamps)? {
-            builder = builder.identity(identity);
-        }
-    }
-    let client = builder.build().map_err(|problem| fail("tls_config", &problem))?;
-    Ok(TlsClient { client, stamps })
-}
-
-fn identity(tls: &TlsConfig, stamps: &mut Vec<(PathBuf, FileStamp)>) -> Result<Option<Identity>, FetchError> {
-    let cert = pem(&tls.cert, tls.cert_file.as_deref(), stamps)?;
-    let key = pem(tls.key.expose(), tls.key_file.as_deref(), stamps)?;
-    let (Some(mut both), Some(key)) = (cert, key) else {
-        return Ok(None);
-    };
-    both.push(b'\n');
-    both.extend_from_slice(&key);
-    match Identity::from_pem(&both) {
-        Ok(identity) => Ok(Some(identity)),
-        Err(problem) => Err(FetchError::Setup(format!(
-            "tls_config: cert and key: {}",
-            chain(&problem)
-        ))),
-    }
-}
-
-/// A text given in the configuration or in a file.
-fn pem(text: &str, file: Option<&Path>, stamps: &mut Vec<(PathBuf, FileStamp)>) -> Result<Option<Vec<u8>>, FetchError> {
-    let Some(path) = file else {
-        return Ok((!text.is_empty()).then(|| text.as_bytes().to_vec()));
-    };
-    // The stamp comes first: a change in between is then seen as one.
-    stamps.push((path.to_owned(), FileStamp::of(path)));
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(problem) => Err(FetchError::File {
-            path: path.to_owned(),
-            problem: problem.to_string(),
-        }),
-    }
-}
-
-fn version(version: Option<TlsVersion>) -> Option<reqwest::tls::Version> {
-    Some(match version? {
-        TlsVersion::Tls10 | TlsVersion::Tls11 | TlsVersion::Tls12 => reqwest::tls::Version::TLS_1_2,
-        TlsVersion::Tls13 => reqwest::tls::Version::TLS_1_3,
-    })
 }
 
 fn fixed_headers(config: &ScrapeConfig, options: &ScrapeOptions) -> Result<HeaderMap, String> {

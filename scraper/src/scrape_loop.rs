@@ -55,7 +55,10 @@ impl ScrapeLoop {
                 () = self.vanished.cancelled() => break,
                 at = turns.next() => at,
             };
-            self.scrape(at).await;
+            // A loop that took over from another may find its first turn done already.
+            if self.live.last().at != Some(at) {
+                self.scrape(at).await;
+            }
             self.shared.metrics.skipped.add(turns.skip_missed());
         }
         self.end(&mut turns).await;

@@ -88,7 +88,8 @@ pub struct TlsConfig {
     /// A file for `key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
-    /// The name the server's certificate must be for, instead of the target's host.
+    /// The name the server's certificate must be for, instead of the target's host. Needs `ca` or `ca_file`. What is
+    /// sent as SNI stays the target's host.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub server_name: String,
     /// Takes any certificate.

@@ -1,8 +1,8 @@
 //! One of `scrape_configs`: a job.
 
 use super::{
-    Authorization, BasicAuth, ByteSize, ConfigError, FileSdConfig, GlobalConfig, HeaderValues, Opaque, PromDuration, Secret,
-    StaticConfig, TlsConfig, check_address, check_names, check_protocols, http, is_false, is_zero,
+    Authorization, BasicAuth, ByteSize, ConfigError, FileSdConfig, GlobalConfig, HeaderValues, Opaque, PromDuration,
+    Secret, StaticConfig, TlsConfig, check_address, check_names, check_protocols, http, is_false, is_zero,
 };
 use crate::naming::{EscapingScheme, NameScheme};
 use crate::parse::ScrapeProtocol;
@@ -433,6 +433,11 @@ impl ScrapeConfig {
                 keys.push(key.to_owned());
             }
         };
+        let server_name = |tls: &TlsConfig| !tls.server_name.is_empty() && tls.ca.is_empty() && tls.ca_file.is_none();
+        note(
+            "tls_config.server_name without ca_file",
+            self.tls_config.as_ref().is_some_and(server_name),
+        );
         note("oauth2", self.oauth2.is_some());
         note("proxy_connect_header", self.proxy_connect_header.is_some());
         note("scrape_failure_log_file", !self.scrape_failure_log_file.is_empty());

@@ -5,4 +5,5 @@ mod labels;
 mod reload;
 mod rig;
 mod staleness;
+mod tls;
 mod wire;
