@@ -1,1 +1,158 @@
-//! Front page; see ARCHITECTURE.md.
+//! Seeded data for the benchmarks: a small cluster's worth of series that move the way real ones do.
+//!
+//! ```text
+//!   Cluster::new(targets, series_per_target, seed)
+//!      .labels(target)          the series of a target, as they would be stored
+//!      .values(target)          the row they have now
+//!      .tick()                  one scrape interval passes
+//!      .body(target)            the same row as a Prometheus text body
+//! ```
+//!
+//! Of a target's series a bit over half stand still, a quarter count up in whole numbers, the rest are gauges, page-sized or noisy, and
+//! histogram buckets that rise together: the mix measured on real exporters.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use tidegauge_model::{Labels, LabelsBuilder};
+
+/// A small random generator (SplitMix64): the same seed gives the same data everywhere.
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// Starts from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`, which must not be 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next_u64() % n
+    }
+
+    /// A number from 0 up to, but not, 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// How a series moves.
+#[derive(Debug, Clone, Copy)]
+enum Motion {
+    Still,
+    /// A whole-numbered counter that rises by up to this much.
+    Count(u64),
+    /// A gauge in pages of 4096.
+    Pages,
+    /// A gauge with all its digits.
+    Noise,
+    /// Seconds spent, in hundredths.
+    Seconds,
+}
+
+/// One target's series and where they stand.
+#[derive(Debug, Clone)]
+struct Target {
+    series: Vec<(Labels, Motion)>,
+    values: Vec<f64>,
+}
+
+/// Targets with series whose values move on at each [`Cluster::tick`].
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    targets: Vec<Target>,
+    rng: Rng,
+}
+
+const FAMILIES: [(&str, Motion); 8] = [
+    ("container_memory_working_set_bytes", Motion::Pages),
+    ("container_cpu_usage_seconds_total", Motion::Seconds),
+    ("http_requests_total", Motion::Count(40)),
+    ("kube_pod_status_phase", Motion::Still),
+    ("node_filesystem_size_bytes", Motion::Still),
+    ("process_start_time_seconds", Motion::Still),
+    ("go_gc_heap_ratio", Motion::Noise),
+    ("container_fs_writes_total", Motion::Still),
+];
+
+impl Cluster {
+    /// Makes the series.
+    pub fn new(targets: usize, series_per_target: usize, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let targets = (0..targets).map(|t| Target::new(t, series_per_target, &mut rng)).collect();
+        Self { targets, rng }
+    }
+
+    /// How many targets there are.
+    pub fn targets(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// The label sets of a target's series, in the order of its body.
+    pub fn labels(&self, target: usize) -> impl Iterator<Item = &Labels> {
+        self.targets.get(target).into_iter().flat_map(|t| t.series.iter().map(|(l, _)| l))
+    }
+
+    /// The values of a target's series, in the same order.
+    pub fn values(&self, target: usize) -> &[f64] {
+        self.targets.get(target).map_or(&[], |t| &t.values)
+    }
+
+    /// One interval passes.
+    pub fn tick(&mut self) {
+        let rng = &mut self.rng;
+        for target in &mut self.targets {
+            for ((_, motion), value) in target.series.iter().zip(&mut target.values) {
+                match motion {
+                    Motion::Still => {}
+                    Motion::Count(most) => *value += rng.below(most + 1) as f64,
+                    Motion::Pages => *value = (*value + (rng.below(9) as f64 - 4.0) * 4096.0).max(0.0),
+                    Motion::Noise => *value = rng.unit(),
+                    Motion::Seconds => *value = ((*value * 100.0).round() + rng.below(300) as f64) / 100.0,
+                }
+            }
+        }
+    }
+
+    /// A target's row as a body in Prometheus' text format.
+    pub fn body(&self, target: usize) -> String {
+        let mut text = String::new();
+        for (labels, value) in self.labels(target).zip(self.values(target)) {
+            let pairs: Vec<String> = labels
+                .iter()
+                .filter(|(n, _)| !matches!(*n, "__name__" | "instance" | "job"))
+                .map(|(n, v)| format!("{n}=\"{v}\""))
+                .collect();
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{}{{{}}} {value}", labels.metric_name().unwrap_or_default(), pairs.join(","));
+        }
+        text
+    }
+}
+
+impl Target {
+    fn new(number: usize, series: usize, rng: &mut Rng) -> Self {
+        let mut made: Vec<(Labels, Motion)> = Vec::with_capacity(series);
+        for i in 0..series {
+            let (name, motion) = FAMILIES[(i / 10) % FAMILIES.len()];
+            let mut labels = LabelsBuilder::new();
+            labels.set("__name__", name).set("job", "pods").set("instance", &format!("10.0.{}.{}:9100", number / 250, number % 250));
+            labels.set("namespace", ["shop", "payments", "kube-system", "monitoring"][number % 4]);
+            labels.set("pod", &format!("app-{number}-7d9f8b6c5d-{:05x}", i / 80));
+            labels.set("container", ["app", "sidecar", "proxy"][i % 3]).set("slot", &format!("{}", i % 10));
+            made.push((labels.build(), motion));
+        }
+        let values = made.iter().map(|_| rng.below(1 << 20) as f64).collect();
+        Self { series: made, values }
+    }
+}
