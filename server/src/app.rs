@@ -268,7 +268,7 @@ impl Running {
         let (dir, store_clock) = (options.data_dir.clone(), clock.clone());
         let db = tokio::task::spawn_blocking(move || Db::open(&dir, store, store_clock))
             .await?
-            .map_err(|e| advise(e, options))?;
+            .map_err(|e| advise(&e, options))?;
         let features = features::read(&options.features);
         let engine = Arc::new(Engine::new(EngineOptions {
             lookback_ms: i64::try_from(options.lookback.millis()).unwrap_or(i64::MAX),
@@ -445,9 +445,9 @@ fn store_options(options: &AppOptions, head: Meter) -> StoreOptions {
 }
 
 /// What a user can do about a store that does not open.
-fn advise(error: StoreError, options: &AppOptions) -> anyhow::Error {
+fn advise(error: &StoreError, options: &AppOptions) -> anyhow::Error {
     let dir = options.data_dir.display();
-    let advice = match &error {
+    let advice = match error {
         StoreError::Locked { .. } => "stop that process, or choose another folder with --storage.tsdb.path",
         StoreError::ForeignDirectory { .. } => "choose another folder with --storage.tsdb.path",
         StoreError::Io { .. } => "check that the folder can be written, or choose another with --storage.tsdb.path",
@@ -455,7 +455,7 @@ fn advise(error: StoreError, options: &AppOptions) -> anyhow::Error {
         StoreError::Invalid { .. } => "correct that setting",
         StoreError::Corrupt { .. } | StoreError::Limit { .. } => "move the file away to start without it",
     };
-    let cause = std::error::Error::source(&error).map_or_else(String::new, |s| format!(": {s}"));
+    let cause = std::error::Error::source(error).map_or_else(String::new, |s| format!(": {s}"));
     anyhow!("cannot open the data folder {dir}: {error}{cause}; {advice}")
 }
 

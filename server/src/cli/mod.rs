@@ -88,7 +88,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
-    run(cli, sorted.unwrap_or_default())
+    run(cli, &sorted.unwrap_or_default())
 }
 
 fn parse(program: String, words: Vec<String>) -> Result<Cli, clap::Error> {
@@ -110,7 +110,7 @@ fn names_a_subcommand(word: &str) -> bool {
     word == "help" || Cli::command().get_subcommands().any(|c| c.get_name() == word)
 }
 
-fn run(cli: Cli, sorted: flags::Sorted) -> ExitCode {
+fn run(cli: Cli, sorted: &flags::Sorted) -> ExitCode {
     if cli.version {
         return version();
     }
@@ -119,8 +119,8 @@ fn run(cli: Cli, sorted: flags::Sorted) -> ExitCode {
         Some(Command::Check(check)) => check.run(),
         Some(Command::Config(config)) => config.run(),
         Some(Command::Query(query)) => query.run(),
-        Some(Command::Serve(args)) => args.run(&sorted),
-        None => cli.serve.run(&sorted),
+        Some(Command::Serve(args)) => args.run(sorted),
+        None => cli.serve.run(sorted),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,9 +6,9 @@
 //! # Reference
 //! The configuration page of Prometheus 3.5, and of its next versions where they only add keys.
 
+use super::PromDuration;
 use super::de::{truth, unknown_key};
 use super::yaml::{Fault, Node};
-use super::{ByteSize, PromDuration};
 use std::str::FromStr;
 
 /// What may stand somewhere.
@@ -24,8 +24,6 @@ pub(crate) enum Shape {
     Number,
     /// A duration such as `1m`.
     Duration,
-    /// A size such as `15MB`.
-    Size,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A mapping with these keys.
@@ -53,8 +51,7 @@ pub(crate) fn check(node: &Node, shape: &Shape) -> Result<(), Fault> {
         Shape::Bool => scalar(node, "bool", |t| truth(t).is_some()),
         Shape::Whole => scalar(node, "a whole number", |t| i64::from_str(t).is_ok()),
         Shape::Number => scalar(node, "a number", |t| f64::from_str(t).is_ok()),
-        Shape::Duration => unit::<PromDuration>(node),
-        Shape::Size => unit::<ByteSize>(node),
+        Shape::Duration => duration(node),
         Shape::Word(words) => match text(node)? {
             word if words.contains(&word) => Ok(()),
             word => {
@@ -84,8 +81,8 @@ fn scalar(node: &Node, expected: &str, fits: impl Fn(&str) -> bool) -> Result<()
     ))
 }
 
-fn unit<T: FromStr<Err: std::fmt::Display>>(node: &Node) -> Result<(), Fault> {
-    match text(node)?.parse::<T>() {
+fn duration(node: &Node) -> Result<(), Fault> {
+    match text(node)?.parse::<PromDuration>() {
         Ok(_) => Ok(()),
         Err(error) => Err(Fault::new(node.at, error.to_string())),
     }

@@ -42,20 +42,6 @@ enum Step {
     Item(usize),
 }
 
-impl Path {
-    pub(crate) fn push_key(&mut self, key: &str) {
-        self.0.push(Step::Key(key.to_owned()));
-    }
-
-    pub(crate) fn push_item(&mut self, item: usize) {
-        self.0.push(Step::Item(item));
-    }
-
-    pub(crate) fn pop(&mut self) {
-        self.0.pop();
-    }
-}
-
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {

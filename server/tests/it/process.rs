@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long anything may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test: the one cargo built for this run, unless `TIDEGAUGE_BIN` names another (the release build).
-pub fn tidegauge() -> PathBuf {
+pub(crate) fn tidegauge() -> PathBuf {
     std::env::var_os("TIDEGAUGE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tidegauge").into(), PathBuf::from)
 }
 
 /// A peer's program; fails the test that asked where `TIDEGAUGE_PEERS` is not set.
-pub fn peer(name: &str) -> PathBuf {
+pub(crate) fn peer(name: &str) -> PathBuf {
     let folder = std::env::var("TIDEGAUGE_PEERS").expect("TIDEGAUGE_PEERS names the folder of the peers' programs");
     let path = Path::new(&folder).join(name);
     assert!(path.exists(), "{} is not there: see .ci/peers.sh", path.display());
@@ -23,21 +23,21 @@ pub fn peer(name: &str) -> PathBuf {
 }
 
 /// A port nobody listens on now. Another process may take it in between: callers retry by failing loudly.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A running program, killed when dropped.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     log: PathBuf,
 }
 
 impl Running {
     /// Starts a program with its output in `log` and waits until `ready_path` answers 200.
-    pub fn start(program: &Path, args: &[String], port: u16, ready_path: &str, log: &Path) -> Self {
+    pub(crate) fn start(program: &Path, args: &[String], port: u16, ready_path: &str, log: &Path) -> Self {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let child = Command::new(program)
             .args(args)
@@ -56,7 +56,7 @@ impl Running {
     }
 
     /// Waits until `done` holds; fails with the program's log if it ends or takes too long.
-    pub fn wait_for(&mut self, done: impl Fn(&Self) -> bool, what: &str) {
+    pub(crate) fn wait_for(&mut self, done: impl Fn(&Self) -> bool, what: &str) {
         let began = Instant::now();
         loop {
             if done(self) {
@@ -73,23 +73,18 @@ impl Running {
     }
 
     /// `kill -9`.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// GET; `None` if nobody answers.
-    pub fn get(&self, path: &str) -> Option<Answer> {
+    pub(crate) fn get(&self, path: &str) -> Option<Answer> {
         request(self.port, "GET", path, &[], &[])
     }
 
-    /// POST; `None` if nobody answers.
-    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
-        request(self.port, "POST", path, headers, body)
-    }
-
     /// The `data` of an API answer; fails unless it is a success.
-    pub fn api(&self, path: &str, params: &[(&str, &str)]) -> serde_json::Value {
+    pub(crate) fn api(&self, path: &str, params: &[(&str, &str)]) -> serde_json::Value {
         let answer = self.get(&format!("{path}?{}", form(params))).expect("an answer");
         let body: serde_json::Value =
             serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{path} {params:?}: {e}: {}", answer.body));
@@ -107,13 +102,13 @@ impl Drop for Running {
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 /// Percent-encodes parameters.
-pub fn form(params: &[(&str, &str)]) -> String {
+pub(crate) fn form(params: &[(&str, &str)]) -> String {
     let encode = |s: &str| percent_encoding::utf8_percent_encode(s, percent_encoding::NON_ALPHANUMERIC).to_string();
     params
         .iter()
@@ -123,7 +118,7 @@ pub fn form(params: &[(&str, &str)]) -> String {
 }
 
 /// One request as HTTP/1.0, so that the answer is neither chunked nor kept open.
-pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+pub(crate) fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
