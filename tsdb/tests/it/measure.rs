@@ -22,8 +22,10 @@ fn metric(db: &Db, name: &str) -> f64 {
         .unwrap()
 }
 
+type Scrapes = BTreeMap<i64, Vec<(usize, f64)>>;
+
 /// A recording as scrapes: for each time, the series that have a value.
-fn recording() -> (Vec<Labels>, BTreeMap<i64, Vec<(usize, f64)>>) {
+fn recording() -> (Vec<Labels>, Scrapes) {
     let packed = std::fs::read(shared().join("data/selfscrape.txt.zst")).unwrap();
     let text = String::from_utf8(zstd::decode_all(&packed[..]).unwrap()).unwrap();
     let (mut lists, mut names, mut rows) = (BTreeMap::new(), Vec::new(), BTreeMap::<i64, Vec<(usize, f64)>>::new());
