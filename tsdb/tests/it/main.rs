@@ -1,9 +1,17 @@
 //! Tests of the store through its public doors, one file a subject.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests may fail as tests do"
+)]
 
 mod atomic;
 mod crash;
 mod damage;
 mod directory;
+mod log_format;
 mod measure;
 mod model;
 mod store;

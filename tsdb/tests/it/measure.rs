@@ -22,8 +22,10 @@ fn metric(db: &Db, name: &str) -> f64 {
         .unwrap()
 }
 
+type Scrapes = BTreeMap<i64, Vec<(usize, f64)>>;
+
 /// A recording as scrapes: for each time, the series that have a value.
-fn recording() -> (Vec<Labels>, BTreeMap<i64, Vec<(usize, f64)>>) {
+fn recording() -> (Vec<Labels>, Scrapes) {
     let packed = std::fs::read(shared().join("data/selfscrape.txt.zst")).unwrap();
     let text = String::from_utf8(zstd::decode_all(&packed[..]).unwrap()).unwrap();
     let (mut lists, mut names, mut rows) = (BTreeMap::new(), Vec::new(), BTreeMap::<i64, Vec<(usize, f64)>>::new());
@@ -135,11 +137,6 @@ fn walk(path: &std::path::Path) -> u64 {
         .sum()
 }
 
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
 #[test]
 #[ignore = "needs TIDEGAUGE_SHARED"]
 fn measure_many_series() {
@@ -148,7 +145,6 @@ fn measure_many_series() {
     let targets = 60;
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(HandClock::at(at(i64::MAX / 4)));
-    let before = resident();
     let db = Db::open(dir.path(), options(Fsync::Never), clock.clone()).unwrap();
     let began = Instant::now();
     let mut refs: Vec<Vec<SeriesRef>> = Vec::new();
@@ -173,7 +169,6 @@ fn measure_many_series() {
         count as f64 / began.elapsed().as_secs_f64() / 1e6
     );
     drop(appender);
-    let indexed = resident();
     let (mut spent, mut samples, mut steady) = (0.0, 0usize, (0.0, 0usize));
     let mut row = Vec::new();
     for (step, values) in rows.iter().enumerate() {
@@ -205,10 +200,8 @@ fn measure_many_series() {
         metric(&db, "tidegauge_tsdb_wal_written_bytes_total") / samples as f64
     );
     println!(
-        "head: {:.0} bytes per series by its own count, resident {} for labels, {} in all",
-        metric(&db, "tidegauge_tsdb_head_memory_bytes") / count as f64,
-        (indexed - before) / count,
-        (resident() - before) / count
+        "head: {:.0} bytes per series",
+        metric(&db, "tidegauge_tsdb_head_memory_bytes") / count as f64
     );
     drop(db);
     let began = Instant::now();

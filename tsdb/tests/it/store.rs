@@ -1,1 +1,319 @@
-//! store
+//! What the doors promise, case by case.
+
+use crate::support::{all, at, labels, open, options};
+use std::sync::Arc;
+use tidegauge_model::{
+    AppendError, Appendable, CommitError, Labels, Matcher, Meter, OnReject, Queryable, ReadContext, RejectReason,
+    SelectHints, TimeRange, stale_marker,
+};
+use tidegauge_tsdb::fs::{Fs, MemoryFs};
+use tidegauge_tsdb::{Db, Fsync, Options, SnapshotHead};
+
+fn fresh(options: Options) -> (Arc<dyn Fs>, Arc<Db>) {
+    let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
+    let db = open(&fs, options).unwrap();
+    (fs, db)
+}
+
+fn metric(db: &Db, name: &str) -> f64 {
+    db.metrics()
+        .list()
+        .iter()
+        .find(|f| f.0 == name)
+        .map(|f| f.3[0].1)
+        .unwrap()
+}
+
+fn row(db: &Db, key: &str, time: i64, values: &[(&str, f64)]) -> Result<Vec<RejectReason>, CommitError> {
+    let mut appender = db.appender();
+    let timeline = appender.timeline(key).unwrap();
+    let row: Vec<_> = values
+        .iter()
+        .map(|(n, v)| (appender.resolve(Some(timeline), &labels(n)).unwrap(), *v))
+        .collect();
+    appender.append_row(timeline, at(time), &row).unwrap();
+    Ok(appender
+        .commit(OnReject::Skip)?
+        .rejected
+        .iter()
+        .map(|r| r.reason)
+        .collect())
+}
+
+/// As remote write hands samples over: loose, each series by its labels.
+fn send(db: &Db, samples: impl Iterator<Item = (String, i64, f64)>) {
+    let mut appender = db.appender();
+    for (name, time, value) in samples {
+        let series = appender.resolve(None, &labels(&name)).unwrap();
+        appender.append_at(series, at(time), value).unwrap();
+    }
+    appender.commit(OnReject::Fail).unwrap();
+}
+
+fn groups(db: &Db) -> Vec<usize> {
+    let view = db.querier(TimeRange::ALL).unwrap();
+    let set = view
+        .select(&[], &SelectHints::range(TimeRange::ALL), &ReadContext::unlimited())
+        .unwrap();
+    let mut sizes: Vec<usize> = set.iter().map(|g| g.len()).collect();
+    sizes.sort_unstable();
+    sizes
+}
+
+#[test]
+fn another_column_takes_over_only_with_newer_samples_and_never_with_a_stale_marker() {
+    let (_, db) = fresh(options(Fsync::Never));
+    assert_eq!(row(&db, "a", 10, &[("m", 1.0)]).unwrap(), []);
+    assert_eq!(row(&db, "b", 9, &[("m", 1.0)]).unwrap(), [RejectReason::OutOfOrder]);
+    let duplicate = RejectReason::Duplicate {
+        at: at(10),
+        existing: 1.0,
+        new: 2.0,
+    };
+    assert_eq!(row(&db, "b", 10, &[("m", 2.0)]).unwrap(), [duplicate]);
+    assert_eq!(row(&db, "b", 11, &[("m", stale_marker())]).unwrap(), []);
+    assert_eq!(metric(&db, "tidegauge_tsdb_head_foreign_stale_markers_total"), 1.0);
+    assert_eq!(row(&db, "b", 12, &[("m", 3.0)]).unwrap(), []);
+    assert_eq!(row(&db, "a", 13, &[("m", stale_marker())]).unwrap(), []);
+    let expect: Vec<_> = [(10, 1.0f64), (12, 3.0)].map(|(t, v)| (t, v.to_bits())).into();
+    assert_eq!(all(&*db)[&labels("m")], expect);
+}
+
+#[test]
+fn a_commit_that_must_not_be_cut_stores_nothing_if_one_sample_does_not_fit() {
+    let (_, db) = fresh(options(Fsync::Never));
+    row(&db, "a", 10, &[("m", 1.0)]).unwrap();
+    let mut appender = db.appender();
+    let good = appender.resolve(None, &labels("n")).unwrap();
+    let late = appender.resolve(None, &labels("m")).unwrap();
+    appender.append_at(good, at(20), 1.0).unwrap();
+    appender.append_at(late, at(9), 1.0).unwrap();
+    assert!(matches!(appender.commit(OnReject::Fail), Err(CommitError::Rejected(r)) if r.ordinal == 1));
+    assert_eq!(all(&*db).len(), 1);
+}
+
+#[test]
+fn samples_too_far_ahead_or_in_a_closed_window_are_refused() {
+    let (_, db) = fresh(Options {
+        block_ms: 100,
+        ..options(Fsync::Never)
+    });
+    assert_eq!(
+        row(&db, "a", i64::MAX / 3, &[("m", 1.0)]).unwrap(),
+        [RejectReason::TooNew]
+    );
+    for time in [10, 190, 240] {
+        assert_eq!(row(&db, "a", time, &[("m", 1.0)]).unwrap(), []);
+    }
+    db.maintain().unwrap();
+    assert_eq!(metric(&db, "tidegauge_tsdb_blocks"), 1.0);
+    assert_eq!(row(&db, "b", 50, &[("n", 1.0)]).unwrap(), [RejectReason::TooOld]);
+    assert_eq!(row(&db, "b", 150, &[("n", 1.0)]).unwrap(), []);
+    assert_eq!(all(&*db)[&labels("m")].len(), 3);
+}
+
+#[test]
+fn a_scrape_split_over_requests_stays_on_one_timeline() {
+    let (_, db) = fresh(options(Fsync::Never));
+    let stream = (0..200i64).flat_map(|step| (0..70).map(move |s| (format!("m{s}"), step * 15, (step * s) as f64)));
+    let all_samples: Vec<_> = stream.collect();
+    for request in all_samples.chunks(50) {
+        send(&db, request.iter().cloned());
+    }
+    assert_eq!(groups(&db), [70]);
+    assert_eq!(metric(&db, "tidegauge_tsdb_head_samples_appended_total"), 14_000.0);
+    db.maintain().unwrap();
+    assert_eq!(metric(&db, "tidegauge_tsdb_head_timelines"), 1.0);
+}
+
+#[test]
+fn series_that_part_get_timelines_of_their_own_and_those_that_move_together_share() {
+    let (_, db) = fresh(options(Fsync::Never));
+    for step in 0..300i64 {
+        // Two senders whose first samples fall on one time, and then never again.
+        let apart = if step == 0 { 0 } else { 7 };
+        send(&db, (0..20).map(|s| (format!("a{s}"), step * 20, s as f64)));
+        send(&db, (0..30).map(|s| (format!("b{s}"), step * 20 + apart, s as f64)));
+    }
+    db.seal();
+    db.maintain().unwrap();
+    assert_eq!(metric(&db, "tidegauge_tsdb_head_timelines"), 2.0);
+    assert_eq!(groups(&db).iter().sum::<usize>(), 50);
+    assert!(all(&*db).values().all(|s| s.len() == 300));
+}
+
+#[test]
+fn limits_refuse_new_series_and_existing_ones_go_on() {
+    let (_, db) = fresh(Options {
+        max_series: 2,
+        ..options(Fsync::Never)
+    });
+    row(&db, "a", 10, &[("m", 1.0), ("n", 1.0)]).unwrap();
+    let mut appender = db.appender();
+    let refused = appender.resolve(None, &labels("o"));
+    assert_eq!(
+        refused,
+        Err(AppendError::Limit {
+            name: "max_series",
+            limit: 2
+        })
+    );
+    assert!(appender.resolve(None, &labels("m")).is_ok());
+    assert!(matches!(
+        appender.resolve(None, &Labels::empty()),
+        Err(AppendError::Labels(_))
+    ));
+    drop(appender);
+    row(&db, "a", 11, &[("m", 1.0), ("n", 1.0)]).unwrap();
+
+    let (_, db) = fresh(Options {
+        head: Meter::new("head", 20_000),
+        ..options(Fsync::Never)
+    });
+    let mut appender = db.appender();
+    let timeline = appender.timeline("t").unwrap();
+    let made: Vec<_> = (0..1000)
+        .map_while(|i| appender.resolve(Some(timeline), &labels(&format!("m{i}"))).ok())
+        .collect();
+    assert!((10..200).contains(&made.len()), "{}", made.len());
+    let values: Vec<_> = made.iter().map(|s| (*s, 1.0)).collect();
+    appender.append_row(timeline, at(1), &values).unwrap();
+    assert_eq!(appender.commit(OnReject::Fail).unwrap().samples, made.len() as u64);
+    assert_eq!(metric(&db, "tidegauge_tsdb_head_series_refused_total"), 1.0);
+}
+
+#[test]
+fn a_series_let_go_makes_its_reference_stale_and_the_index_forgets_it() {
+    let (fs, db) = fresh(Options {
+        block_ms: 100,
+        ..options(Fsync::Never)
+    });
+    let mut appender = db.appender();
+    let timeline = appender.timeline("t").unwrap();
+    let old: Vec<_> = (0..50)
+        .map(|i| appender.resolve(Some(timeline), &labels(&format!("old{i}"))).unwrap())
+        .collect();
+    appender
+        .append_row(timeline, at(5), &old.iter().map(|s| (*s, 2.0)).collect::<Vec<_>>())
+        .unwrap();
+    appender.commit(OnReject::Fail).unwrap();
+    for step in 0..60 {
+        row(&db, "t", 10 + step * 10, &[("new", step as f64)]).unwrap();
+        db.maintain().unwrap();
+    }
+    assert_eq!(metric(&db, "tidegauge_tsdb_head_series"), 1.0);
+    let mut appender = db.appender();
+    assert_eq!(
+        appender.append_at(old[3], at(900), 1.0),
+        Err(AppendError::StaleRef { place: 0 })
+    );
+    let new = appender.resolve(Some(timeline), &labels("new")).unwrap();
+    let refused = appender.append_row(timeline, at(900), &[(new, 1.0), (old[3], 1.0)]);
+    assert_eq!(refused, Err(AppendError::StaleRef { place: 1 }));
+    drop(appender);
+    row(&db, "t", 1000, &[("old3", 7.0), ("new", 0.0)]).unwrap();
+    let before = all(&*db);
+    assert_eq!(
+        (
+            before.len(),
+            before[&labels("old3")].len(),
+            before[&labels("new")].len()
+        ),
+        (51, 2, 61)
+    );
+    drop(db);
+    let db = open(
+        &fs,
+        Options {
+            block_ms: 100,
+            ..options(Fsync::Never)
+        },
+    )
+    .unwrap();
+    assert_eq!(all(&*db), before);
+}
+
+#[test]
+fn blocks_older_than_retention_go() {
+    let (fs, db) = fresh(Options {
+        block_ms: 100,
+        retention_ms: 250,
+        ..options(Fsync::Never)
+    });
+    for step in 0..100 {
+        row(&db, "t", step * 10, &[("m", step as f64)]).unwrap();
+    }
+    db.maintain().unwrap();
+    let times: Vec<i64> = all(&*db)[&labels("m")].iter().map(|s| s.0).collect();
+    assert_eq!((times[0], times.last()), (700, Some(&990)));
+    assert!(metric(&db, "tidegauge_tsdb_blocks_deleted_total") > 0.0);
+    let wal = fs.read_dir(std::path::Path::new("/data/wal")).unwrap();
+    assert!(wal.len() <= 3, "the log is cut: {wal:?}");
+}
+
+#[test]
+fn a_snapshot_opens_as_a_store_with_the_same_content() {
+    let (fs, db) = fresh(Options {
+        block_ms: 100,
+        ..options(Fsync::Never)
+    });
+    for step in 0..50 {
+        row(&db, "t", step * 10, &[("m", step as f64 / 3.0), ("n", -0.0)]).unwrap();
+    }
+    db.maintain().unwrap();
+    let name = db.snapshot(SnapshotHead::Include).unwrap();
+    let path = std::path::Path::new("/data/snapshots").join(name);
+    let clock = Arc::new(tidegauge_model::testing::HandClock::at(at(1000)));
+    let copy = Db::open_with(Arc::clone(&fs), &path, options(Fsync::Never), clock).unwrap();
+    assert_eq!(all(&*copy), all(&*db));
+    let skipped = db.snapshot(SnapshotHead::Skip).unwrap();
+    assert_ne!(path.file_name().unwrap().to_str().unwrap(), skipped);
+}
+
+#[test]
+fn statistics_count_series_and_a_closed_store_takes_nothing() {
+    let (_, db) = fresh(options(Fsync::Never));
+    row(&db, "t", 10, &[("m", 1.0), ("n", 1.0)]).unwrap();
+    let stats = db.stats(1);
+    assert_eq!(
+        (stats.num_series, stats.num_label_pairs, stats.min_time, stats.max_time),
+        (2, 3, Some(at(10)), Some(at(10)))
+    );
+    assert_eq!(stats.series_count_by_label_pair, [("job=test".to_owned(), 2)]);
+    assert_eq!(stats.label_value_count_by_label_name, [("__name__".to_owned(), 2)]);
+    db.close().unwrap();
+    let mut appender = db.appender();
+    let series = appender.resolve(None, &labels("m")).unwrap();
+    appender.append_at(series, at(11), 1.0).unwrap();
+    assert!(matches!(appender.commit(OnReject::Skip), Err(CommitError::Closed(_))));
+    assert_eq!(all(&*db).len(), 2);
+}
+
+#[test]
+fn matchers_limits_and_cancelling_hold_over_head_and_blocks() {
+    let (_, db) = fresh(Options {
+        block_ms: 100,
+        ..options(Fsync::Never)
+    });
+    for step in 0..30 {
+        row(&db, "t", step * 10, &[("m", 1.0), ("n", 2.0)]).unwrap();
+    }
+    db.maintain().unwrap();
+    let view = db.querier(TimeRange::ALL).unwrap();
+    let cx = ReadContext::unlimited();
+    let names = view
+        .label_values("__name__", &[Matcher::equal("job", "test")], 1, &cx)
+        .unwrap();
+    assert_eq!((names.items, names.truncated), (vec!["m".to_owned()], true));
+    assert_eq!(
+        view.series(&[Matcher::equal("__name__", "n")], 0, &cx).unwrap().items,
+        [labels("n")]
+    );
+    let small = ReadContext {
+        meter: Meter::new("small", 10),
+        ..ReadContext::unlimited()
+    };
+    assert!(view.select(&[], &SelectHints::range(TimeRange::ALL), &small).is_err());
+    cx.cancel.cancel();
+    assert!(view.select(&[], &SelectHints::range(TimeRange::ALL), &cx).is_err());
+}
