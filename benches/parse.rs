@@ -1,5 +1,9 @@
 //! A body of 1,000 series: parsed cold, and with every series predicted by the scrape before.
-#![allow(missing_docs, reason = "criterion's macros make public items without docs")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "criterion's macros make public items without docs; a bench that cannot start stops"
+)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -32,10 +36,14 @@ fn parse(c: &mut Criterion) {
     let second = cluster.body(0);
     let mut group = c.benchmark_group("parse");
     group.throughput(Throughput::Bytes(second.len() as u64));
-    group.bench_function("cold", |b| b.iter(|| scrape(black_box(second.as_bytes()), &mut Prediction::new())));
+    group.bench_function("cold", |b| {
+        b.iter(|| scrape(black_box(second.as_bytes()), &mut Prediction::new()))
+    });
     let mut prediction = Prediction::new();
     scrape(first.as_bytes(), &mut prediction);
-    group.bench_function("predicted", |b| b.iter(|| scrape(black_box(second.as_bytes()), &mut prediction)));
+    group.bench_function("predicted", |b| {
+        b.iter(|| scrape(black_box(second.as_bytes()), &mut prediction))
+    });
     group.finish();
 }
 

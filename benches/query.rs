@@ -1,5 +1,9 @@
 //! 100 targets of 1,000 series with an hour of samples every 15 s: finding one of them, and rates over all of a metric.
-#![allow(missing_docs, reason = "criterion's macros make public items without docs")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    reason = "criterion's macros make public items without docs; a bench that cannot start stops"
+)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::sync::Arc;
@@ -21,7 +25,15 @@ fn at(row: i64) -> Timestamp {
 
 fn filled(dir: &std::path::Path) -> Arc<Db> {
     let clock = Arc::new(HandClock::at(at(ROWS)));
-    let db = Db::open(dir, Options { fsync: Fsync::Never, ..Options::default() }, clock).expect("a fresh store opens");
+    let db = Db::open(
+        dir,
+        Options {
+            fsync: Fsync::Never,
+            ..Options::default()
+        },
+        clock,
+    )
+    .expect("a fresh store opens");
     let mut cluster = Cluster::new(100, 1000, 7);
     for row in 0..ROWS {
         for target in 0..cluster.targets() {
@@ -31,7 +43,9 @@ fn filled(dir: &std::path::Path) -> Arc<Db> {
             for (labels, value) in cluster.labels(target).zip(cluster.values(target)) {
                 values.push((appender.resolve(Some(timeline), labels).expect("a column"), *value));
             }
-            appender.append_row(timeline, at(row), &values).expect("the columns are known");
+            appender
+                .append_row(timeline, at(row), &values)
+                .expect("the columns are known");
             appender.commit(OnReject::Skip).expect("the log takes it");
         }
         cluster.tick();
@@ -51,7 +65,9 @@ fn select(c: &mut Criterion, db: &Db) {
         b.iter(|| {
             let querier = db.querier(range).expect("a view");
             let cx = ReadContext::unlimited();
-            let set = querier.select(&matchers, &SelectHints::range(range), &cx).expect("an answer");
+            let set = querier
+                .select(&matchers, &SelectHints::range(range), &cx)
+                .expect("an answer");
             let group = set.first().expect("the series is there");
             group.read(0, &mut buf).expect("its samples").timestamps.len()
         });
@@ -61,12 +77,22 @@ fn select(c: &mut Criterion, db: &Db) {
 fn rate(c: &mut Criterion, db: &Db) {
     let engine = Engine::new(EngineOptions::default());
     for (name, text) in [
-        ("rate/12k series, 1 h at 60 s", "sum by (namespace) (rate(http_requests_total[5m]))"),
-        ("rate/of one namespace", "sum by (pod) (rate(http_requests_total{namespace=\"shop\"}[5m]))"),
+        (
+            "rate/12k series, 1 h at 60 s",
+            "sum by (namespace) (rate(http_requests_total[5m]))",
+        ),
+        (
+            "rate/of one namespace",
+            "sum by (pod) (rate(http_requests_total{namespace=\"shop\"}[5m]))",
+        ),
     ] {
         let query = Query::parse(text, &ParseOptions::default()).expect("it parses");
         c.bench_function(name, |b| {
-            b.iter(|| engine.range(db, &query, at(20), at(ROWS - 1), 60_000).expect("an answer"));
+            b.iter(|| {
+                engine
+                    .range(db, &query, at(20), at(ROWS - 1), 60_000)
+                    .expect("an answer")
+            });
         });
     }
 }

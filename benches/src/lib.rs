@@ -89,7 +89,9 @@ impl Cluster {
     /// Makes the series.
     pub fn new(targets: usize, series_per_target: usize, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let targets = (0..targets).map(|t| Target::new(t, series_per_target, &mut rng)).collect();
+        let targets = (0..targets)
+            .map(|t| Target::new(t, series_per_target, &mut rng))
+            .collect();
         Self { targets, rng }
     }
 
@@ -100,7 +102,10 @@ impl Cluster {
 
     /// The label sets of a target's series, in the order of its body.
     pub fn labels(&self, target: usize) -> impl Iterator<Item = &Labels> {
-        self.targets.get(target).into_iter().flat_map(|t| t.series.iter().map(|(l, _)| l))
+        self.targets
+            .get(target)
+            .into_iter()
+            .flat_map(|t| t.series.iter().map(|(l, _)| l))
     }
 
     /// The values of a target's series, in the same order.
@@ -134,7 +139,12 @@ impl Cluster {
                 .map(|(n, v)| format!("{n}=\"{v}\""))
                 .collect();
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{}{{{}}} {value}", labels.metric_name().unwrap_or_default(), pairs.join(","));
+            let _ = writeln!(
+                text,
+                "{}{{{}}} {value}",
+                labels.metric_name().unwrap_or_default(),
+                pairs.join(",")
+            );
         }
         text
     }
@@ -146,10 +156,18 @@ impl Target {
         for i in 0..series {
             let (name, motion) = FAMILIES[(i / 10) % FAMILIES.len()];
             let mut labels = LabelsBuilder::new();
-            labels.set("__name__", name).set("job", "pods").set("instance", &format!("10.0.{}.{}:9100", number / 250, number % 250));
-            labels.set("namespace", ["shop", "payments", "kube-system", "monitoring"][number % 4]);
+            labels
+                .set("__name__", name)
+                .set("job", "pods")
+                .set("instance", &format!("10.0.{}.{}:9100", number / 250, number % 250));
+            labels.set(
+                "namespace",
+                ["shop", "payments", "kube-system", "monitoring"][number % 4],
+            );
             labels.set("pod", &format!("app-{number}-7d9f8b6c5d-{:05x}", i / 80));
-            labels.set("container", ["app", "sidecar", "proxy"][i % 3]).set("slot", &format!("{}", i % 10));
+            labels
+                .set("container", ["app", "sidecar", "proxy"][i % 3])
+                .set("slot", &format!("{}", i % 10));
             made.push((labels.build(), motion));
         }
         let values = made.iter().map(|_| rng.below(1 << 20) as f64).collect();
