@@ -20,7 +20,7 @@ fn scrape(body: &[u8], prediction: &mut Prediction) -> (f64, u64) {
     while let Some(entry) = entries.next_expecting(pass.expected()) {
         let Ok(Entry::Sample(line)) = entry else { continue };
         if matches!(pass.next(line.series), Predicted::New) {
-            pass.insert(line.series, Slot::Column(SeriesRef::from_bits(fresh)));
+            pass.insert(line.series, Slot::Series(SeriesRef::from_bits(fresh)));
             fresh += 1;
         }
         sum += line.value;
