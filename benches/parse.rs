@@ -37,12 +37,12 @@ fn parse(c: &mut Criterion) {
     let mut group = c.benchmark_group("parse");
     group.throughput(Throughput::Bytes(second.len() as u64));
     group.bench_function("cold", |b| {
-        b.iter(|| scrape(black_box(second.as_bytes()), &mut Prediction::new()))
+        b.iter(|| scrape(black_box(second.as_bytes()), &mut Prediction::new()));
     });
     let mut prediction = Prediction::new();
     scrape(first.as_bytes(), &mut prediction);
     group.bench_function("predicted", |b| {
-        b.iter(|| scrape(black_box(second.as_bytes()), &mut prediction))
+        b.iter(|| scrape(black_box(second.as_bytes()), &mut prediction));
     });
     group.finish();
 }
