@@ -4,7 +4,7 @@ use super::view::select_error;
 use crate::block::{BlockReader, Run as BlockRun};
 use crate::codec::Malformed;
 use crate::head::State;
-use crate::head::run::Run;
+use crate::head::run::{Hidden, Run};
 use crate::head::series::Index;
 use crate::timeline::{NONE, OpenColumn, Presence, decode_open, holds};
 use parking_lot::RwLock;
@@ -38,6 +38,8 @@ pub(crate) enum Source {
     Block(Arc<BlockReader>),
     Run {
         run: Arc<Run>,
+        /// What the view must not see of it.
+        hidden: Option<Arc<Hidden>>,
         renumbered: Vec<Arc<[u32]>>,
     },
     Open {
@@ -240,8 +242,24 @@ impl Group {
                 }
                 Ok(())
             }
-            (Source::Run { run, renumbered }, Cell::Head(series)) => {
-                self.read_run(run, renumbered, series, part, times, sink)
+            (
+                Source::Run {
+                    run,
+                    hidden,
+                    renumbered,
+                },
+                Cell::Head(mut series),
+            ) => {
+                for old in renumbered {
+                    series = old.get(series as usize).copied().unwrap_or(NONE);
+                }
+                let mut clip = part.clip.clone();
+                if let Some(hidden) = hidden
+                    && hidden.series.binary_search(&series).is_ok()
+                {
+                    clip.end = clip.end.min(hidden.row as usize).max(clip.start);
+                }
+                self.read_run(run, series, clip, times, sink)
             }
             (Source::Open { group_of, presence }, Cell::Open(first, count)) => {
                 self.read_open(group_of, presence, first..first + count, part, times, sink)
@@ -256,15 +274,11 @@ impl Group {
     fn read_run(
         &self,
         run: &Run,
-        renumbered: &[Arc<[u32]>],
-        mut series: u32,
-        part: &Part,
+        series: u32,
+        clip: Range<usize>,
         times: &[Timestamp],
         sink: &mut Sink<'_>,
     ) -> Result<(), SelectError> {
-        for old in renumbered {
-            series = old.get(series as usize).copied().unwrap_or(NONE);
-        }
         let Some(column) = run.find(series) else {
             sink.go_sparse(&self.times);
             return Ok(());
@@ -272,9 +286,9 @@ impl Group {
         let chunk = run.chunk(column).map_err(|e| malformed(&e))?;
         sink.has_stale |= chunk.has_stale;
         let from = sink.values.len();
-        if chunk.dense {
+        if chunk.dense && clip.len() == times.len() {
             chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
-            keep(sink.values, from, &part.clip);
+            keep(sink.values, from, &clip);
             if !sink.dense {
                 sink.timestamps.extend_from_slice(times);
             }
@@ -286,10 +300,10 @@ impl Group {
         let (mut skip, mut taken) = (0, 0);
         for (start, end) in chunk.ranges(run.rows) {
             let (start, end) = (start as usize, end as usize);
-            let inside = start.max(part.clip.start)..end.min(part.clip.end);
-            skip += end.min(part.clip.start).saturating_sub(start);
+            let inside = start.max(clip.start)..end.min(clip.end);
+            skip += end.min(clip.start).saturating_sub(start);
             if inside.start < inside.end {
-                let own = inside.start - part.clip.start..inside.end - part.clip.start;
+                let own = inside.start - clip.start..inside.end - clip.start;
                 sink.timestamps.extend_from_slice(times.get(own).unwrap_or_default());
                 taken += inside.len();
             }

@@ -13,4 +13,4 @@
 mod group;
 mod view;
 
-pub(crate) use view::View;
+pub(crate) use view::{View, Views};

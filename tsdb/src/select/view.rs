@@ -9,9 +9,9 @@ use crate::head::series::Index;
 use crate::timeline::{NONE, OpenColumn, Timeline};
 use crate::wal::writer::cause;
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tidegauge_model::{
     Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesSet, TimeRange, Timestamp,
 };
@@ -23,6 +23,29 @@ pub(crate) struct Seen {
     newest: i64,
 }
 
+/// What each living view sees.
+#[derive(Debug, Default)]
+pub(crate) struct Views(Mutex<Vec<Weak<[Seen]>>>);
+
+impl Views {
+    /// Enters a view. The caller holds the state that it saw.
+    fn enter(&self, seen: &Arc<[Seen]>) {
+        let mut views = self.0.lock();
+        views.retain(|v| v.strong_count() > 0);
+        views.push(Arc::downgrade(seen));
+    }
+
+    /// How many rows of a timeline each view sees.
+    pub(crate) fn rows(&self, timeline: u32) -> Vec<u64> {
+        let mut views = self.0.lock();
+        views.retain(|v| v.strong_count() > 0);
+        let living = views.iter().filter_map(Weak::upgrade);
+        living
+            .filter_map(|seen| seen.get(timeline as usize).map(|s| s.rows))
+            .collect()
+    }
+}
+
 /// A view of the store.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
@@ -31,7 +54,7 @@ pub(crate) struct View<'a> {
     blocks: Arc<[Arc<BlockReader>]>,
     /// Head samples before it lie in blocks.
     flushed: i64,
-    seen: Vec<Seen>,
+    seen: Arc<[Seen]>,
     /// While it lives, what was dropped from the head stays.
     _epoch: Arc<()>,
 }
@@ -39,7 +62,7 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     pub(crate) fn new(db: &'a Db, range: TimeRange) -> Self {
         let state = db.head.state.read();
-        let seen = state
+        let seen: Arc<[Seen]> = state
             .timelines
             .iter()
             .map(|t| match t {
@@ -53,6 +76,7 @@ impl<'a> View<'a> {
                 },
             })
             .collect();
+        db.head.views.enter(&seen);
         Self {
             db,
             range,
@@ -222,7 +246,9 @@ impl View<'_> {
         let rows = self.open_rows(timeline, t) as usize;
         let open = t.times.get(..rows).unwrap_or_default();
         open.first().is_some_and(|first| *first <= end) && open.last().is_some_and(|last| *last >= start)
-            || t.runs.iter().any(|r| r.first <= end && r.last >= start)
+            || t.runs
+                .iter()
+                .any(|r| r.base < self.seen(timeline).rows && r.first <= end && r.last >= start)
     }
 
     /// Makes a group of series with equal keys.
@@ -306,12 +332,13 @@ impl View<'_> {
             return Ok(());
         };
         let range = self.head_range(range);
-        let end = range.end.min(Timestamp::from_millis(self.seen(timeline).newest));
+        let seen = self.seen(timeline);
+        let end = range.end.min(Timestamp::from_millis(seen.newest));
         let range = TimeRange::new(range.start, end);
         for run in t
             .runs
             .iter()
-            .filter(|r| r.first <= end.millis() && r.last >= range.start.millis())
+            .filter(|r| r.base < seen.rows && r.first <= end.millis() && r.last >= range.start.millis())
         {
             let mut times = Vec::with_capacity(run.rows as usize);
             run.times(&mut times).map_err(|e| malformed(&e))?;
@@ -326,6 +353,7 @@ impl View<'_> {
             parts.push(Part {
                 source: Source::Run {
                     run: Arc::clone(run),
+                    hidden: run.hidden.iter().find(|h| h.seen == seen.rows).map(Arc::clone),
                     renumbered,
                 },
                 clip,
