@@ -5,6 +5,7 @@ use super::stage::{Bounds, Loose, Plan, Stage};
 use super::{State, symbols};
 use crate::column::{Encoder, EncodingChoice};
 use crate::db::Db;
+use crate::select::Views;
 use crate::timeline::{Logged, NONE, Timeline};
 use crate::wal::record;
 use crate::wal::writer::{Wal, WriteError, cause};
@@ -29,6 +30,7 @@ pub(crate) type HeadRow = (u32, i64, Vec<(SeriesRef, f64)>);
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) state: RwLock<State>,
+    pub(crate) views: Views,
     /// Bytes the meter holds for the head.
     accounted: AtomicU64,
     pub(crate) options: Options,
@@ -66,6 +68,7 @@ impl Head {
     pub(crate) fn new(options: Options, metrics: Arc<Metrics>) -> Self {
         Self {
             state: RwLock::default(),
+            views: Views::default(),
             accounted: AtomicU64::new(0),
             replay: Replay {
                 loose: HashMap::new(),
@@ -120,7 +123,7 @@ impl Head {
         let state = self.state.get_mut();
         for (timeline, at, _) in rows {
             if must_seal(state, *timeline, *at, block_ms)
-                && let Some(sealed) = seal::plan(state, *timeline, block_ms, &mut self.replay.encoder)
+                && let Some(sealed) = seal::plan(state, *timeline, block_ms, &[], &mut self.replay.encoder)
             {
                 seal::apply(state, sealed);
             }
@@ -518,7 +521,12 @@ fn count(metrics: &Metrics, done: &Committed, stale_dropped: u64) {
 impl Head {
     /// Seals the open rows of one timeline.
     pub(crate) fn seal(&self, timeline: u32, log: &mut Log) {
-        let sealed = seal::plan(&self.state.read(), timeline, self.options.block_ms, &mut log.encoder);
+        let sealed = {
+            let state = self.state.read();
+            // A view that is made from here on sees every row: none comes while the log is held.
+            let seen = self.views.rows(timeline);
+            seal::plan(&state, timeline, self.options.block_ms, &seen, &mut log.encoder)
+        };
         if let Some(sealed) = sealed {
             seal::apply(&mut self.state.write(), sealed);
             Metrics::add(&self.metrics.runs_sealed, 1);

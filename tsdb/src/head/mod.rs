@@ -19,6 +19,7 @@ pub(crate) mod run;
 pub(crate) mod seal;
 pub(crate) mod series;
 pub(crate) mod stage;
+pub(crate) mod staged;
 pub(crate) mod symbols;
 
 use crate::timeline::{NONE, Timeline};

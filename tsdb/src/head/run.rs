@@ -15,6 +15,7 @@
 
 use crate::codec::{Cursor, Malformed, varint};
 use crate::column::{self, Encoder};
+use std::sync::Arc;
 use tidegauge_model::{Timestamp, is_stale};
 
 const HAS_GAPS: u8 = 1;
@@ -29,8 +30,24 @@ pub(crate) struct Run {
     pub(crate) last: i64,
     pub(crate) rows: u32,
     pub(crate) columns: u32,
+    /// The row of its timeline it begins with, counted over all rows ever.
+    pub(crate) base: u64,
+    /// What views of before must not see in it.
+    pub(crate) hidden: Box<[Arc<Hidden>]>,
     times_bytes: u32,
     bytes: Box<[u8]>,
+}
+
+/// Values of one time that a view must not see: it was made between two commits that share the time, before they were
+/// sealed into one.
+#[derive(Debug)]
+pub(crate) struct Hidden {
+    /// How many rows of the timeline the view saw.
+    pub(crate) seen: u64,
+    /// The row of the run, the last that the view sees of.
+    pub(crate) row: u32,
+    /// The series that got their value in it later, rising, by the run's numbers.
+    pub(crate) series: Box<[u32]>,
 }
 
 /// One column of a run, still encoded.
@@ -82,7 +99,13 @@ impl RunWriter {
     }
 
     /// The run, and an empty writer; `None` if there is no column.
-    pub(crate) fn finish(&mut self, times: &[Timestamp], epoch: u64) -> Option<Run> {
+    pub(crate) fn finish(
+        &mut self,
+        times: &[Timestamp],
+        epoch: u64,
+        base: u64,
+        hidden: Box<[Arc<Hidden>]>,
+    ) -> Option<Run> {
         let (first, last) = (times.first()?.millis(), times.last()?.millis());
         if self.series.is_empty() {
             return None;
@@ -101,6 +124,8 @@ impl RunWriter {
             last,
             rows: times.len() as u32,
             columns: self.series.len() as u32,
+            base,
+            hidden,
             times_bytes: encoded.len() as u32,
             bytes: bytes.into(),
         };
@@ -177,7 +202,8 @@ impl Run {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Self>() + 32
+        let hidden: usize = self.hidden.iter().map(|h| h.series.len() * 4 + 48).sum();
+        self.bytes.len() + size_of::<Self>() + 32 + hidden
     }
 }
 
@@ -222,7 +248,7 @@ mod tests {
         let gaps = [(1, -0.0), (2, 7.0), (5, stale_marker())];
         writer.column(3, &dense, 10, &mut encoder);
         writer.column(9, &gaps, 10, &mut encoder);
-        let run = writer.finish(&times, 0).unwrap();
+        let run = writer.finish(&times, 0, 0, Box::default()).unwrap();
         assert_eq!(
             (run.find(3), run.find(9), run.find(4), run.find(99)),
             (Some(0), Some(1), None, None)

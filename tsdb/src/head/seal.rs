@@ -4,9 +4,10 @@
 //! so that no row comes in between.
 
 use super::State;
-use super::run::{Run, RunWriter};
+use super::run::{Hidden, Run, RunWriter};
 use crate::column::Encoder;
 use crate::timeline::{NONE, Timeline, decode_open};
+use std::ops::Range;
 use std::sync::Arc;
 use tidegauge_model::{Timestamp, is_stale};
 
@@ -31,8 +32,8 @@ pub(crate) struct Sealed {
     columns: Vec<Successor>,
 }
 
-/// Encodes the open rows of a timeline; `None` if there are none.
-pub(crate) fn plan(state: &State, timeline: u32, block_ms: i64, encoder: &mut Encoder) -> Option<Sealed> {
+/// Encodes the open rows of a timeline; `None` if there are none. `seen`: how many of its rows each living view sees.
+pub(crate) fn plan(state: &State, timeline: u32, block_ms: i64, seen: &[u64], encoder: &mut Encoder) -> Option<Sealed> {
     let t = state.timeline(timeline)?;
     if t.times.is_empty() {
         return None;
@@ -46,6 +47,7 @@ pub(crate) fn plan(state: &State, timeline: u32, block_ms: i64, encoder: &mut En
         .collect();
     order.sort_unstable();
     let mut newest: Vec<Option<(u32, f64)>> = vec![None; t.refs.len()];
+    let mut hidden = hide(t, &group_of, seen);
     let (mut chains, mut samples, mut one) = (Vec::new(), Vec::new(), Vec::new());
     for same in order.chunk_by(|a, b| a.0 == b.0) {
         samples.clear();
@@ -58,6 +60,7 @@ pub(crate) fn plan(state: &State, timeline: u32, block_ms: i64, encoder: &mut En
             let before = samples.len();
             let decoded = decode_open(&open, &chains, t.rows(), |row, value| {
                 if t.present(*place, row) {
+                    hidden.iter_mut().for_each(|h| h.meet(series, row));
                     samples.push((group_of.get(row as usize).copied().unwrap_or(0), value));
                 }
             });
@@ -88,7 +91,13 @@ pub(crate) fn plan(state: &State, timeline: u32, block_ms: i64, encoder: &mut En
     let runs = windows
         .iter()
         .zip(&mut writers)
-        .filter_map(|((start, end), writer)| writer.finish(times.get(*start..*end)?, state.epoch).map(Arc::new))
+        .filter_map(|((start, end), writer)| {
+            let first = group_of.partition_point(|g| (*g as usize) < *start) as u64;
+            let hidden = hidden.iter_mut().filter_map(|h| h.within(*start, *end)).collect();
+            writer
+                .finish(times.get(*start..*end)?, state.epoch, t.sealed + first, hidden)
+                .map(Arc::new)
+        })
         .collect();
     let (keep, columns) = successors(state, timeline, t, &times, &newest);
     Some(Sealed {
@@ -97,6 +106,55 @@ pub(crate) fn plan(state: &State, timeline: u32, block_ms: i64, encoder: &mut En
         keep,
         columns,
     })
+}
+
+/// The rows that share the time of the last row a view sees, in the making.
+struct Hiding {
+    seen: u64,
+    group: u32,
+    rows: Range<u32>,
+    series: Vec<u32>,
+}
+
+/// For each number of rows that ends between rows of one time: the rows behind it. Times do not fall, so a view parts
+/// only one time of a timeline.
+fn hide(t: &Timeline, group_of: &[u32], seen: &[u64]) -> Vec<Hiding> {
+    let mut hidden: Vec<Hiding> = seen
+        .iter()
+        .filter_map(|seen| {
+            let first = usize::try_from(seen.checked_sub(t.sealed)?).ok()?;
+            let group = *group_of.get(first.checked_sub(1)?)?;
+            let end = group_of.partition_point(|g| *g <= group);
+            (first < end).then(|| Hiding {
+                seen: *seen,
+                group,
+                rows: first as u32..end as u32,
+                series: Vec::new(),
+            })
+        })
+        .collect();
+    hidden.sort_by_key(|h| h.seen);
+    hidden.dedup_by_key(|h| h.seen);
+    hidden
+}
+
+impl Hiding {
+    fn meet(&mut self, series: u32, row: u32) {
+        if self.rows.contains(&row) && self.series.last() != Some(&series) {
+            self.series.push(series);
+        }
+    }
+
+    /// What a run of these times must hide.
+    fn within(&mut self, start: usize, end: usize) -> Option<Arc<Hidden>> {
+        (start..end).contains(&(self.group as usize)).then(|| {
+            Arc::new(Hidden {
+                seen: self.seen,
+                row: self.group - start as u32,
+                series: std::mem::take(&mut self.series).into(),
+            })
+        })
+    }
 }
 
 /// Distinct times, and for each row the number of its own.

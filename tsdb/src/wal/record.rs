@@ -21,7 +21,8 @@ use crate::codec::{Cursor, Malformed};
 use crate::head::State;
 use crate::head::delta;
 use crate::head::series::Index;
-use crate::head::stage::{Plan, Staged};
+use crate::head::stage::Plan;
+use crate::head::staged::Staged;
 use crate::timeline::{Logged, NONE, Timeline};
 
 const TIMELINE: u8 = 1;

@@ -14,5 +14,6 @@ mod directory;
 mod log_format;
 mod measure;
 mod model;
+mod replay;
 mod store;
 mod support;

@@ -1,32 +1,19 @@
-//! The door out: one view over head and blocks, series grouped by what they share.
-//!
-//! ```text
-//!   matchers ──> blocks: series, their spans  ┐
-//!           └──> head: series, their timelines ┴──> key of a series = its list of parts
-//!   equal keys, parts one after another in time ──> a group: timestamps once, values on demand
-//!   parts that overlap (a series that moved)    ──> a group of its own, merged
-//! ```
-//!
-//! Whatever a group needs of the head is copied or shared when it is made: reading takes no lock but the index's, for
-//! labels.
+//! A view of the store: what it sees, what it finds, how that is grouped.
 
+use super::group::{Cell, Group, Named, Part, Source, clip, malformed};
 use crate::Error;
 use crate::block::{BlockReader, Run as BlockRun};
-use crate::codec::Malformed;
 use crate::db::Db;
 use crate::head::State;
-use crate::head::run::Run;
 use crate::head::series::Index;
-use crate::timeline::{NONE, OpenColumn, Presence, Timeline, decode_open, holds};
+use crate::timeline::{NONE, OpenColumn, Timeline};
 use crate::wal::writer::cause;
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
-use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tidegauge_model::{
-    Column, ColumnBuf, Labels, Lease, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup,
-    SeriesSet, TimeRange, Timestamp, Values, is_stale,
+    Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesSet, TimeRange, Timestamp,
 };
 
 /// How much of a timeline a view sees.
@@ -34,6 +21,29 @@ use tidegauge_model::{
 pub(crate) struct Seen {
     rows: u64,
     newest: i64,
+}
+
+/// What each living view sees.
+#[derive(Debug, Default)]
+pub(crate) struct Views(Mutex<Vec<Weak<[Seen]>>>);
+
+impl Views {
+    /// Enters a view. The caller holds the state that it saw.
+    fn enter(&self, seen: &Arc<[Seen]>) {
+        let mut views = self.0.lock();
+        views.retain(|v| v.strong_count() > 0);
+        views.push(Arc::downgrade(seen));
+    }
+
+    /// How many rows of a timeline each view sees.
+    pub(crate) fn rows(&self, timeline: u32) -> Vec<u64> {
+        let mut views = self.0.lock();
+        views.retain(|v| v.strong_count() > 0);
+        let living = views.iter().filter_map(Weak::upgrade);
+        living
+            .filter_map(|seen| seen.get(timeline as usize).map(|s| s.rows))
+            .collect()
+    }
 }
 
 /// A view of the store.
@@ -44,7 +54,7 @@ pub(crate) struct View<'a> {
     blocks: Arc<[Arc<BlockReader>]>,
     /// Head samples before it lie in blocks.
     flushed: i64,
-    seen: Vec<Seen>,
+    seen: Arc<[Seen]>,
     /// While it lives, what was dropped from the head stays.
     _epoch: Arc<()>,
 }
@@ -52,7 +62,7 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     pub(crate) fn new(db: &'a Db, range: TimeRange) -> Self {
         let state = db.head.state.read();
-        let seen = state
+        let seen: Arc<[Seen]> = state
             .timelines
             .iter()
             .map(|t| match t {
@@ -66,6 +76,7 @@ impl<'a> View<'a> {
                 },
             })
             .collect();
+        db.head.views.enter(&seen);
         Self {
             db,
             range,
@@ -109,67 +120,6 @@ pub(crate) fn select_error(error: &Error) -> SelectError {
             cause: other.to_string(),
         },
     }
-}
-
-fn malformed(error: &Malformed) -> SelectError {
-    SelectError::Corrupt {
-        path: "head".into(),
-        offset: error.offset as u64,
-        what: error.what.into(),
-    }
-}
-
-/// What a series reads from one part of its group.
-#[derive(Debug, Clone, Copy)]
-enum Cell {
-    Block(BlockRun),
-    /// The series' number in the head.
-    Head(u32),
-    /// Its open columns: a range of [`Group::open`].
-    Open(u32, u32),
-}
-
-/// A source of samples: what cells of a column of the group read from.
-#[derive(Debug)]
-enum Source {
-    Block(Arc<BlockReader>),
-    Run {
-        run: Arc<Run>,
-        renumbered: Vec<Arc<[u32]>>,
-    },
-    Open {
-        group_of: Vec<u32>,
-        presence: Vec<Presence>,
-    },
-}
-
-#[derive(Debug)]
-struct Part {
-    source: Source,
-    /// Which of the source's times lie in the range.
-    clip: Range<usize>,
-    /// Where they begin in the group's.
-    at: usize,
-}
-
-#[derive(Debug)]
-enum Named {
-    Labels(Labels),
-    Head(u32),
-}
-
-/// Series with equal parts.
-#[derive(Debug)]
-struct Group {
-    times: Vec<Timestamp>,
-    parts: Vec<Part>,
-    names: Vec<Named>,
-    /// `parts.len()` for each series.
-    cells: Vec<Cell>,
-    open: Vec<OpenColumn>,
-    chains: Vec<u8>,
-    index: Arc<RwLock<Index>>,
-    _lease: Option<Lease>,
 }
 
 /// A part of a series before it is grouped: its place in the key, and the cell.
@@ -296,7 +246,9 @@ impl View<'_> {
         let rows = self.open_rows(timeline, t) as usize;
         let open = t.times.get(..rows).unwrap_or_default();
         open.first().is_some_and(|first| *first <= end) && open.last().is_some_and(|last| *last >= start)
-            || t.runs.iter().any(|r| r.first <= end && r.last >= start)
+            || t.runs
+                .iter()
+                .any(|r| r.base < self.seen(timeline).rows && r.first <= end && r.last >= start)
     }
 
     /// Makes a group of series with equal keys.
@@ -380,12 +332,13 @@ impl View<'_> {
             return Ok(());
         };
         let range = self.head_range(range);
-        let end = range.end.min(Timestamp::from_millis(self.seen(timeline).newest));
+        let seen = self.seen(timeline);
+        let end = range.end.min(Timestamp::from_millis(seen.newest));
         let range = TimeRange::new(range.start, end);
         for run in t
             .runs
             .iter()
-            .filter(|r| r.first <= end.millis() && r.last >= range.start.millis())
+            .filter(|r| r.base < seen.rows && r.first <= end.millis() && r.last >= range.start.millis())
         {
             let mut times = Vec::with_capacity(run.rows as usize);
             run.times(&mut times).map_err(|e| malformed(&e))?;
@@ -400,6 +353,7 @@ impl View<'_> {
             parts.push(Part {
                 source: Source::Run {
                     run: Arc::clone(run),
+                    hidden: run.hidden.iter().find(|h| h.seen == seen.rows).map(Arc::clone),
                     renumbered,
                 },
                 clip,
@@ -438,326 +392,6 @@ enum Shape {
     Block(usize),
     Run,
     Open(u32),
-}
-
-fn clip(times: &[Timestamp], range: TimeRange) -> Range<usize> {
-    let start = times.partition_point(|t| *t < range.start);
-    let end = times.partition_point(|t| *t <= range.end);
-    start..end.max(start)
-}
-
-impl Group {
-    fn copy_open(&mut self, state: &State, timeline: u32, series: u32) -> Cell {
-        let first = self.open.len() as u32;
-        if let Some(t) = state.timeline(timeline) {
-            let here = state
-                .columns_of(series)
-                .filter(|(_, c)| c.timeline == timeline && c.place != NONE)
-                .map(|(_, c)| c.place);
-            let before = t.left.iter().filter(|(s, _)| *s == series).map(|(_, place)| *place);
-            for place in here.chain(before) {
-                if let Some(column) = t.copy_column(place, &mut self.chains) {
-                    self.open.push(column);
-                }
-            }
-        }
-        Cell::Open(first, self.open.len() as u32 - first)
-    }
-
-    /// Puts the parts one behind another; where they overlap, every series becomes a group of its own.
-    fn lay_out(mut self, part_times: &[Vec<Timestamp>], cx: &ReadContext) -> Result<Vec<Self>, SelectError> {
-        // Time order of parts, cells with them.
-        let start = |i: &usize| {
-            let times = part_times.get(*i)?;
-            times.get(self.parts.get(*i)?.clip.start).copied()
-        };
-        let mut order: Vec<usize> = (0..self.parts.len()).collect();
-        let sorted = {
-            order.sort_by_key(|i| start(i).unwrap_or(Timestamp::MAX));
-            order.is_sorted()
-        };
-        if !sorted {
-            let n = self.parts.len();
-            let cells = std::mem::take(&mut self.cells);
-            self.cells = cells
-                .chunks(n)
-                .flat_map(|row| order.iter().filter_map(|i| row.get(*i).copied()))
-                .collect();
-            let mut parts: Vec<Option<Part>> = std::mem::take(&mut self.parts).into_iter().map(Some).collect();
-            self.parts = order
-                .iter()
-                .filter_map(|i| parts.get_mut(*i).and_then(Option::take))
-                .collect();
-        }
-        let mut apart = true;
-        let mut times: Vec<Timestamp> = Vec::new();
-        for (part, i) in self.parts.iter_mut().zip(&order) {
-            let own = part_times
-                .get(*i)
-                .and_then(|t| t.get(part.clip.clone()))
-                .unwrap_or_default();
-            apart &= match (times.last(), own.first()) {
-                (Some(last), Some(first)) => last < first,
-                _ => true,
-            };
-            part.at = times.len();
-            times.extend_from_slice(own);
-        }
-        if apart {
-            self.times = times;
-            return Ok(vec![self]);
-        }
-        self.times = times;
-        let mut buf = ColumnBuf::default();
-        (0..self.names.len())
-            .map(|series| self.merged(series, &mut buf, cx))
-            .collect()
-    }
-
-    /// One series of overlapping parts as a group with a part of its own.
-    fn merged(&self, series: usize, buf: &mut ColumnBuf, cx: &ReadContext) -> Result<Self, SelectError> {
-        cx.cancel.check()?;
-        let column = self.read(series, buf)?;
-        let Values::Float(values) = column.values else {
-            return Err(SelectError::Corrupt {
-                path: "head".into(),
-                offset: 0,
-                what: "not floats".into(),
-            });
-        };
-        let mut samples: Vec<(Timestamp, f64)> =
-            column.timestamps.iter().copied().zip(values.iter().copied()).collect();
-        samples.sort_by_key(|s| s.0);
-        samples.dedup_by_key(|s| s.0);
-        let lease = cx.meter.lease(samples.len() as u64 * 24)?;
-        let mut chains = Vec::new();
-        let mut last = 0.0;
-        for (_, value) in &samples {
-            crate::head::delta::put(&mut chains, last, *value, &mut 0);
-            last = *value;
-        }
-        let name = match self.names.get(series) {
-            Some(Named::Labels(labels)) => Named::Labels(labels.clone()),
-            Some(Named::Head(series)) => Named::Head(*series),
-            None => Named::Head(NONE),
-        };
-        let rows = samples.len() as u32;
-        Ok(Self {
-            times: samples.iter().map(|s| s.0).collect(),
-            parts: vec![Part {
-                source: Source::Open {
-                    group_of: (0..rows).collect(),
-                    presence: vec![None; samples.len()],
-                },
-                clip: 0..samples.len(),
-                at: 0,
-            }],
-            names: vec![name],
-            cells: vec![Cell::Open(0, 1)],
-            open: vec![OpenColumn {
-                place: 0,
-                start: 0,
-                end: NONE,
-                last,
-                chain: (0, chains.len() as u32),
-            }],
-            chains,
-            index: Arc::clone(&self.index),
-            _lease: Some(lease),
-        })
-    }
-}
-
-/// Values on their way into a lent buffer: timestamps of their own only once a value is missing.
-struct Sink<'b> {
-    values: &'b mut Vec<f64>,
-    timestamps: &'b mut Vec<Timestamp>,
-    dense: bool,
-    has_stale: bool,
-}
-
-impl Sink<'_> {
-    /// The part that begins at `at` holds fewer values than times: from here on each value brings its time.
-    fn go_sparse(&mut self, times: &[Timestamp]) {
-        if self.dense {
-            self.dense = false;
-            self.timestamps
-                .extend_from_slice(times.get(..self.timestamps_due()).unwrap_or_default());
-        }
-    }
-
-    fn timestamps_due(&self) -> usize {
-        self.values.len()
-    }
-}
-
-impl Group {
-    fn read_part(&self, part: &Part, cell: Cell, sink: &mut Sink<'_>) -> Result<(), SelectError> {
-        let times = self.times.get(part.at..part.at + part.clip.len()).unwrap_or_default();
-        match (&part.source, cell) {
-            (Source::Block(reader), Cell::Block(run)) => {
-                let from = sink.values.len();
-                reader.read_values(&run, sink.values).map_err(|e| select_error(&e))?;
-                sink.has_stale |= run.has_stale;
-                keep(sink.values, from, &part.clip);
-                if !sink.dense {
-                    sink.timestamps.extend_from_slice(times);
-                }
-                Ok(())
-            }
-            (Source::Run { run, renumbered }, Cell::Head(series)) => {
-                self.read_run(run, renumbered, series, part, times, sink)
-            }
-            (Source::Open { group_of, presence }, Cell::Open(first, count)) => {
-                self.read_open(group_of, presence, first..first + count, part, times, sink)
-            }
-            _ => {
-                sink.go_sparse(&self.times);
-                Ok(())
-            }
-        }
-    }
-
-    fn read_run(
-        &self,
-        run: &Run,
-        renumbered: &[Arc<[u32]>],
-        mut series: u32,
-        part: &Part,
-        times: &[Timestamp],
-        sink: &mut Sink<'_>,
-    ) -> Result<(), SelectError> {
-        for old in renumbered {
-            series = old.get(series as usize).copied().unwrap_or(NONE);
-        }
-        let Some(column) = run.find(series) else {
-            sink.go_sparse(&self.times);
-            return Ok(());
-        };
-        let chunk = run.chunk(column).map_err(|e| malformed(&e))?;
-        sink.has_stale |= chunk.has_stale;
-        let from = sink.values.len();
-        if chunk.dense {
-            chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
-            keep(sink.values, from, &part.clip);
-            if !sink.dense {
-                sink.timestamps.extend_from_slice(times);
-            }
-            return Ok(());
-        }
-        sink.go_sparse(&self.times);
-        chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
-        // Places of the clip among the values, and the times of those.
-        let (mut skip, mut taken) = (0, 0);
-        for (start, end) in chunk.ranges(run.rows) {
-            let (start, end) = (start as usize, end as usize);
-            let inside = start.max(part.clip.start)..end.min(part.clip.end);
-            skip += end.min(part.clip.start).saturating_sub(start);
-            if inside.start < inside.end {
-                let own = inside.start - part.clip.start..inside.end - part.clip.start;
-                sink.timestamps.extend_from_slice(times.get(own).unwrap_or_default());
-                taken += inside.len();
-            }
-        }
-        keep(sink.values, from, &(skip..skip + taken));
-        Ok(())
-    }
-
-    fn read_open(
-        &self,
-        group_of: &[u32],
-        presence: &[Presence],
-        columns: Range<u32>,
-        part: &Part,
-        times: &[Timestamp],
-        sink: &mut Sink<'_>,
-    ) -> Result<(), SelectError> {
-        let columns = self
-            .open
-            .get(columns.start as usize..columns.end as usize)
-            .unwrap_or_default();
-        let mut samples: Vec<(u32, f64)> = Vec::with_capacity(times.len());
-        for column in columns {
-            let (start, len) = (column.chain.0 as usize, column.chain.1 as usize);
-            let chain = self.chains.get(start..start + len).unwrap_or_default();
-            decode_open(column, chain, group_of.len() as u32, |row, value| {
-                let group = group_of.get(row as usize).copied().unwrap_or(0);
-                if part.clip.contains(&(group as usize))
-                    && presence.get(row as usize).is_some_and(|p| holds(p, column.place))
-                {
-                    samples.push((group - part.clip.start as u32, value));
-                }
-            })
-            .map_err(|e| malformed(&e))?;
-        }
-        if columns.len() > 1 {
-            samples.sort_by_key(|s| s.0);
-            samples.dedup_by_key(|s| s.0);
-        }
-        if samples.len() != times.len() {
-            sink.go_sparse(&self.times);
-        }
-        sink.has_stale |= samples.iter().any(|s| is_stale(s.1));
-        sink.values.extend(samples.iter().map(|s| s.1));
-        if !sink.dense {
-            sink.timestamps
-                .extend(samples.iter().filter_map(|s| times.get(s.0 as usize)));
-        }
-        Ok(())
-    }
-}
-
-/// Of the values from `from` on, keeps those at the places of `clip`.
-fn keep(values: &mut Vec<f64>, from: usize, clip: &Range<usize>) {
-    values.truncate(from + clip.end);
-    if clip.start > 0 {
-        values.drain(from..(from + clip.start).min(values.len()));
-    }
-}
-
-impl SeriesGroup for Group {
-    fn timestamps(&self) -> &[Timestamp] {
-        &self.times
-    }
-
-    fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    fn labels(&self, series: usize) -> Labels {
-        match self.names.get(series) {
-            Some(Named::Labels(labels)) => labels.clone(),
-            Some(Named::Head(series)) => self.index.read().labels(*series),
-            None => Labels::empty(),
-        }
-    }
-
-    fn chunks(&self, _series: usize) -> usize {
-        self.parts.len()
-    }
-
-    fn read<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf) -> Result<Column<'b>, SelectError> {
-        buf.values.clear();
-        buf.timestamps.clear();
-        let n = self.parts.len();
-        let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
-        let mut sink = Sink {
-            values: &mut buf.values,
-            timestamps: &mut buf.timestamps,
-            dense: true,
-            has_stale: false,
-        };
-        for (part, cell) in self.parts.iter().zip(cells) {
-            self.read_part(part, *cell, &mut sink)?;
-        }
-        let (dense, has_stale) = (sink.dense, sink.has_stale);
-        Ok(Column {
-            timestamps: if dense { &self.times } else { &buf.timestamps },
-            values: Values::Float(&buf.values),
-            dense,
-            has_stale,
-        })
-    }
 }
 
 impl Querier for View<'_> {

@@ -1,0 +1,410 @@
+//! A group: series that share their parts, read one after another into one list of values.
+
+use super::view::select_error;
+use crate::block::{BlockReader, Run as BlockRun};
+use crate::codec::Malformed;
+use crate::head::State;
+use crate::head::run::{Hidden, Run};
+use crate::head::series::Index;
+use crate::timeline::{NONE, OpenColumn, Presence, decode_open, holds};
+use parking_lot::RwLock;
+use std::ops::Range;
+use std::sync::Arc;
+use tidegauge_model::{
+    Column, ColumnBuf, Labels, Lease, ReadContext, SelectError, SeriesGroup, TimeRange, Timestamp, Values, is_stale,
+};
+
+pub(crate) fn malformed(error: &Malformed) -> SelectError {
+    SelectError::Corrupt {
+        path: "head".into(),
+        offset: error.offset as u64,
+        what: error.what.into(),
+    }
+}
+
+/// What a series reads from one part of its group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cell {
+    Block(BlockRun),
+    /// The series' number in the head.
+    Head(u32),
+    /// Its open columns: a range of [`Group::open`].
+    Open(u32, u32),
+}
+
+/// A source of samples: what cells of a column of the group read from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Block(Arc<BlockReader>),
+    Run {
+        run: Arc<Run>,
+        /// What the view must not see of it.
+        hidden: Option<Arc<Hidden>>,
+        renumbered: Vec<Arc<[u32]>>,
+    },
+    Open {
+        group_of: Vec<u32>,
+        presence: Vec<Presence>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) source: Source,
+    /// Which of the source's times lie in the range.
+    pub(crate) clip: Range<usize>,
+    /// Where they begin in the group's.
+    pub(crate) at: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum Named {
+    Labels(Labels),
+    Head(u32),
+}
+
+/// Series with equal parts.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) times: Vec<Timestamp>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) names: Vec<Named>,
+    /// `parts.len()` for each series.
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) open: Vec<OpenColumn>,
+    pub(crate) chains: Vec<u8>,
+    pub(crate) index: Arc<RwLock<Index>>,
+    pub(crate) _lease: Option<Lease>,
+}
+
+pub(crate) fn clip(times: &[Timestamp], range: TimeRange) -> Range<usize> {
+    let start = times.partition_point(|t| *t < range.start);
+    let end = times.partition_point(|t| *t <= range.end);
+    start..end.max(start)
+}
+
+impl Group {
+    pub(crate) fn copy_open(&mut self, state: &State, timeline: u32, series: u32) -> Cell {
+        let first = self.open.len() as u32;
+        if let Some(t) = state.timeline(timeline) {
+            let here = state
+                .columns_of(series)
+                .filter(|(_, c)| c.timeline == timeline && c.place != NONE)
+                .map(|(_, c)| c.place);
+            let before = t.left.iter().filter(|(s, _)| *s == series).map(|(_, place)| *place);
+            for place in here.chain(before) {
+                if let Some(column) = t.copy_column(place, &mut self.chains) {
+                    self.open.push(column);
+                }
+            }
+        }
+        Cell::Open(first, self.open.len() as u32 - first)
+    }
+
+    /// Puts the parts one behind another; where they overlap, every series becomes a group of its own.
+    pub(crate) fn lay_out(mut self, part_times: &[Vec<Timestamp>], cx: &ReadContext) -> Result<Vec<Self>, SelectError> {
+        // Time order of parts, cells with them.
+        let start = |i: &usize| {
+            let times = part_times.get(*i)?;
+            times.get(self.parts.get(*i)?.clip.start).copied()
+        };
+        let mut order: Vec<usize> = (0..self.parts.len()).collect();
+        let sorted = {
+            order.sort_by_key(|i| start(i).unwrap_or(Timestamp::MAX));
+            order.is_sorted()
+        };
+        if !sorted {
+            let n = self.parts.len();
+            let cells = std::mem::take(&mut self.cells);
+            self.cells = cells
+                .chunks(n)
+                .flat_map(|row| order.iter().filter_map(|i| row.get(*i).copied()))
+                .collect();
+            let mut parts: Vec<Option<Part>> = std::mem::take(&mut self.parts).into_iter().map(Some).collect();
+            self.parts = order
+                .iter()
+                .filter_map(|i| parts.get_mut(*i).and_then(Option::take))
+                .collect();
+        }
+        let mut apart = true;
+        let mut times: Vec<Timestamp> = Vec::new();
+        for (part, i) in self.parts.iter_mut().zip(&order) {
+            let own = part_times
+                .get(*i)
+                .and_then(|t| t.get(part.clip.clone()))
+                .unwrap_or_default();
+            apart &= match (times.last(), own.first()) {
+                (Some(last), Some(first)) => last < first,
+                _ => true,
+            };
+            part.at = times.len();
+            times.extend_from_slice(own);
+        }
+        if apart {
+            self.times = times;
+            return Ok(vec![self]);
+        }
+        self.times = times;
+        let mut buf = ColumnBuf::default();
+        (0..self.names.len())
+            .map(|series| self.merged(series, &mut buf, cx))
+            .collect()
+    }
+
+    /// One series of overlapping parts as a group with a part of its own.
+    fn merged(&self, series: usize, buf: &mut ColumnBuf, cx: &ReadContext) -> Result<Self, SelectError> {
+        cx.cancel.check()?;
+        let column = self.read(series, buf)?;
+        let Values::Float(values) = column.values else {
+            return Err(SelectError::Corrupt {
+                path: "head".into(),
+                offset: 0,
+                what: "not floats".into(),
+            });
+        };
+        let mut samples: Vec<(Timestamp, f64)> =
+            column.timestamps.iter().copied().zip(values.iter().copied()).collect();
+        samples.sort_by_key(|s| s.0);
+        samples.dedup_by_key(|s| s.0);
+        let lease = cx.meter.lease(samples.len() as u64 * 24)?;
+        let mut chains = Vec::new();
+        let mut last = 0.0;
+        for (_, value) in &samples {
+            crate::head::delta::put(&mut chains, last, *value, &mut 0);
+            last = *value;
+        }
+        let name = match self.names.get(series) {
+            Some(Named::Labels(labels)) => Named::Labels(labels.clone()),
+            Some(Named::Head(series)) => Named::Head(*series),
+            None => Named::Head(NONE),
+        };
+        let rows = samples.len() as u32;
+        Ok(Self {
+            times: samples.iter().map(|s| s.0).collect(),
+            parts: vec![Part {
+                source: Source::Open {
+                    group_of: (0..rows).collect(),
+                    presence: vec![None; samples.len()],
+                },
+                clip: 0..samples.len(),
+                at: 0,
+            }],
+            names: vec![name],
+            cells: vec![Cell::Open(0, 1)],
+            open: vec![OpenColumn {
+                place: 0,
+                start: 0,
+                end: NONE,
+                last,
+                chain: (0, chains.len() as u32),
+            }],
+            chains,
+            index: Arc::clone(&self.index),
+            _lease: Some(lease),
+        })
+    }
+}
+
+/// Values on their way into a lent buffer: timestamps of their own only once a value is missing.
+struct Sink<'b> {
+    values: &'b mut Vec<f64>,
+    timestamps: &'b mut Vec<Timestamp>,
+    dense: bool,
+    has_stale: bool,
+}
+
+impl Sink<'_> {
+    /// The part that begins at `at` holds fewer values than times: from here on each value brings its time.
+    fn go_sparse(&mut self, times: &[Timestamp]) {
+        if self.dense {
+            self.dense = false;
+            self.timestamps
+                .extend_from_slice(times.get(..self.timestamps_due()).unwrap_or_default());
+        }
+    }
+
+    fn timestamps_due(&self) -> usize {
+        self.values.len()
+    }
+}
+
+impl Group {
+    fn read_part(&self, part: &Part, cell: Cell, sink: &mut Sink<'_>) -> Result<(), SelectError> {
+        let times = self.times.get(part.at..part.at + part.clip.len()).unwrap_or_default();
+        match (&part.source, cell) {
+            (Source::Block(reader), Cell::Block(run)) => {
+                let from = sink.values.len();
+                reader.read_values(&run, sink.values).map_err(|e| select_error(&e))?;
+                sink.has_stale |= run.has_stale;
+                keep(sink.values, from, &part.clip);
+                if !sink.dense {
+                    sink.timestamps.extend_from_slice(times);
+                }
+                Ok(())
+            }
+            (
+                Source::Run {
+                    run,
+                    hidden,
+                    renumbered,
+                },
+                Cell::Head(mut series),
+            ) => {
+                for old in renumbered {
+                    series = old.get(series as usize).copied().unwrap_or(NONE);
+                }
+                let mut clip = part.clip.clone();
+                if let Some(hidden) = hidden
+                    && hidden.series.binary_search(&series).is_ok()
+                {
+                    clip.end = clip.end.min(hidden.row as usize).max(clip.start);
+                }
+                self.read_run(run, series, clip, times, sink)
+            }
+            (Source::Open { group_of, presence }, Cell::Open(first, count)) => {
+                self.read_open(group_of, presence, first..first + count, part, times, sink)
+            }
+            _ => {
+                sink.go_sparse(&self.times);
+                Ok(())
+            }
+        }
+    }
+
+    fn read_run(
+        &self,
+        run: &Run,
+        series: u32,
+        clip: Range<usize>,
+        times: &[Timestamp],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), SelectError> {
+        let Some(column) = run.find(series) else {
+            sink.go_sparse(&self.times);
+            return Ok(());
+        };
+        let chunk = run.chunk(column).map_err(|e| malformed(&e))?;
+        sink.has_stale |= chunk.has_stale;
+        let from = sink.values.len();
+        if chunk.dense && clip.len() == times.len() {
+            chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
+            keep(sink.values, from, &clip);
+            if !sink.dense {
+                sink.timestamps.extend_from_slice(times);
+            }
+            return Ok(());
+        }
+        sink.go_sparse(&self.times);
+        chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
+        // Places of the clip among the values, and the times of those.
+        let (mut skip, mut taken) = (0, 0);
+        for (start, end) in chunk.ranges(run.rows) {
+            let (start, end) = (start as usize, end as usize);
+            let inside = start.max(clip.start)..end.min(clip.end);
+            skip += end.min(clip.start).saturating_sub(start);
+            if inside.start < inside.end {
+                let own = inside.start - clip.start..inside.end - clip.start;
+                sink.timestamps.extend_from_slice(times.get(own).unwrap_or_default());
+                taken += inside.len();
+            }
+        }
+        keep(sink.values, from, &(skip..skip + taken));
+        Ok(())
+    }
+
+    fn read_open(
+        &self,
+        group_of: &[u32],
+        presence: &[Presence],
+        columns: Range<u32>,
+        part: &Part,
+        times: &[Timestamp],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), SelectError> {
+        let columns = self
+            .open
+            .get(columns.start as usize..columns.end as usize)
+            .unwrap_or_default();
+        let mut samples: Vec<(u32, f64)> = Vec::with_capacity(times.len());
+        for column in columns {
+            let (start, len) = (column.chain.0 as usize, column.chain.1 as usize);
+            let chain = self.chains.get(start..start + len).unwrap_or_default();
+            decode_open(column, chain, group_of.len() as u32, |row, value| {
+                let group = group_of.get(row as usize).copied().unwrap_or(0);
+                if part.clip.contains(&(group as usize))
+                    && presence.get(row as usize).is_some_and(|p| holds(p, column.place))
+                {
+                    samples.push((group - part.clip.start as u32, value));
+                }
+            })
+            .map_err(|e| malformed(&e))?;
+        }
+        if columns.len() > 1 {
+            samples.sort_by_key(|s| s.0);
+            samples.dedup_by_key(|s| s.0);
+        }
+        if samples.len() != times.len() {
+            sink.go_sparse(&self.times);
+        }
+        sink.has_stale |= samples.iter().any(|s| is_stale(s.1));
+        sink.values.extend(samples.iter().map(|s| s.1));
+        if !sink.dense {
+            sink.timestamps
+                .extend(samples.iter().filter_map(|s| times.get(s.0 as usize)));
+        }
+        Ok(())
+    }
+}
+
+/// Of the values from `from` on, keeps those at the places of `clip`.
+fn keep(values: &mut Vec<f64>, from: usize, clip: &Range<usize>) {
+    values.truncate(from + clip.end);
+    if clip.start > 0 {
+        values.drain(from..(from + clip.start).min(values.len()));
+    }
+}
+
+impl SeriesGroup for Group {
+    fn timestamps(&self) -> &[Timestamp] {
+        &self.times
+    }
+
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn labels(&self, series: usize) -> Labels {
+        match self.names.get(series) {
+            Some(Named::Labels(labels)) => labels.clone(),
+            Some(Named::Head(series)) => self.index.read().labels(*series),
+            None => Labels::empty(),
+        }
+    }
+
+    fn chunks(&self, _series: usize) -> usize {
+        self.parts.len()
+    }
+
+    fn read<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf) -> Result<Column<'b>, SelectError> {
+        buf.values.clear();
+        buf.timestamps.clear();
+        let n = self.parts.len();
+        let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
+        let mut sink = Sink {
+            values: &mut buf.values,
+            timestamps: &mut buf.timestamps,
+            dense: true,
+            has_stale: false,
+        };
+        for (part, cell) in self.parts.iter().zip(cells) {
+            self.read_part(part, *cell, &mut sink)?;
+        }
+        let (dense, has_stale) = (sink.dense, sink.has_stale);
+        Ok(Column {
+            timestamps: if dense { &self.times } else { &buf.timestamps },
+            values: Values::Float(&buf.values),
+            dense,
+            has_stale,
+        })
+    }
+}

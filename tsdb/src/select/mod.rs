@@ -1,0 +1,16 @@
+//! The door out: one view over head and blocks, series grouped by what they share.
+//!
+//! ```text
+//!   matchers ──> blocks: series, their spans  ┐
+//!           └──> head: series, their timelines ┴──> key of a series = its list of parts
+//!   equal keys, parts one after another in time ──> a group: timestamps once, values on demand
+//!   parts that overlap (a series that moved)    ──> a group of its own, merged
+//! ```
+//!
+//! Whatever a group needs of the head is copied or shared when it is made: reading takes no lock but the index's, for
+//! labels.
+
+mod group;
+mod view;
+
+pub(crate) use view::{View, Views};
