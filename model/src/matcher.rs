@@ -1,5 +1,10 @@
 //! Label matchers: `=`, `!=`, `=~`, `!~`, with the fast paths that most regexes allow.
 
+mod glob;
+mod lazy;
+
+use glob::{Glob, common_prefix};
+use lazy::LazyRegex;
 use regex_syntax::hir::{Hir, HirKind, Look};
 use std::fmt;
 
@@ -38,10 +43,10 @@ pub struct MatcherError {
     pub reason: String,
 }
 
-/// At most this many literals are taken from an alternation; beyond it the regex does the work.
+/// More literals than this in a row are not listed.
 const MAX_LITERALS: usize = 1024;
-/// What one compiled regex may take; a pattern beyond it is refused.
-const REGEX_SIZE_BYTES: usize = 4 << 20;
+/// More alternatives than this with gaps in them are left to the regex.
+const MAX_GLOBS: usize = 16;
 
 /// One condition on one label. A missing label counts as the empty string.
 ///
@@ -54,10 +59,10 @@ pub struct Matcher {
     test: Test,
 }
 
-/// The compiled form of a pattern.
+/// How values are looked at.
 #[derive(Clone)]
 enum Test {
-    /// Not a regex, or one that is a single literal.
+    /// Not a regex.
     Literal,
     /// `a|b|c`: sorted, unique.
     AnyOf(Box<[String]>),
@@ -65,12 +70,14 @@ enum Test {
     Anything,
     /// `.+`
     NotEmpty,
-    /// A literal prefix, and what the whole must match; `None` if only `.*` follows the prefix.
-    Regex { prefix: String, rest: Option<regex::Regex> },
+    /// `a.*|.*b.*c`
+    Globs(Box<[Glob]>),
+    /// A literal prefix, and what the whole must match.
+    Regex { prefix: String, regex: LazyRegex },
 }
 
 impl Matcher {
-    /// Makes a matcher; compiles the pattern of a regex one.
+    /// Makes a matcher; reads the pattern of a regex one. What needs a compiled regex gets it when it is first asked.
     ///
     /// # Errors
     /// [`MatcherError`] if the pattern is not valid or too large.
@@ -115,9 +122,8 @@ impl Matcher {
             Test::AnyOf(literals) => literals.binary_search_by(|l| l.as_str().cmp(value)).is_ok(),
             Test::Anything => true,
             Test::NotEmpty => !value.is_empty(),
-            Test::Regex { prefix, rest } => {
-                value.starts_with(prefix.as_str()) && rest.as_ref().is_none_or(|r| r.is_match(value))
-            }
+            Test::Globs(globs) => globs.iter().any(|glob| glob.matches(value)),
+            Test::Regex { prefix, regex } => value.starts_with(prefix.as_str()) && regex.is_match(value),
         };
         hit != self.is_negative()
     }
@@ -138,7 +144,7 @@ impl Matcher {
         match &self.test {
             Test::Literal => Some(vec![&self.value]),
             Test::AnyOf(literals) => Some(literals.iter().map(String::as_str).collect()),
-            Test::Anything | Test::NotEmpty | Test::Regex { .. } => None,
+            Test::Anything | Test::NotEmpty | Test::Globs(_) | Test::Regex { .. } => None,
         }
     }
 
@@ -146,6 +152,7 @@ impl Matcher {
     pub fn prefix(&self) -> &str {
         match &self.test {
             Test::Literal => &self.value,
+            Test::Globs(globs) => common_prefix(globs),
             Test::Regex { prefix, .. } => prefix,
             Test::AnyOf(_) | Test::Anything | Test::NotEmpty => "",
         }
@@ -154,6 +161,9 @@ impl Matcher {
 
 impl Test {
     fn compile(pattern: &str) -> Result<Self, MatcherError> {
+        if let Some(literals) = plain(pattern) {
+            return Ok(Self::any_of(literals));
+        }
         let error = |reason: String| MatcherError {
             pattern: pattern.to_owned(),
             reason,
@@ -165,30 +175,51 @@ impl Test {
             .build()
             .parse(&rewritten)
             .map_err(|e| error(last_line(&e.to_string())))?;
-        if let Some(mut literals) = literals(&hir) {
-            literals.sort_unstable();
-            literals.dedup();
-            return Ok(Self::AnyOf(literals.into()));
+        if let Some(globs) = Glob::alternatives(&hir)
+            && let Some(test) = Self::of_globs(globs)
+        {
+            return Ok(test);
         }
-        if is_dot(&hir, 0) {
-            return Ok(Self::Anything);
-        }
-        if is_dot(&hir, 1) {
-            return Ok(Self::NotEmpty);
-        }
-        let (prefix, bare) = prefix(&hir);
-        if bare {
-            return Ok(Self::Regex { prefix, rest: None });
-        }
-        let rest = regex::RegexBuilder::new(&format!("^(?s:{rewritten})$"))
-            .size_limit(REGEX_SIZE_BYTES)
-            .build()
-            .map_err(|e| error(last_line(&e.to_string())))?;
         Ok(Self::Regex {
-            prefix,
-            rest: Some(rest),
+            prefix: prefix(&hir),
+            regex: LazyRegex::new(hir).map_err(|e| error(last_line(&e.to_string())))?,
         })
     }
+
+    fn any_of(mut literals: Vec<String>) -> Self {
+        literals.sort_unstable();
+        literals.dedup();
+        Self::AnyOf(literals.into())
+    }
+
+    /// `None` if they are too many to be tried one by one.
+    fn of_globs(globs: Vec<Glob>) -> Option<Self> {
+        let literals: Option<Vec<String>> = globs.iter().map(|glob| glob.literal().map(str::to_owned)).collect();
+        if let Some(literals) = literals {
+            return Some(Self::any_of(literals));
+        }
+        if globs.iter().any(|glob| glob.anything() == Some(0)) {
+            return Some(Self::Anything);
+        }
+        match globs.as_slice() {
+            [glob] if glob.anything().is_some() => Some(Self::NotEmpty),
+            _ => (globs.len() <= MAX_GLOBS).then(|| Self::Globs(globs.into())),
+        }
+    }
+}
+
+/// The literals of a pattern that has nothing but bars between them.
+fn plain(pattern: &str) -> Option<Vec<String>> {
+    let plain = |b: u8| {
+        !matches!(
+            b,
+            b'\\' | b'.' | b'+' | b'*' | b'?' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'^' | b'$'
+        )
+    };
+    if !pattern.bytes().all(plain) || pattern.bytes().filter(|b| *b == b'|').count() >= MAX_LITERALS {
+        return None;
+    }
+    Some(pattern.split('|').map(str::to_owned).collect())
 }
 
 /// The `regex` crate draws the pattern over several lines and says what is wrong in the last.
@@ -197,87 +228,25 @@ fn last_line(text: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-/// Whether it is `.{min,}`, greedy or not.
-fn is_dot(hir: &Hir, min: u32) -> bool {
-    let HirKind::Repetition(r) = hir.kind() else {
-        return false;
-    };
-    r.min == min
-        && r.max.is_none()
-        && matches!(r.sub.kind(), HirKind::Class(_))
-        && *r.sub == Hir::dot(regex_syntax::hir::Dot::AnyChar)
-}
-
-/// All strings the expression matches, if they are few and plain.
-fn literals(hir: &Hir) -> Option<Vec<String>> {
-    let found = match hir.kind() {
-        HirKind::Empty => vec![String::new()],
-        HirKind::Literal(l) => vec![String::from_utf8(l.0.to_vec()).ok()?],
-        HirKind::Capture(c) => literals(&c.sub)?,
-        HirKind::Alternation(subs) => {
-            let mut all = Vec::new();
-            for sub in subs {
-                all.extend(literals(sub)?);
-            }
-            all
-        }
-        HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => {
-            let count: u64 = class
-                .iter()
-                .map(|r| u64::from(u32::from(r.end())) - u64::from(u32::from(r.start())) + 1)
-                .sum();
-            if count > 32 {
-                return None;
-            }
-            class
-                .iter()
-                .flat_map(|r| r.start()..=r.end())
-                .map(String::from)
-                .collect()
-        }
-        HirKind::Repetition(r) if r.min == 0 && r.max == Some(1) => {
-            let mut all = literals(&r.sub)?;
-            all.push(String::new());
-            all
-        }
-        HirKind::Concat(subs) => {
-            let mut all = vec![String::new()];
-            for sub in subs {
-                let tails = literals(sub)?;
-                if all.len() * tails.len() > MAX_LITERALS {
-                    return None;
-                }
-                all = all
-                    .iter()
-                    .flat_map(|head| tails.iter().map(move |tail| format!("{head}{tail}")))
-                    .collect();
-            }
-            all
-        }
-        HirKind::Class(_) | HirKind::Look(_) | HirKind::Repetition(_) => return None,
-    };
-    (found.len() <= MAX_LITERALS).then_some(found)
-}
-
-/// The literal prefix, and whether nothing but `.*` follows it.
-fn prefix(hir: &Hir) -> (String, bool) {
+/// The literal prefix.
+fn prefix(hir: &Hir) -> String {
     let subs = match hir.kind() {
         HirKind::Concat(subs) => subs.as_slice(),
         HirKind::Capture(c) => return prefix(&c.sub),
         _ => std::slice::from_ref(hir),
     };
     let mut prefix = String::new();
-    for (i, sub) in subs.iter().enumerate() {
+    for sub in subs {
         match sub.kind() {
             HirKind::Literal(l) => match std::str::from_utf8(&l.0) {
                 Ok(text) => prefix.push_str(text),
-                Err(_) => return (prefix, false),
+                Err(_) => break,
             },
             HirKind::Look(Look::Start) if prefix.is_empty() => {}
-            _ => return (prefix, i + 1 == subs.len() && is_dot(sub, 0)),
+            _ => break,
         }
     }
-    (prefix, false)
+    prefix
 }
 
 impl PartialEq for Matcher {
@@ -340,8 +309,59 @@ mod tests {
         assert_eq!(regex("web-(1|2)").literals(), Some(vec!["web-1", "web-2"]));
         assert_eq!(regex("node_(cpu|disk).*").prefix(), "node_");
         assert_eq!(regex("node_.*").literals(), None);
-        assert!(matches!(regex("node_.*").test, Test::Regex { rest: None, .. }));
-        assert!(matches!(regex("(.*)").test, Test::Regex { .. } | Test::Anything));
+        assert_eq!(regex("^a$|b").literals(), Some(vec!["a", "b"]));
+        assert_eq!(regex("^/dev/[a-z]{3}").prefix(), "/dev/");
+        assert_eq!(regex("é|è.*").prefix(), "");
+        for pattern in [".*", "^.*$", "(.*)", "(x|.*)", "a?.*|.*?"] {
+            assert!(matches!(regex(pattern).test, Test::Anything), "{pattern}");
+        }
+        assert!(matches!(regex("^(.+)$").test, Test::NotEmpty));
+    }
+
+    #[test]
+    fn literals_and_gaps_need_no_regex() {
+        for pattern in [
+            ".*ssd.*",
+            ".+x.+",
+            ".*suffix",
+            ".*(docker).*",
+            "^(/dev/).*",
+            ".*(serviceaccount|proc|sys).*",
+            "lo|veth.+",
+            "a.*b.*c",
+        ] {
+            assert!(matches!(regex(pattern).test, Test::Globs(_)), "{pattern}");
+        }
+        for pattern in ["5..", ".*^a", "a$.*", ".+.+", "(?-s:.*)a", "[^a]*x", "(?m:^)a.*"] {
+            assert!(matches!(regex(pattern).test, Test::Regex { .. }), "{pattern}");
+        }
+    }
+
+    /// What the pattern says, by the regex crate alone.
+    fn slow(pattern: &str) -> regex::Regex {
+        let rewritten = crate::pattern::from_re2(pattern).unwrap();
+        regex::Regex::new(&format!("^(?s:{rewritten})$")).unwrap()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn fast_paths_agree_with_the_regex(
+            pattern in "(\\^|)((a|b|é|ab|[.][*]|[.][+]|[.]|[.][*][?]|[(]a[|]bé[)]|[(]b[.][*]a[|]é[)][?]|[(][?]i:a[)]|[ab]|a[*]|[|]){0,5})([$]|)",
+            values in proptest::collection::vec("[abé\nA]{0,6}", 12),
+        ) {
+            let Ok(matcher) = Matcher::new(MatchOp::Regex, "x", pattern.clone()) else { return Ok(()) };
+            let slow = slow(&pattern);
+            for value in &values {
+                proptest::prop_assert_eq!(matcher.matches(value), slow.is_match(value), "{} on {:?}", pattern, value);
+                if matcher.matches(value) {
+                    if matcher.literals().is_none() {
+                        proptest::prop_assert!(value.starts_with(matcher.prefix()), "{} on {:?}", pattern, value);
+                    }
+                    let listed = matcher.literals().is_none_or(|all| all.contains(&value.as_str()));
+                    proptest::prop_assert!(listed, "{} on {:?}", pattern, value);
+                }
+            }
+        }
     }
 
     #[test]

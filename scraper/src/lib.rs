@@ -10,7 +10,7 @@
 //! ```text
 //!   body --> [ parse ] --> entries --> [ predict ] -- known line --------------> column, value
 //!                                          |
-//!                                          +-- new line --> parse_series --> [ relabel ] --> resolve
+//!                                          +-- new line --> read_series ---> [ relabel ] --> resolve
 //! ```
 //!
 //! A body is parsed in place and borrowed from: nothing is allocated per line. What the previous body of the same

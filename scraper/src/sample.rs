@@ -2,7 +2,7 @@
 
 use crate::config::ScrapeConfig;
 use crate::naming::NameScheme;
-use crate::parse::{Pair, ParseError, SampleLine, ScrapeProtocol, parse_series};
+use crate::parse::{Pair, ParseError, SampleLine, ScrapeProtocol, read_series};
 use crate::predict::Slot;
 use crate::relabel::{self, RelabelConfig};
 use crate::report::ReportKind;
@@ -98,7 +98,7 @@ impl<'a, 'b> SampleLabels<'a, 'b> {
     /// # Errors
     /// [`SampleError`].
     pub(crate) fn of(&mut self, line: &SampleLine<'b>) -> Result<Option<&Labels>, SampleError> {
-        parse_series(line.series, line.kind, self.rules.scheme, &mut self.pairs)?;
+        read_series(line.series, line.kind, &mut self.pairs)?;
         let labels = self.with_target();
         let labels = if self.rules.metric_relabel.is_empty() {
             labels
@@ -158,12 +158,9 @@ impl<'a, 'b> SampleLabels<'a, 'b> {
     fn check(&self, labels: &Labels) -> Result<(), SampleError> {
         let rules = self.rules;
         let name = labels.metric_name().ok_or(SampleError::NoName)?;
-        // The parser has looked at what it read; relabelling may have made other names.
-        let valid = || {
-            let scheme = rules.scheme;
-            scheme.allows_metric(name) && labels.iter().all(|(name, _)| scheme.allows_label(name))
-        };
-        if !rules.metric_relabel.is_empty() && !valid() {
+        // Not before relabelling: it may mend a name, spoil one, or drop the sample.
+        let scheme = rules.scheme;
+        if !scheme.allows_metric(name) || !labels.iter().all(|(name, _)| scheme.allows_label(name)) {
             return Err(SampleError::Names(labels.clone()));
         }
         let (label_limit, name_limit, value_limit) = (
@@ -311,5 +308,51 @@ mod tests {
             assert_eq!(labels_of(&rules, r#"a{b="c"}"#).unwrap_err().to_string(), problem);
         }
         assert!(labels_of(&rules(4, 8, 4), r#"a{b="c"}"#).is_ok());
+    }
+
+    /// As Prometheus 3.5.3 answered for each of them.
+    #[test]
+    fn names_are_looked_at_after_relabelling() {
+        let rules = |relabel: &str| SampleRules {
+            scheme: NameScheme::Legacy,
+            metric_relabel: serde_yaml_ng::from_str(relabel).unwrap(),
+            ..SampleRules::default()
+        };
+        let (none, drop) = (
+            rules("[]"),
+            rules("[{source_labels: [__name__], regex: 'a[.]b|x|', action: drop}]"),
+        );
+        let mend = rules(
+            "[{source_labels: [__name__], regex: 'a[.]b|', target_label: __name__, replacement: mended},
+              {regex: 'l[.]m', action: labeldrop}]",
+        );
+        let spoil = rules("[{target_label: __name__, replacement: 'c.d'}]");
+        let own = r#"instance="h:1", job="node""#;
+        let name_of = |name: &str| Ok(Some(format!("{{__name__={name:?}, {own}}}")));
+        let bad = |labels: &str| Err(format!("invalid metric name or label names: {{{labels}}}"));
+        for (rules, line, expect) in [
+            (
+                &none,
+                r#"{"a.b"}"#,
+                bad(r#"__name__="a.b", instance="h:1", job="node""#),
+            ),
+            (&drop, r#"{"a.b"}"#, Ok(None)),
+            (&mend, r#"{"a.b"}"#, name_of("mended")),
+            (
+                &none,
+                r#"x{"l.m"="v"}"#,
+                bad(r#"__name__="x", instance="h:1", job="node", "l.m"="v""#),
+            ),
+            (&drop, r#"x{"l.m"="v"}"#, Ok(None)),
+            (&mend, r#"x{"l.m"="v"}"#, name_of("x")),
+            (&none, r#"{""}"#, Err("missing metric name (__name__ label)".to_owned())),
+            (&drop, r#"{""}"#, Ok(None)),
+            (&mend, r#"{""}"#, name_of("mended")),
+            (&none, "x", name_of("x")),
+            (&spoil, "x", bad(r#"__name__="c.d", instance="h:1", job="node""#)),
+        ] {
+            let found = labels_of(rules, line).map_err(|problem| problem.to_string());
+            assert_eq!(found, expect, "{line}");
+        }
     }
 }

@@ -30,4 +30,5 @@ mod text;
 pub use entries::{CreatedLines, Entries, Entry, Escaped, RawExemplar, SampleLine};
 pub use error::ParseError;
 pub use negotiate::{ContentTypeError, Format, Negotiated, ScrapeProtocol, accept_header};
+pub(crate) use series::read_series;
 pub use series::{Pair, parse_series};

@@ -19,9 +19,6 @@ pub type Pair<'b> = (Cow<'b, str>, Cow<'b, str>);
 /// as `__name__`, in order of name. `kind` is the one that came with the sample: it decides whether `le` or `quantile`
 /// is normalised. A label with an empty value is left out, as an empty label is no label.
 ///
-/// Upstream looks at names after relabelling, which may still mend or spoil them: where that matters, hand in
-/// [`NameScheme::Utf8`], which allows all that can be told from nothing, and look again at the end.
-///
 /// # Errors
 /// No metric name, a name that `scheme` does not allow, a name that occurs twice; `pairs` is then of no use.
 pub fn parse_series<'b>(
@@ -30,6 +27,26 @@ pub fn parse_series<'b>(
     scheme: NameScheme,
     pairs: &mut Vec<Pair<'b>>,
 ) -> Result<(), ParseError> {
+    read_series(series, kind, pairs)?;
+    let metric = pairs.binary_search_by(|(name, _)| (**name).cmp(reserved::METRIC_NAME));
+    let Some((_, metric)) = metric.ok().and_then(|at| pairs.get(at)) else {
+        return Err(ParseError::series("missing metric name (__name__ label)".to_owned()));
+    };
+    if !scheme.allows_metric(metric) || !pairs.iter().all(|(name, _)| scheme.allows_label(name)) {
+        let labels = Labels::from_sorted(pairs.iter().map(|(n, v)| (&**n, &**v)));
+        return Err(ParseError::series(format!(
+            "invalid metric name or label names: {labels}"
+        )));
+    }
+    Ok(())
+}
+
+/// As [`parse_series`], but whatever the names are, and though there be no metric name: relabelling may mend both, so
+/// that they are to be looked at when it is done.
+///
+/// # Errors
+/// A name that occurs twice; `pairs` is then of no use.
+pub(crate) fn read_series<'b>(series: &'b [u8], kind: MetricKind, pairs: &mut Vec<Pair<'b>>) -> Result<(), ParseError> {
     pairs.clear();
     let mut reader = Reader {
         series,
@@ -50,16 +67,6 @@ pub fn parse_series<'b>(
         refuse_duplicates(pairs)?;
     }
     pairs.retain(|(_, value)| !value.is_empty());
-    let metric = pairs.binary_search_by(|(name, _)| (**name).cmp(reserved::METRIC_NAME));
-    let Some((_, metric)) = metric.ok().and_then(|at| pairs.get(at)) else {
-        return Err(ParseError::series("missing metric name (__name__ label)".to_owned()));
-    };
-    if !scheme.allows_metric(metric) || !pairs.iter().all(|(name, _)| scheme.allows_label(name)) {
-        let labels = Labels::from_sorted(pairs.iter().map(|(n, v)| (&**n, &**v)));
-        return Err(ParseError::series(format!(
-            "invalid metric name or label names: {labels}"
-        )));
-    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Anchored regexes and replacement templates.
 
 use regex_syntax::hir::{Hir, HirKind};
-use tidegauge_model::{MatchOp, Matcher};
+use tidegauge_model::{MatchOp, Matcher, from_re2};
 
 /// What one compiled regex may take; a pattern beyond it is refused.
 const REGEX_SIZE_BYTES: usize = 4 << 20;
@@ -27,16 +27,18 @@ enum Groups {
 }
 
 impl Pattern {
-    /// Compiles a pattern.
+    /// Compiles a pattern, written for Go's RE2.
     pub(super) fn new(source: &str) -> Result<Self, String> {
         let matcher = Matcher::new(MatchOp::Regex, "", source).map_err(|error| error.to_string())?;
-        let regex = regex::RegexBuilder::new(&format!("^(?s:{source})$"))
+        // The groups are to be those of the very pattern that the matcher reads.
+        let rewritten = from_re2(source).map_err(|problem| format!("error parsing regexp: {problem}: `{source}`"))?;
+        let regex = regex::RegexBuilder::new(&format!("^(?s:{rewritten})$"))
             .size_limit(REGEX_SIZE_BYTES)
             .build()
             .map_err(|error| format!("error parsing regexp: {error}"))?;
         let groups = match regex.captures_len() {
             1 => Groups::None,
-            2 if is_one_group(source) => Groups::Whole,
+            2 if is_one_group(&rewritten) => Groups::Whole,
             _ => Groups::Regex(regex),
         };
         Ok(Self {
@@ -201,6 +203,12 @@ mod tests {
             ("a", "b", "xa", None),
             ("a|b", "$0", "ab", None),
             ("^a$", "$0", "a", Some("a")),
+            // What RE2 reads in its own way.
+            (r"(\d+)(.*)", "$1|$2", "1\u{663}", Some("1|\u{663}")),
+            (r"(\w+)\s(.*)", "$1", "ä b", None),
+            (r"(a{b)([[x]*)", "$2", "a{b[x", Some("[x")),
+            (r"(\Qa.b\E)(.)", "$1", "a.bc", Some("a.b")),
+            (r"(\w*)", "$1", "é", None),
         ] {
             assert_eq!(
                 expand(pattern, template, value).as_deref(),
@@ -208,5 +216,14 @@ mod tests {
                 "{pattern} {template}"
             );
         }
+    }
+
+    #[test]
+    fn what_re2_refuses_is_refused() {
+        let error = Pattern::new("(a**)").unwrap_err();
+        assert!(
+            error.starts_with("error parsing regexp: invalid nested repetition operator"),
+            "{error}"
+        );
     }
 }

@@ -142,3 +142,35 @@ async fn explicit_timestamps_are_honoured_or_not() {
     target.say(Reply::text("b 1\n"));
     eventually("staleness", || rig.ends_stale("a")).await;
 }
+
+#[tokio::test]
+async fn a_bad_name_fails_the_scrape_unless_relabelling_mends_it() {
+    let target = Target::start(Reply::text("ok 1\n{\"a.b\"} 2\n")).await;
+    let rig = Rig::new();
+    let legacy = "metric_name_validation_scheme: legacy\nmetric_name_escaping_scheme: underscores\n";
+    rig.apply(&job(target.address, legacy));
+    let error = rig.error().await;
+    assert!(
+        error.starts_with("invalid metric name or label names: {__name__=\"a.b\", "),
+        "{error}"
+    );
+    assert!(rig.series("ok").is_empty(), "the whole scrape fails");
+
+    for (rule, mended) in [
+        ("{source_labels: [__name__], regex: 'a[.]b', action: drop}", None),
+        (
+            "{source_labels: [__name__], regex: 'a[.]b', target_label: __name__, replacement: mended}",
+            Some(2.0),
+        ),
+    ] {
+        rig.apply(&job(
+            target.address,
+            &format!("{legacy}metric_relabel_configs: [{rule}]"),
+        ));
+        eventually("the target to heal", || {
+            rig.target().last_error.is_empty() && rig.last("mended") == mended
+        })
+        .await;
+    }
+    assert_eq!(rig.last("ok"), Some(1.0));
+}
