@@ -25,6 +25,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidegauge_model::{Clock, Meter, Timestamp};
@@ -42,6 +43,8 @@ use url::Url;
 
 /// Requests to reload that may wait; a further one waits at the sender.
 const RELOADS_WAITING: usize = 4;
+/// What `interval` means for the log.
+const SYNC_INTERVAL: PromDuration = PromDuration::from_millis(1000);
 /// Time that scrapes have to end at shutdown.
 const SCRAPE_GRACE: Duration = Duration::from_secs(2);
 /// Time that requests have to end at shutdown. Both together leave the store time within ten seconds.
@@ -112,10 +115,11 @@ impl FromStr for FsyncChoice {
         match text {
             "always" => Ok(Self::Always),
             "never" => Ok(Self::Never),
+            "interval" => Ok(Self::Every(SYNC_INTERVAL)),
             other => other
                 .parse()
                 .map(Self::Every)
-                .map_err(|e| format!("`always`, `never` or a duration is expected: {e}")),
+                .map_err(|e| format!("`always`, `interval`, `never` or a duration is expected: {e}")),
         }
     }
 }
@@ -126,7 +130,7 @@ pub enum Encoding {
     /// The smallest of all.
     Auto,
     /// Gorilla's, for every column.
-    Xor,
+    Gorilla,
 }
 
 /// What was started.
@@ -260,7 +264,7 @@ impl Running {
         let shares = Shares::new(options.memory_limit_bytes);
         tracing::info!(
             bytes = options.memory_limit_bytes,
-            source = options.memory_source,
+            set_by = options.memory_source,
             "memory limit"
         );
 
@@ -269,6 +273,7 @@ impl Running {
         let db = tokio::task::spawn_blocking(move || Db::open(&dir, store, store_clock))
             .await?
             .map_err(|e| advise(&e, options))?;
+        tell_replay(&db);
         let features = features::read(&options.features);
         let engine = Arc::new(Engine::new(EngineOptions {
             lookback_ms: i64::try_from(options.lookback.millis()).unwrap_or(i64::MAX),
@@ -395,13 +400,13 @@ impl Gate {
 
 fn starting(request: &Request) -> Response {
     if request.uri().path().ends_with("/-/healthy") {
-        return "tidegauge is healthy.\n".into_response();
+        return "Prometheus Server is Healthy.\n".into_response();
     }
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "service unavailable: the store is being opened\n",
-    )
-        .into_response()
+    let why = "service unavailable: the store is being opened";
+    if request.uri().path().contains("/api/v1/") {
+        return api::starting(why);
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
 }
 
 fn serve(
@@ -437,10 +442,36 @@ fn store_options(options: &AppOptions, head: Meter) -> StoreOptions {
         },
         encoding: match options.encoding {
             Encoding::Auto => EncodingChoice::Auto,
-            Encoding::Xor => EncodingChoice::Gorilla,
+            Encoding::Gorilla => EncodingChoice::Gorilla,
         },
         head,
         ..StoreOptions::default()
+    }
+}
+
+/// One line about what the log gave back, in the first start too. What is damaged was told place by place.
+fn tell_replay(db: &Db) {
+    let metrics = db.metrics();
+    let of = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+    let (torn, damaged) = (of(&metrics.wal_torn), of(&metrics.wal_damaged));
+    let unreadable = of(&metrics.wal_rows_lost);
+    let (segments, rows) = (of(&metrics.wal_segments), of(&metrics.replay_rows));
+    let (series, blocks) = (of(&metrics.series), of(&metrics.blocks));
+    let took = Duration::from_millis(of(&metrics.replay_milliseconds));
+    if torn + damaged + unreadable == 0 {
+        tracing::info!(rows, series, segments, blocks, ?took, "store opened, its log replayed");
+    } else {
+        tracing::warn!(
+            rows,
+            series,
+            segments,
+            blocks,
+            ?took,
+            torn_ends = torn,
+            damaged_places = damaged,
+            unreadable_rows = unreadable,
+            "store opened, its log replayed as far as it could be read; the lines before this name the places"
+        );
     }
 }
 
@@ -463,10 +494,42 @@ fn advise(error: &StoreError, options: &AppOptions) -> anyhow::Error {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn until_the_store_is_open_every_client_is_told_in_its_own_form() {
+        for (path, status, content_type, body) in [
+            (
+                "/p/-/healthy",
+                200,
+                "text/plain; charset=utf-8",
+                "Prometheus Server is Healthy.\n",
+            ),
+            (
+                "/p/-/ready",
+                503,
+                "text/plain; charset=utf-8",
+                "service unavailable: the store is being opened\n",
+            ),
+            (
+                "/p/api/v1/query?query=up",
+                503,
+                "application/json",
+                r#"{"status":"error","errorType":"unavailable","error":"service unavailable: the store is being opened"}"#,
+            ),
+        ] {
+            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let response = Gate::default().router().oneshot(request).await.unwrap();
+            assert_eq!(response.status().as_u16(), status, "{path}");
+            assert_eq!(response.headers()["content-type"], content_type, "{path}");
+            let bytes = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+            assert_eq!(bytes, body, "{path}");
+        }
+    }
+
     #[test]
     fn fsync_is_a_word_or_a_duration() {
         assert_eq!("always".parse(), Ok(FsyncChoice::Always));
         assert_eq!("never".parse(), Ok(FsyncChoice::Never));
+        assert_eq!("interval".parse(), "1s".parse::<FsyncChoice>());
         assert_eq!("500ms".parse(), Ok(FsyncChoice::Every(PromDuration::from_millis(500))));
         assert!("sometimes".parse::<FsyncChoice>().is_err());
     }

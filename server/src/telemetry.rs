@@ -79,10 +79,7 @@ where
         let pairs = head.into_iter().chain(fields.pairs);
         match self.0 {
             LogFormat::Logfmt => out.write_str(&logfmt(pairs))?,
-            LogFormat::Json => {
-                let object: serde_json::Map<_, _> = pairs.map(|(k, v)| (k, serde_json::Value::String(v))).collect();
-                out.write_str(&serde_json::Value::Object(object).to_string())?;
-            }
+            LogFormat::Json => out.write_str(&json(pairs))?,
         }
         out.write_char('\n')
     }
@@ -120,6 +117,13 @@ fn logfmt(pairs: impl Iterator<Item = (String, String)>) -> String {
         };
     }
     line
+}
+
+/// One JSON object of texts, in the order given.
+fn json(pairs: impl Iterator<Item = (String, String)>) -> String {
+    let text = |t: String| serde_json::Value::String(t).to_string();
+    let members: Vec<String> = pairs.map(|(k, v)| format!("{}:{}", text(k), text(v))).collect();
+    format!("{{{}}}", members.join(","))
 }
 
 /// Collects an event's fields as text.
@@ -168,6 +172,13 @@ mod tests {
         ];
         let line = logfmt(pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(line, r#"level=INFO msg="two words" a="" b="x=1" c="q\"""#);
+    }
+
+    #[test]
+    fn json_keeps_the_order_and_escapes() {
+        let pairs = [("time", "1"), ("level", "INFO"), ("a", "q\"\n")];
+        let line = json(pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(line, r#"{"time":"1","level":"INFO","a":"q\"\n"}"#);
     }
 
     #[test]

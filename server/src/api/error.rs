@@ -98,6 +98,11 @@ impl ApiError {
     }
 }
 
+/// The answer of a server that cannot answer yet.
+pub(crate) fn starting(text: &str) -> Response {
+    ApiError::new(ErrorKind::Starting, text).into_response()
+}
+
 /// The answer to what should never happen.
 pub(crate) fn internal_error(text: &str) -> Response {
     ApiError::internal(text).into_response()

@@ -27,7 +27,7 @@ mod status;
 mod targets;
 mod tree;
 
-pub(crate) use error::internal_error;
+pub(crate) use error::{internal_error, starting};
 pub use exposition::{Listing, Registry};
 pub use router::router;
 pub(crate) use shared::Shared;

@@ -75,8 +75,8 @@ pub struct ServeArgs {
         help_heading = "Storage"
     )]
     retention: PromDuration,
-    /// When the log is forced to the disk: `always`, `never`, or at most this often (a crash of the process loses
-    /// nothing in any case; a power cut loses at most this much)
+    /// When the log is forced to the disk: `always`, `never`, or in the background at most this often (`interval`
+    /// means 1s); a crash of the process loses nothing in any case, a power cut at most this much
     #[arg(
         long = "storage.wal.fsync",
         value_name = "WHEN",
@@ -84,7 +84,7 @@ pub struct ServeArgs {
         help_heading = "Storage"
     )]
     fsync: FsyncChoice,
-    /// How values are encoded on disk: `auto` takes the smallest, `xor` is Gorilla's
+    /// How values are encoded on disk: `auto` takes the smallest for each column, `gorilla` the one of that paper
     #[arg(
         long = "storage.encoding",
         value_name = "NAME",
@@ -217,9 +217,7 @@ impl ServeArgs {
 fn announce(started: &Started) {
     let base = started.url.as_str().trim_end_matches('/');
     print(format_args!(
-        "tidegauge is ready: open {base}/\n\
-         try it:             curl '{base}/api/v1/query?query=up'\n\
-         data is kept in:    {}\n",
+        "UI     {base}/\ntry    curl '{base}/api/v1/query?query=up'\ndata   {}\n",
         started.data_dir.display()
     ));
     if started.addresses.is_empty() {

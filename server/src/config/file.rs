@@ -5,6 +5,7 @@ use super::yaml::{Fault, Node, Place, Value};
 use super::{de, show, validate};
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use tidegauge_model::Labels;
 use tidegauge_scraper::config::{self as scrape, GlobalConfig, ScrapeConfig};
@@ -116,12 +117,27 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
         file: path.to_owned(),
         source,
     };
-    let bytes = fs::metadata(path).map_err(fail)?.len();
-    if bytes > MAX_FILE_BYTES {
-        let message = format!("the file has {bytes} bytes, more than the {MAX_FILE_BYTES} allowed");
+    // The size that the system tells is not asked: pipes and devices have none.
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(fail)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("the file has more than the {MAX_FILE_BYTES} bytes allowed");
         return Err(fail(std::io::Error::other(message)));
     }
-    fs::read_to_string(path).map_err(fail)
+    String::from_utf8(bytes).map_err(|e| ConfigError::at(path, &not_utf8(&e)))
+}
+
+/// Points at the first byte that is no part of a text.
+fn not_utf8(error: &std::string::FromUtf8Error) -> Fault {
+    let (good, bad) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+    let good = String::from_utf8_lossy(good);
+    let place = Place {
+        line: good.matches('\n').count() + 1,
+        column: good.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1,
+    };
+    let found = bad.first().copied().unwrap_or_default();
+    Fault::new(place, format!("not valid UTF-8: byte {found:#04x}"))
 }
 
 fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {

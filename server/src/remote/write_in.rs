@@ -1,7 +1,7 @@
 //! `POST /api/v1/write`: the receiver.
 //!
-//! A request is kept whole or not at all if a sample does not fit its series. A series whose labels are not valid is
-//! left out, counted and logged, and the rest is kept, as upstream does. A series or sample that this store cannot take
+//! A request is kept whole or not at all if a sample does not fit what is stored of its series; one that only comes behind
+//! a newer one of the same request is left out, as upstream does. A series whose labels are not valid is left out, counted and logged, and the rest is kept, as upstream does. A series or sample that this store cannot take
 //! (a limit, a native histogram) is left out too, but the sender is told.
 
 use super::known::{self, Known};
@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::{
     AppendError, Appendable, Appender, CommitError, Labels, Lease, Meter, OnReject, RejectReason, SeriesRef, Timestamp,
@@ -43,8 +44,26 @@ struct Taken {
     /// Samples of a kind that is not stored.
     histograms: u64,
     exemplars: u64,
+    /// Samples no newer than one before them in the request.
+    unordered: u64,
     /// The first thing that was left out, in words.
     example: Option<String>,
+}
+
+/// The newest sample that a request has brought of each series.
+#[derive(Debug, Default)]
+struct Newest(HashMap<SeriesRef, i64>);
+
+impl Newest {
+    /// Whether the sample is newer than those before it, which makes it the newest.
+    fn moves_to(&mut self, series: SeriesRef, at_ms: i64) -> bool {
+        let known = self.0.get(&series).copied();
+        let newer = known.is_none_or(|newest| at_ms > newest);
+        if newer {
+            self.0.insert(series, at_ms);
+        }
+        newer
+    }
 }
 
 /// Why a request is not taken.
@@ -187,6 +206,12 @@ fn answer(taken: &Taken) -> Response {
             "remote write: series with invalid labels left out"
         );
     }
+    if taken.unordered > 0 {
+        tracing::warn!(
+            samples = taken.unordered,
+            "remote write: samples no newer than one before them in the same request left out"
+        );
+    }
     if taken.refused_series == 0 && taken.histograms == 0 {
         return StatusCode::NO_CONTENT.into_response();
     }
@@ -235,14 +260,28 @@ impl Receiver {
         let message = snap::raw::Decoder::new()
             .decompress_vec(body)
             .map_err(|_| WriteError::Snappy)?;
+        let taken = match self.offer(store, &message, None) {
+            // What does not fit may do so only because of another sample of this request: looked at only now, so that
+            // requests in order do not pay for it.
+            Err(WriteError::Rejected(RejectReason::OutOfOrder | RejectReason::Duplicate { .. })) => {
+                self.offer(store, &message, Some(Newest::default()))?
+            }
+            other => other?,
+        };
+        self.metrics.count(&taken, body.len());
+        Ok(taken)
+    }
+
+    /// Hands a message's samples to the store; with `newest`, only those that are newer than the ones before them.
+    fn offer(&self, store: &dyn Appendable, message: &[u8], mut newest: Option<Newest>) -> Result<Taken, WriteError> {
         let mut appender = store.appender();
         let mut taken = Taken::default();
-        let mut fields = Fields::new(&message);
+        let mut fields = Fields::new(message);
         while let Some((number, value)) = fields.next()? {
             // What a sender says of its metrics (3) is not kept, as upstream's receiver of 1.0 does not.
             if number == 1 {
                 let series = TimeSeries::read(value.bytes("Timeseries")?)?;
-                self.take_series(&mut *appender, &series, &mut taken)?;
+                self.take_series(&mut *appender, &series, newest.as_mut(), &mut taken)?;
             }
         }
         let committed = appender.commit(OnReject::Fail).map_err(|error| match error {
@@ -251,7 +290,6 @@ impl Receiver {
             CommitError::Closed(_) => WriteError::Closed(error),
         })?;
         taken.samples = committed.samples;
-        self.metrics.count(&taken, body.len());
         Ok(taken)
     }
 
@@ -260,6 +298,7 @@ impl Receiver {
         &self,
         appender: &mut dyn Appender,
         series: &TimeSeries<'_>,
+        mut newest: Option<&mut Newest>,
         taken: &mut Taken,
     ) -> Result<(), WriteError> {
         let mut found = None;
@@ -276,6 +315,10 @@ impl Receiver {
                             None => return Ok(()),
                         },
                     };
+                    if newest.as_deref_mut().is_some_and(|n| !n.moves_to(reference, at_ms)) {
+                        taken.unordered += 1;
+                        continue;
+                    }
                     match appender.append_at(reference, at, value) {
                         Ok(()) => {}
                         Err(AppendError::StaleRef { .. }) => {
@@ -374,6 +417,7 @@ pub(crate) struct Metrics {
     refused_series: AtomicU64,
     histograms: AtomicU64,
     exemplars: AtomicU64,
+    unordered: AtomicU64,
 }
 
 impl Metrics {
@@ -393,6 +437,7 @@ impl Metrics {
             (&self.refused_series, taken.refused_series),
             (&self.histograms, taken.histograms),
             (&self.exemplars, taken.exemplars),
+            (&self.unordered, taken.unordered),
         ] {
             counter.fetch_add(count, Ordering::Relaxed);
         }
@@ -448,11 +493,15 @@ impl Metrics {
             ),
             (
                 "tidegauge_remote_write_left_out_total",
-                "Parts of requests left out because they are not stored, by kind.",
+                "Parts of requests left out: what is not stored, and samples behind a newer one of the same request.",
                 Counter,
                 by(
                     "kind",
-                    &[("histogram", &self.histograms), ("exemplar", &self.exemplars)],
+                    &[
+                        ("histogram", &self.histograms),
+                        ("exemplar", &self.exemplars),
+                        ("unordered_sample", &self.unordered),
+                    ],
                 ),
             ),
         ]

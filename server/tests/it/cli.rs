@@ -113,6 +113,23 @@ fn check_config_names_the_place_and_ends_with_1() {
 }
 
 #[test]
+fn a_file_that_is_no_text_or_has_no_end_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("a.yml");
+    fs::write(&file, b"global:\n  external_labels: {a: \"\xff\"}\n").expect("written");
+    let file = file.display().to_string();
+    let (code, _, err) = texts(&["check", "config", &file]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains(&format!("{file}:2:25: not valid UTF-8: byte 0xff")),
+        "{err}"
+    );
+    let (code, _, err) = texts(&["check", "config", "/dev/zero"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("/dev/zero: the file has more than"), "{err}");
+}
+
+#[test]
 fn config_show_prints_the_built_in_configuration() {
     let (code, out, _) = texts(&["config", "show"]);
     assert_eq!(code, Some(0));

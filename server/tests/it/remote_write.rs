@@ -214,6 +214,32 @@ async fn one_sample_that_does_not_fit_keeps_all_of_the_request_out() {
 }
 
 #[tokio::test]
+async fn disorder_inside_a_request_costs_only_the_older_sample() {
+    for (request, expected) in [
+        (vec![named("a", &[(T, 1.0), (T - 5, 2.0), (T + 5, 3.0)])], ["2", "3"]),
+        (vec![named("a", &[(T, 1.0)]), named("a", &[(T + 1, 2.0)])], ["2", "2"]),
+        (vec![named("a", &[(T + 1, 1.0)]), named("a", &[(T, 2.0)])], ["1", "1"]),
+        (vec![named("a", &[(T, 1.0)]), named("a", &[(T, 2.0)])], ["1", "1"]),
+        (vec![named("a", &[(T, 1.0), (T, 1.0)])], ["1", "1"]),
+    ] {
+        let site = Site::new();
+        let told = format!("{request:?}");
+        assert_answer(&write(&site, request).await, 204, "");
+        let kept = [
+            value(&site, "count_over_time(a[1m])").await,
+            value(&site, "last_over_time(a[1m])").await,
+        ];
+        assert_eq!(kept, expected.map(|v| json!(v)), "{told}");
+    }
+    // What is stored counts before that.
+    let site = Site::new();
+    assert_answer(&write(&site, vec![named("a", &[(T, 1.0)])]).await, 204, "");
+    let answer = write(&site, vec![named("a", &[(T - 1, 2.0), (T + 1, 3.0)])]).await;
+    assert_answer(&answer, 400, "out of order sample\n");
+    assert_eq!(value(&site, "count_over_time(a[1m])").await, json!("1"));
+}
+
+#[tokio::test]
 async fn what_is_no_request_is_refused() {
     let site = Site::new();
     for (body, text) in [
