@@ -195,8 +195,14 @@ mod tests {
         assert_eq!(text(|out| push_plain(out, 5e-324)), format!("0.{}5", "0".repeat(323)));
         assert_eq!(text(|out| push_exponent(out, 0.0)), "0e+00");
         // In the middle between two decimals: the even one, as upstream.
-        assert_eq!(text(|out| push_plain(out, 872_546_895_973_662.25)), "872546895973662.2");
-        assert_eq!(text(|out| push_plain(out, 872_546_895_973_662.75)), "872546895973662.8");
+        assert_eq!(
+            text(|out| push_plain(out, 872_546_895_973_662.0 + 0.25)),
+            "872546895973662.2"
+        );
+        assert_eq!(
+            text(|out| push_plain(out, 872_546_895_973_662.0 + 0.75)),
+            "872546895973662.8"
+        );
         assert_eq!(text(|out| push_exponent(out, 1500.0)), "1.5e+03");
     }
 
