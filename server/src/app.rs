@@ -457,16 +457,16 @@ fn tell_replay(db: &Db) {
     let unreadable = of(&metrics.wal_rows_lost);
     let (segments, rows) = (of(&metrics.wal_segments), of(&metrics.replay_rows));
     let (series, blocks) = (of(&metrics.series), of(&metrics.blocks));
-    let took = Duration::from_millis(of(&metrics.replay_milliseconds));
+    let took = format!("{}ms", of(&metrics.replay_milliseconds));
     if torn + damaged + unreadable == 0 {
-        tracing::info!(rows, series, segments, blocks, ?took, "store opened, its log replayed");
+        tracing::info!(rows, series, segments, blocks, took, "store opened, its log replayed");
     } else {
         tracing::warn!(
             rows,
             series,
             segments,
             blocks,
-            ?took,
+            took,
             torn_ends = torn,
             damaged_places = damaged,
             unreadable_rows = unreadable,

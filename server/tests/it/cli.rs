@@ -219,6 +219,46 @@ fn samples_survive_a_restart() {
 }
 
 #[test]
+fn a_start_tells_what_the_log_gave_back_and_what_is_damaged() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let query = "/api/v1/query?query=count_over_time(up%7Bjob%3D%22tidegauge%22%7D%5B1h%5D)";
+    let program = Program::serve(
+        dir.path(),
+        &["--storage.wal.fsync=interval", "--storage.encoding=gorilla"],
+    );
+    program.ask_until(query, "\"value\"");
+    program.signal("KILL");
+    drop(program);
+    let program = Program::serve(dir.path(), &[]);
+    let told = program.log_until("store opened, its log replayed");
+    assert!(told.contains("level=INFO") && !told.contains("rows=0"), "{told}");
+    program.signal("KILL");
+    drop(program);
+
+    let mut segments: Vec<_> = fs::read_dir(dir.path().join("wal"))
+        .expect("a log")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| fs::metadata(path).is_ok_and(|m| m.len() > 100))
+        .collect();
+    segments.sort();
+    let last = segments.pop().expect("a segment with rows");
+    let bytes = fs::read(&last).expect("readable");
+    fs::write(&last, &bytes[..bytes.len() - 7]).expect("written");
+    let program = Program::serve(dir.path(), &[]);
+    // A later start has begun a segment of its own: this end is no longer the log's.
+    let place = program.log_until("the log is damaged");
+    assert!(
+        place.contains(&last.display().to_string()) && place.contains("offset="),
+        "{place}"
+    );
+    let told = program.log_until("as far as it could be read");
+    assert!(
+        told.contains("level=WARN") && told.contains("damaged_places=1"),
+        "{told}"
+    );
+}
+
+#[test]
 fn it_greets_answers_and_stops() {
     let dir = tempfile::tempdir().expect("a folder");
     let program = Program::serve(dir.path(), &["--web.page-title=x"]);
