@@ -282,11 +282,12 @@ impl Db {
                 wal.book.forget(*column);
             }
         }
-        state.drop_timelines();
-        let marked = state
-            .columns
-            .iter()
-            .any(|c| !c.free && c.doomed.load(Ordering::Relaxed));
+        let idle = state.drop_timelines();
+        let marked = idle > 0
+            || state
+                .columns
+                .iter()
+                .any(|c| !c.free && c.doomed.load(Ordering::Relaxed));
         cleaning.columns = marked.then(|| (bound, self.appenders.turn()));
         let (dead, all) = (state.dead_series(), state.series.len());
         if !gone.is_empty()
