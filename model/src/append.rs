@@ -14,7 +14,10 @@ pub trait Appendable: Send + Sync {
     fn appender(&self) -> Box<dyn Appender + '_>;
 }
 
-/// Names a timeline within a store until that store is dropped.
+/// Names a timeline within a store, from the [`Appender::timeline`] that gave it (or the [`Appender::append_row`] that
+/// accepted it) until that appender ends. A later appender asks again by the key, which is cheap: a store may let go of
+/// a timeline that holds nothing any more, and then tells an old reference ([`AppendError::StaleTimeline`]); it never
+/// meets another timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimelineRef(u64);
 
@@ -58,6 +61,7 @@ pub trait Appender: Send {
     ///
     /// # Errors
     /// [`AppendError::Labels`], [`AppendError::Limit`] or [`AppendError::Memory`]: the series is refused, others go on.
+    /// [`AppendError::StaleTimeline`]: ask for the timeline again and repeat the call.
     fn resolve(&mut self, timeline: Option<TimelineRef>, labels: &Labels) -> Result<SeriesRef, AppendError>;
 
     /// Appends one row: one time and a value for each column named, all of them on this timeline. The order should be
@@ -65,7 +69,9 @@ pub trait Appender: Send {
     /// its first value. Gives each value the next ordinal.
     ///
     /// # Errors
-    /// [`AppendError::StaleRef`] with the place in `row`: resolve again and repeat the call. Nothing was taken.
+    /// [`AppendError::StaleRef`] with the place in `row`: resolve again and repeat the call.
+    /// [`AppendError::StaleTimeline`]: ask for the timeline again, resolve the row on it and repeat the call.
+    /// Either way nothing was taken.
     fn append_row(&mut self, timeline: TimelineRef, at: Timestamp, row: &[(SeriesRef, f64)])
     -> Result<(), AppendError>;
 
@@ -149,6 +155,9 @@ pub enum AppendError {
         /// Its place in the row.
         place: usize,
     },
+    /// The timeline was let go; ask for it again by its key.
+    #[error("the timeline reference is stale")]
+    StaleTimeline,
     /// The label set cannot be stored.
     #[error("invalid labels: {0}")]
     Labels(String),

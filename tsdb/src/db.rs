@@ -8,7 +8,7 @@ use crate::maintain::{Cleaning, Thread};
 use crate::select::View;
 use crate::wal::reader;
 use crate::wal::writer::Wal;
-use crate::{Error, Metrics, Options};
+use crate::{Error, Fsync, Metrics, Options};
 use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -23,6 +23,8 @@ pub struct Db {
     pub(crate) dir: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) head: Head,
+    /// Held over a sync beside the log: the system tells a failure once, and the log must hear it.
+    syncing: Mutex<()>,
     pub(crate) log: Mutex<Log>,
     /// Blocks by time. Exchanged whole by maintenance.
     pub(crate) blocks: RwLock<Arc<[Arc<BlockReader>]>>,
@@ -38,7 +40,7 @@ pub struct Db {
     pub(crate) maintenance: Mutex<Cleaning>,
     /// Counts names made by this process, so that no two are equal.
     pub(crate) names: AtomicU64,
-    thread: Mutex<Option<Thread>>,
+    threads: Mutex<Vec<Thread>>,
     lock: Mutex<Option<LockGuard>>,
 }
 
@@ -138,6 +140,7 @@ impl Db {
             dir: dir.to_owned(),
             clock,
             head,
+            syncing: Mutex::new(()),
             log: Mutex::new(Log::new(wal, encoding)),
             blocks: RwLock::new(blocks.into()),
             cache,
@@ -147,12 +150,17 @@ impl Db {
             numbering: RwLock::new(()),
             maintenance: Mutex::default(),
             names: AtomicU64::new(0),
-            thread: Mutex::new(None),
+            threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
         db.measure();
         if let Some(every) = every {
-            *db.thread.lock() = Some(Thread::start(&db, every, fsync)?);
+            let mut threads = db.threads.lock();
+            threads.push(Thread::start(&db, "tidegauge-tsdb", every, Self::maintain_or_warn)?);
+            if let Fsync::Interval(interval) = fsync {
+                // On its own: a round may take longer than the interval.
+                threads.push(Thread::start(&db, "tidegauge-sync", interval, Self::sync_or_close)?);
+            }
         }
         Ok(db)
     }
@@ -230,9 +238,9 @@ impl Db {
     /// # Errors
     /// [`Error`] if the log cannot be synced.
     pub fn close(&self) -> Result<(), Error> {
-        if let Some(thread) = self.thread.lock().take() {
-            thread.stop();
-        }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        threads.into_iter().for_each(Thread::stop);
+        let _syncing = self.syncing.lock();
         let wal = self.log.lock().wal.take();
         let synced = wal.map_or(
             Ok(()),
@@ -261,15 +269,32 @@ impl Db {
     /// # Errors
     /// [`Error`]; the store takes no samples any more then.
     pub fn sync(&self) -> Result<(), Error> {
-        self.log.lock().wal.as_mut().map_or(Ok(()), Wal::sync)
+        let _syncing = self.syncing.lock();
+        if self.head.options.fsync == Fsync::Always {
+            // Commits sync as well: one of them must not miss a failure that was told here.
+            return self.log.lock().wal.as_mut().map_or(Ok(()), Wal::sync);
+        }
+        let begun = match &self.log.lock().wal {
+            Some(wal) => match wal.poisoned() {
+                Some(why) => return Err(Error::Invalid { what: why.to_owned() }),
+                None => wal.begin_sync(),
+            },
+            None => None,
+        };
+        let Some(begun) = begun else { return Ok(()) };
+        // Commits go on while the disk works.
+        let synced = begun.run();
+        match &mut self.log.lock().wal {
+            Some(wal) => wal.end_sync(&begun, synced),
+            None => synced,
+        }
     }
 }
 
 impl Drop for Db {
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.get_mut().take() {
-            thread.stop();
-        }
+        let threads = std::mem::take(self.threads.get_mut());
+        threads.into_iter().for_each(Thread::stop);
     }
 }
 

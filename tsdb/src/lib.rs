@@ -24,10 +24,18 @@
 //! |---|---|---|---|
 //! | 1 | `Db::maintenance` | rounds of maintenance, snapshots | a block is written |
 //! | 2 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
-//! | 3 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
-//! | 4 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
-//! | 5 | `State::index` | labels and postings | labels are looked up or added |
-//! | 6 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
+//! | 3 | `Db::syncing` | the one sync beside the log | the disk syncs; not taken by commits |
+//! | 4 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
+//! | 5 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
+//! | 6 | `State::index` | labels and postings | labels are looked up or added |
+//! | 7 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
+//!
+//! # What is acknowledged
+//!
+//! A commit returns when its frame is with the operating system and its samples are visible. **A process crash loses
+//! nothing acknowledged; a power cut loses at most the interval** of [`Fsync::Interval`] (one second unless set), nothing
+//! with [`Fsync::Always`], and what the system had not written yet with [`Fsync::Never`]. Whatever is lost, a commit is
+//! lost whole. A sync that fails closes the store to writes: what the disk holds is unknown from then on.
 //!
 //! # The life of a sample
 //!

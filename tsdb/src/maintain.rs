@@ -1,4 +1,4 @@
-//! Maintenance: one thread that seals, writes blocks, lets go of what is old, and cuts and syncs the log.
+//! Maintenance: one thread that seals, writes blocks, lets go of what is old, and cuts the log; another that syncs it.
 
 use crate::block::{self, BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, SeriesRun};
 use crate::db::{Db, SnapshotHead};
@@ -8,7 +8,7 @@ use crate::head::run::Run;
 use crate::head::seal::window_start;
 use crate::timeline::NONE;
 use crate::wal::writer::{WriteError, cause};
-use crate::{Error, Fsync, Metrics};
+use crate::{Error, Metrics};
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(crate) struct Cleaning {
     columns: Option<(i64, Weak<()>)>,
 }
 
-/// The maintenance thread. Sleeps most of the time; stopped by its owner.
+/// A thread of the store's own. Sleeps most of the time; stopped by its owner.
 #[derive(Debug)]
 pub(crate) struct Thread {
     signal: Arc<(Mutex<bool>, Condvar)>,
@@ -40,16 +40,14 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    pub(crate) fn start(db: &Arc<Db>, every: Duration, fsync: Fsync) -> Result<Self, Error> {
+    /// Does `job` every so often, as long as there is a store.
+    pub(crate) fn start(db: &Arc<Db>, name: &str, every: Duration, job: fn(&Db)) -> Result<Self, Error> {
         let signal = Arc::new((Mutex::new(false), Condvar::new()));
         let (own, weak) = (Arc::clone(&signal), Arc::downgrade(db));
-        let tick = match fsync {
-            Fsync::Interval(interval) => interval.min(every),
-            Fsync::Always | Fsync::Never => every,
-        };
+        let every = every.max(Duration::from_millis(1));
         let handle = std::thread::Builder::new()
-            .name("tidegauge-tsdb".into())
-            .spawn(move || run(&own, &weak, every, tick.max(Duration::from_millis(1))))
+            .name(name.into())
+            .spawn(move || run(&own, &weak, every, job))
             .map_err(|e| Error::io("start maintenance for", &db.dir, e))?;
         Ok(Self { signal, handle })
     }
@@ -64,35 +62,34 @@ impl Thread {
     }
 }
 
-fn run(signal: &(Mutex<bool>, Condvar), db: &Weak<Db>, every: Duration, tick: Duration) {
-    let mut last = Instant::now();
+fn run(signal: &(Mutex<bool>, Condvar), db: &Weak<Db>, every: Duration, job: fn(&Db)) {
+    let mut next = Instant::now() + every;
     loop {
         {
             let mut stop = signal.0.lock();
-            if !*stop {
-                signal.1.wait_for(&mut stop, tick);
-            }
+            while !*stop && !signal.1.wait_until(&mut stop, next).timed_out() {}
             if *stop {
                 return;
             }
         }
         let Some(db) = db.upgrade() else { return };
-        // A failed sync has been logged and has closed the log.
-        let _synced = db.sync_by_policy();
-        if last.elapsed() >= every {
-            last = Instant::now();
-            if let Err(e) = db.round() {
-                tracing::warn!(error = %e, cause = %cause(&e), "a round of maintenance failed; the next one tries again");
-            }
-        }
+        // From beginning to beginning; one that took longer is followed by the next at once.
+        next = Instant::now() + every;
+        job(&db);
     }
 }
 
 impl Db {
-    fn sync_by_policy(&self) -> Result<(), Error> {
-        match self.head.options.fsync {
-            Fsync::Interval(_) => self.sync(),
-            Fsync::Always | Fsync::Never => Ok(()),
+    /// What the thread that syncs does.
+    pub(crate) fn sync_or_close(&self) {
+        // A failed sync has been logged and has closed the log.
+        let _synced = self.sync();
+    }
+
+    /// What the maintenance thread does.
+    pub(crate) fn maintain_or_warn(&self) {
+        if let Err(e) = self.round() {
+            tracing::warn!(error = %e, cause = %cause(&e), "a round of maintenance failed; the next one tries again");
         }
     }
 
@@ -285,11 +282,12 @@ impl Db {
                 wal.book.forget(*column);
             }
         }
-        state.drop_timelines();
-        let marked = state
-            .columns
-            .iter()
-            .any(|c| !c.free && c.doomed.load(Ordering::Relaxed));
+        let idle = state.drop_timelines();
+        let marked = idle > 0
+            || state
+                .columns
+                .iter()
+                .any(|c| !c.free && c.doomed.load(Ordering::Relaxed));
         cleaning.columns = marked.then(|| (bound, self.appenders.turn()));
         let (dead, all) = (state.dead_series(), state.series.len());
         if !gone.is_empty()

@@ -4,13 +4,18 @@ use crate::column::EncodingChoice;
 use std::time::Duration;
 use tidegauge_model::Meter;
 
-/// When the log is forced to the disk. Whatever the choice, a killed process loses nothing that was acknowledged;
-/// this decides what a power cut may cost.
+/// When the log is forced to the disk.
+///
+/// A commit is acknowledged once its record is with the operating system. So a process crash loses nothing acknowledged,
+/// whatever the choice; with the default a power cut loses at most the interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fsync {
     /// Before each commit returns: a power cut costs nothing.
     Always,
-    /// In the background, at least this often: a power cut costs at most this much.
+    /// In the background, beginning this often, while commits go on: a power cut loses at most the interval (and what
+    /// came while the disk was still at the sync before). A sync that fails closes the log: nothing is acknowledged
+    /// any more. Segments are synced when they end, before the next one takes a record. Needs
+    /// [`Options::maintenance`]; without, it is up to [`crate::Db::sync`].
     Interval(Duration),
     /// When the system likes; blocks are still synced before they are published.
     Never,

@@ -21,6 +21,7 @@ use crate::head::delta;
 use crate::head::run::Run;
 use crate::head::symbols::reserve;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Stands for "none" wherever a number of a thing is kept.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -94,6 +95,8 @@ pub(crate) struct Timeline {
     /// Some column here may not own its series.
     pub(crate) foreign: bool,
     pub(crate) logged: Logged,
+    /// It will be let go unless someone takes it before the next round.
+    pub(crate) doomed: AtomicBool,
     /// Places that ended since the last row that the log has.
     pub(crate) unlogged: Vec<u32>,
 }
@@ -129,6 +132,7 @@ impl Timeline {
             runs: Vec::new(),
             foreign: false,
             logged: Logged::default(),
+            doomed: AtomicBool::new(false),
             unlogged: Vec::new(),
         }
     }

@@ -381,7 +381,9 @@ impl Receiver {
                 match &error {
                     AppendError::Labels(_) => taken.invalid_series += 1,
                     AppendError::Limit { .. } | AppendError::Memory(_) => taken.refused_series += 1,
-                    AppendError::StaleRef { .. } => return Err(WriteError::Append(error)),
+                    AppendError::StaleRef { .. } | AppendError::StaleTimeline => {
+                        return Err(WriteError::Append(error));
+                    }
                 }
                 taken.example.get_or_insert_with(|| format!("{error}: {labels}"));
                 Ok(None)

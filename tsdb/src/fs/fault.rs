@@ -1,6 +1,6 @@
 //! A disk that fails on demand.
 
-use super::{DirEntry, FileBytes, Fs, LockGuard, MemoryFs, ReadFile, WriteFile};
+use super::{DirEntry, FileBytes, Fs, LockGuard, MemoryFs, ReadFile, SyncFile, WriteFile};
 use crate::Error;
 use parking_lot::Mutex;
 use std::io;
@@ -191,6 +191,20 @@ struct Writer {
     file: Box<dyn WriteFile>,
 }
 
+#[derive(Debug)]
+struct Syncer {
+    fs: FaultFs,
+    path: PathBuf,
+    file: Arc<dyn SyncFile>,
+}
+
+impl SyncFile for Syncer {
+    fn sync(&self) -> Result<(), Error> {
+        self.fs.change("sync", &self.path)?;
+        self.file.sync()
+    }
+}
+
 impl WriteFile for Writer {
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut plan = self.fs.plan.lock();
@@ -213,6 +227,14 @@ impl WriteFile for Writer {
     fn sync(&mut self) -> Result<(), Error> {
         self.fs.change("sync", &self.path)?;
         self.file.sync()
+    }
+
+    fn syncer(&self) -> Arc<dyn SyncFile> {
+        Arc::new(Syncer {
+            fs: self.fs.clone(),
+            path: self.path.clone(),
+            file: self.file.syncer(),
+        })
     }
 
     fn len(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! what is on the medium: syncing copies the first to the second, a crash the second to the first. The root exists
 //! always; everything else, folders too, lasts only once the folder above it was synced.
 
-use super::{DirEntry, EntryKind, FileBytes, Fs, LockGuard, ReadFile, WriteFile};
+use super::{DirEntry, EntryKind, FileBytes, Fs, LockGuard, ReadFile, SyncFile, WriteFile};
 use crate::Error;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -434,7 +434,7 @@ impl Drop for Held {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Handle {
     fs: MemoryFs,
     path: PathBuf,
@@ -449,6 +449,17 @@ impl Handle {
                 return Err(io::Error::other("the file was open when the process ended"));
             }
             f(disk)
+        })
+    }
+}
+
+impl SyncFile for Handle {
+    fn sync(&self) -> Result<(), Error> {
+        self.with("sync", |disk| {
+            if let Node::File { seen, synced } = disk.node_mut(self.node)? {
+                synced.clone_from(seen);
+            }
+            Ok(())
         })
     }
 }
@@ -473,13 +484,11 @@ impl WriteFile for Writer {
     }
 
     fn sync(&mut self) -> Result<(), Error> {
-        let node = self.handle.node;
-        self.handle.with("sync", |disk| {
-            if let Node::File { seen, synced } = disk.node_mut(node)? {
-                synced.clone_from(seen);
-            }
-            Ok(())
-        })
+        SyncFile::sync(&self.handle)
+    }
+
+    fn syncer(&self) -> Arc<dyn SyncFile> {
+        Arc::new(self.handle.clone())
     }
 
     fn len(&self) -> u64 {

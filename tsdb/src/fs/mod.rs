@@ -86,6 +86,9 @@ pub trait WriteFile: Send + Sync + fmt::Debug {
     /// [`Error::Io`]; what was written since the last sync may be lost then, whatever a second call says.
     fn sync(&mut self) -> Result<(), Error>;
 
+    /// A handle that syncs the same file while it is written to.
+    fn syncer(&self) -> Arc<dyn SyncFile>;
+
     /// The length in bytes, which is where the next write goes.
     fn len(&self) -> u64;
 
@@ -102,6 +105,16 @@ pub trait WriteFile: Send + Sync + fmt::Debug {
 
     /// Tells the system that what was written and synced will not be read soon, so that it need not stay in memory.
     fn forget_cached(&self) {}
+}
+
+/// Makes a file last beside its writer. What a call covers is what was written before it began.
+pub trait SyncFile: Send + Sync + fmt::Debug {
+    /// Makes the content last (`fdatasync`).
+    ///
+    /// # Errors
+    /// [`Error::Io`]; as with [`WriteFile::sync`], a second call tells nothing. The system tells an error once, to
+    /// this handle or to the writer: whoever syncs both lets one wait for the other.
+    fn sync(&self) -> Result<(), Error>;
 }
 
 /// A file open for reading.

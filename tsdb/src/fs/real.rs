@@ -1,6 +1,6 @@
 //! The real disk.
 
-use super::{DirEntry, EntryKind, FileBytes, Fs, LockGuard, ReadFile, WriteFile};
+use super::{DirEntry, EntryKind, FileBytes, Fs, LockGuard, ReadFile, SyncFile, WriteFile};
 use crate::Error;
 use rustix::fs::{Advice, FlockOperation};
 use std::fs::{self, File, OpenOptions};
@@ -23,8 +23,14 @@ impl RealFs {
 #[derive(Debug)]
 struct Writer {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     len: u64,
+}
+
+#[derive(Debug)]
+struct Syncer {
+    path: PathBuf,
+    file: Arc<File>,
 }
 
 #[derive(Debug)]
@@ -44,7 +50,7 @@ impl Fs for RealFs {
         let file = File::create(path).map_err(at("create", path))?;
         Ok(Box::new(Writer {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             len: 0,
         }))
     }
@@ -59,7 +65,7 @@ impl Fs for RealFs {
         let len = file.seek(SeekFrom::End(0)).map_err(at("open", path))?;
         Ok(Box::new(Writer {
             path: path.to_owned(),
-            file,
+            file: Arc::new(file),
             len,
         }))
     }
@@ -161,14 +167,14 @@ impl Fs for RealFs {
 
 impl WriteFile for Writer {
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        match self.file.write_all(bytes) {
+        match (&*self.file).write_all(bytes) {
             Ok(()) => {
                 self.len += bytes.len() as u64;
                 Ok(())
             }
             Err(error) => {
                 // How much went in is not told; the position is.
-                self.len = self.file.stream_position().unwrap_or(self.len);
+                self.len = (&*self.file).stream_position().unwrap_or(self.len);
                 Err(Error::io("write", &self.path, error))
             }
         }
@@ -178,13 +184,20 @@ impl WriteFile for Writer {
         self.file.sync_data().map_err(at("sync", &self.path))
     }
 
+    fn syncer(&self) -> Arc<dyn SyncFile> {
+        Arc::new(Syncer {
+            path: self.path.clone(),
+            file: Arc::clone(&self.file),
+        })
+    }
+
     fn len(&self) -> u64 {
         self.len
     }
 
     fn truncate(&mut self, len: u64) -> Result<(), Error> {
         self.file.set_len(len).map_err(at("truncate", &self.path))?;
-        self.file
+        (&*self.file)
             .seek(SeekFrom::Start(len))
             .map_err(at("truncate", &self.path))?;
         self.len = len;
@@ -193,7 +206,13 @@ impl WriteFile for Writer {
 
     fn forget_cached(&self) {
         // Advice: a system that does not take it keeps the pages, no more.
-        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&*self.file, 0, None, Advice::DontNeed);
+    }
+}
+
+impl SyncFile for Syncer {
+    fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(at("sync", &self.path))
     }
 }
 

@@ -167,7 +167,7 @@ impl Head {
         {
             let state = self.state.read();
             if let Some(timeline) = state.keys.get(key) {
-                return Ok(TimelineRef::from_bits(state.timeline_bits(*timeline)));
+                return Ok(TimelineRef::from_bits(state.take_timeline(*timeline)));
             }
         }
         if key.len() > self.options.max_label_bytes {
@@ -180,7 +180,7 @@ impl Head {
         let _log = db.log.lock();
         let mut state = self.state.write();
         if let Some(timeline) = state.keys.get(key) {
-            return Ok(TimelineRef::from_bits(state.timeline_bits(*timeline)));
+            return Ok(TimelineRef::from_bits(state.take_timeline(*timeline)));
         }
         let count = (state.timelines.len() - state.free_timelines.len()) as u64;
         if count >= self.options.max_timelines {
@@ -198,9 +198,7 @@ impl Head {
 
     fn resolve(&self, timeline: Option<TimelineRef>, labels: &Labels) -> Result<SeriesRef, AppendError> {
         let home_of = |state: &State| match timeline {
-            Some(timeline) => state
-                .timeline_of(timeline.bits())
-                .ok_or(AppendError::StaleRef { place: 0 }),
+            Some(timeline) => state.timeline_of(timeline.bits()).ok_or(AppendError::StaleTimeline),
             None => Ok(NONE),
         };
         let existing = |state: &State, series: u32, home: u32| {
@@ -550,9 +548,7 @@ impl Appender for HeadAppender<'_> {
         row: &[(SeriesRef, f64)],
     ) -> Result<(), AppendError> {
         let state = self.db.head.state.read();
-        let number = state
-            .timeline_of(timeline.bits())
-            .ok_or(AppendError::StaleRef { place: 0 })?;
+        let number = state.timeline_of(timeline.bits()).ok_or(AppendError::StaleTimeline)?;
         let refs = state.timeline(number).map_or(&[][..], |t| t.refs.as_slice());
         let same = refs.len() == row.len() && refs.iter().zip(row).all(|(bits, (series, _))| *bits == series.bits());
         if !same

@@ -1,8 +1,8 @@
 //! Lets go of what blocks have: runs, then columns and timelines without samples, then, when many series are gone, the
 //! index.
 //!
-//! Readers and appenders that are under way keep what they were promised: runs and indexes are shared, and a column is
-//! let go only in the second round after nobody has asked for it (references of appenders outlive one round only if
+//! Readers and appenders that are under way keep what they were promised: runs and indexes are shared, and a column or
+//! a timeline is let go only in the second round after nobody has asked for it (references of appenders outlive one round only if
 //! the appender does; it holds `Db::appenders` alive).
 
 use super::series::Index;
@@ -35,8 +35,26 @@ impl State {
         self.renumbered.retain(|(epoch, _)| *epoch >= oldest);
     }
 
+    /// Takes the places away on timelines that got no row since `bound`: sealing kept them for rows that did not come.
+    fn drop_places(&mut self, bound: i64) {
+        let timelines = &mut self.timelines;
+        let columns = &mut self.columns;
+        for (number, t) in (0u32..).zip(timelines).filter_map(|(n, t)| Some((n, t.as_mut()?))) {
+            if !t.times.is_empty() || t.newest >= bound || t.refs.is_empty() {
+                continue;
+            }
+            for bits in &t.refs {
+                if let Some(c) = columns.get_mut(*bits as u32 as usize).filter(|c| c.timeline == number) {
+                    c.place = NONE;
+                }
+            }
+            t.restart(&vec![false; t.refs.len()]);
+        }
+    }
+
     /// Marks columns that hold nothing, and lets go of those that were marked before; gives their numbers.
     pub(crate) fn drop_columns(&mut self, bound: i64) -> Vec<u32> {
+        self.drop_places(bound);
         let held: HashSet<u32> = self.left.iter().map(|(series, _)| *series).collect();
         let mut gone = Vec::new();
         for (number, c) in (0u32..).zip(&self.columns) {
@@ -81,8 +99,10 @@ impl State {
         }
     }
 
-    /// Lets go of timelines that hold nothing and that no column is on or at home on.
-    pub(crate) fn drop_timelines(&mut self) {
+    /// Marks timelines that hold nothing and that no column is on or at home on, and lets go of those that were marked
+    /// before; gives how many are marked.
+    pub(crate) fn drop_timelines(&mut self) -> usize {
+        let mut marked = 0;
         let mut used: HashSet<u32> = HashSet::new();
         for c in self.columns.iter().filter(|c| !c.free) {
             used.extend([c.home, c.timeline]);
@@ -93,6 +113,10 @@ impl State {
                 .as_ref()
                 .is_some_and(|t| t.times.is_empty() && t.runs.is_empty() && t.newest != i64::MIN);
             if !idle || used.contains(&number) {
+                continue;
+            }
+            if slot.as_ref().is_some_and(|t| !t.doomed.swap(true, Ordering::Relaxed)) {
+                marked += 1;
                 continue;
             }
             if let Some(key) = slot.take().and_then(|t| t.key) {
@@ -110,6 +134,7 @@ impl State {
                 .and_then(Option::as_ref)
                 .is_some_and(|t| t.newest == *at)
         });
+        marked
     }
 
     /// How many series have no column.

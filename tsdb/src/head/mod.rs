@@ -141,10 +141,21 @@ impl State {
         u64::from(generation) << 32 | u64::from(timeline)
     }
 
-    /// The timeline of a reference, if it is still the one that was meant.
+    /// The bits of a reference to a timeline, kept from being let go.
+    pub(crate) fn take_timeline(&self, timeline: u32) -> u64 {
+        if let Some(t) = self.timeline(timeline)
+            && t.doomed.load(Ordering::Relaxed)
+        {
+            t.doomed.store(false, Ordering::Relaxed);
+        }
+        self.timeline_bits(timeline)
+    }
+
+    /// The timeline of a reference, if it is still the one that was meant; kept from being let go.
     pub(crate) fn timeline_of(&self, bits: u64) -> Option<u32> {
         let timeline = bits as u32;
-        (self.timeline_bits(timeline) == bits && self.timeline(timeline).is_some()).then_some(timeline)
+        let known = self.timeline_bits(timeline) == bits && self.timeline(timeline).is_some();
+        (known && self.take_timeline(timeline) == bits).then_some(timeline)
     }
 
     pub(crate) fn column(&self, column: u32) -> Option<&Column> {

@@ -172,8 +172,12 @@ impl Index {
         union(lists)
     }
 
-    /// The label names of some series, or of all.
-    pub(crate) fn label_names(&self, series: &[u32]) -> BTreeSet<String> {
+    /// The label names of some series; `None`: of all.
+    pub(crate) fn label_names(&self, series: Option<&[u32]>) -> BTreeSet<String> {
+        let Some(series) = series else {
+            let names = self.pairs.names();
+            return names.map(|name| self.symbols.get(name).to_owned()).collect();
+        };
         let symbols: BTreeSet<u32> = self
             .distinct_pairs(series)
             .iter()
@@ -182,12 +186,16 @@ impl Index {
         symbols.iter().map(|s| self.symbols.get(*s).to_owned()).collect()
     }
 
-    /// The values of a label among some series.
-    pub(crate) fn label_values(&self, name: &str, series: &[u32]) -> BTreeSet<String> {
+    /// The values of a label among some series; `None`: among all.
+    pub(crate) fn label_values(&self, name: &str, series: Option<&[u32]>) -> BTreeSet<String> {
         let Some(name) = self.symbols.find(name) else {
             return BTreeSet::new();
         };
         let pairs = self.pairs.of_name(name);
+        let Some(series) = series else {
+            let values = pairs.iter().map(|p| self.symbols.get(self.pairs.get(*p).1));
+            return values.map(str::to_owned).collect();
+        };
         let mut list = Vec::new();
         let mut out = BTreeSet::new();
         for pair in pairs {
@@ -272,8 +280,14 @@ mod tests {
         }
         let some = index.select(&[Matcher::equal("pod", "p3")]);
         assert_eq!(some, (150..200).collect::<Vec<u32>>());
-        assert_eq!(index.label_values("pod", &some), BTreeSet::from(["p3".to_owned()]));
-        assert_eq!(index.label_names(&some).len(), 2);
+        assert_eq!(
+            index.label_values("pod", Some(&some)),
+            BTreeSet::from(["p3".to_owned()])
+        );
+        assert_eq!(index.label_names(Some(&some)).len(), 2);
+        assert_eq!(index.label_names(None), index.label_names(Some(&some)));
+        let all = index.select(&[]);
+        assert_eq!(index.label_values("pod", None), index.label_values("pod", Some(&all)));
     }
 
     proptest! {

@@ -450,7 +450,7 @@ impl Querier for View<'_> {
         }
         let _numbering = self.db.numbering.read();
         if let Some((index, series)) = self.head_series(matchers) {
-            names.extend(index.read().label_names(&series));
+            names.extend(index.read().label_names(series.as_deref()));
         }
         Ok(limited(names.into_iter().collect(), limit))
     }
@@ -474,23 +474,52 @@ impl Querier for View<'_> {
         }
         let _numbering = self.db.numbering.read();
         if let Some((index, series)) = self.head_series(matchers) {
-            values.extend(index.read().label_values(name, &series));
+            values.extend(index.read().label_values(name, series.as_deref()));
         }
         Ok(limited(values.into_iter().collect(), limit))
     }
 }
 
+/// The index, and series by its numbers; `None`: all it has.
+type HeadSeries = (Arc<RwLock<Index>>, Option<Vec<u32>>);
+
 impl View<'_> {
-    /// The head's series that match and may have samples in the view's range.
-    fn head_series(&self, matchers: &[Matcher]) -> Option<(Arc<RwLock<Index>>, Vec<u32>)> {
+    /// The head's series that match and may have samples in the view's range; `None` in place of all there are.
+    fn head_series(&self, matchers: &[Matcher]) -> Option<HeadSeries> {
         let range = self.head_range(self.range);
         if range.is_empty() {
             return None;
         }
-        let found = self.find_in_head(matchers, range, Vec::new(), &HashMap::new());
-        let index = Arc::clone(&self.db.head.state.read().index);
-        let mut series: Vec<u32> = found.into_iter().filter_map(|f| f.series).collect();
-        series.sort_unstable();
+        let state = self.db.head.state.read();
+        let index = Arc::clone(&state.index);
+        // Asked once for each timeline, not for each series.
+        let timelines = 0..state.timelines.len() as u32;
+        let hit: Vec<bool> = timelines.map(|t| self.overlaps(&state, t, range)).collect();
+        let is_hit = |timeline: u32| hit.get(timeline as usize).copied().unwrap_or(false);
+        let whole = state.oldest().is_some_and(|oldest| range.start.millis() <= oldest)
+            && state.timelines.iter().zip(&hit).all(|(t, hit)| *hit || t.is_none())
+            && state.series.len() == index.read().len()
+            && state.series.iter().all(|s| s.owner != NONE);
+        if whole && matchers.is_empty() {
+            drop(state);
+            return Some((index, None));
+        }
+        let mut series = index.read().select(matchers);
+        if !whole {
+            let start = range.start.millis();
+            series.retain(|series| {
+                state
+                    .columns_of(*series)
+                    .any(|(_, c)| (c.place != NONE || c.last_at >= start) && is_hit(c.timeline))
+                    || !state.left.is_empty()
+                        && state
+                            .left
+                            .range((*series, 0)..=(*series, NONE))
+                            .any(|(_, t)| is_hit(*t))
+            });
+        }
+        drop(state);
+        let series = Some(series);
         Some((index, series))
     }
 }

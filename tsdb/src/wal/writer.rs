@@ -5,7 +5,7 @@
 //! the writer refuses everything ([`Wal::poisoned`]).
 
 use super::segment::{self, Framer};
-use crate::fs::{Fs, WriteFile};
+use crate::fs::{Fs, SyncFile, WriteFile};
 use crate::{Error, Fsync, Metrics};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,6 +103,26 @@ pub(crate) enum WriteError {
     Poisoned(String),
 }
 
+/// A sync that runs while the log is written to.
+#[derive(Debug)]
+pub(crate) struct Syncing {
+    fs: Arc<dyn Fs>,
+    file: Arc<dyn SyncFile>,
+    /// Where the log stood.
+    segment: u64,
+    written: u64,
+    /// The folder is to be synced, too.
+    dir: Option<PathBuf>,
+}
+
+impl Syncing {
+    /// Forces to the disk what was written before it began. The log need not be held.
+    pub(crate) fn run(&self) -> Result<(), Error> {
+        self.file.sync()?;
+        self.dir.as_ref().map_or(Ok(()), |dir| self.fs.sync_dir(dir))
+    }
+}
+
 /// The log. Whoever holds it is the one writer of the head.
 #[derive(Debug)]
 pub(crate) struct Wal {
@@ -119,6 +139,8 @@ pub(crate) struct Wal {
     poisoned: Option<String>,
     /// Written since the last sync.
     dirty: bool,
+    /// Counts writes.
+    written: u64,
     /// The folder's names may not last yet.
     dirty_dir: bool,
     metrics: Arc<Metrics>,
@@ -151,6 +173,7 @@ impl Wal {
             framer: Framer::new(),
             poisoned: None,
             dirty: true,
+            written: 0,
             dirty_dir: true,
             metrics,
         };
@@ -234,6 +257,7 @@ impl Wal {
             return Err(self.failed(e));
         }
         self.dirty = true;
+        self.written += 1;
         if self.fsync == Fsync::Always
             && let Err(e) = self.sync()
         {
@@ -264,16 +288,46 @@ impl Wal {
             synced = self.fs.sync_dir(&self.dir);
         }
         if let Err(e) = synced {
-            let why = format!("{e}: {}; restart to go on", cause(&e));
-            tracing::error!(error = %why, "the log cannot be synced: no samples are taken any more, reads go on");
-            self.poisoned = Some(why);
-            self.metrics.wal_errors.fetch_add(1, Ordering::Relaxed);
-            Metrics::set(&self.metrics.wal_poisoned, 1);
+            self.poison(&e);
             return Err(e);
         }
         self.dirty = false;
         self.dirty_dir = false;
         Metrics::add(&self.metrics.wal_syncs, 1);
+        Ok(())
+    }
+
+    fn poison(&mut self, error: &Error) {
+        let why = format!("{error}: {}; restart to go on", cause(error));
+        tracing::error!(error = %why, "the log cannot be synced: no samples are taken any more, reads go on");
+        self.poisoned = Some(why);
+        self.metrics.wal_errors.fetch_add(1, Ordering::Relaxed);
+        Metrics::set(&self.metrics.wal_poisoned, 1);
+    }
+
+    /// What is to be synced beside the log; `None` if nothing is.
+    pub(crate) fn begin_sync(&self) -> Option<Syncing> {
+        self.dirty.then(|| Syncing {
+            fs: Arc::clone(&self.fs),
+            file: self.file.syncer(),
+            segment: self.book.segment,
+            written: self.written,
+            dir: self.dirty_dir.then(|| self.dir.clone()),
+        })
+    }
+
+    /// Takes note of how a sync ended. A failure is final, as with [`Wal::sync`].
+    pub(crate) fn end_sync(&mut self, syncing: &Syncing, synced: Result<(), Error>) -> Result<(), Error> {
+        if let Err(e) = synced {
+            self.poison(&e);
+            return Err(e);
+        }
+        Metrics::add(&self.metrics.wal_syncs, 1);
+        // A segment that ended meanwhile was synced by then.
+        if syncing.segment == self.book.segment {
+            self.dirty = syncing.written != self.written;
+            self.dirty_dir &= syncing.dir.is_none();
+        }
         Ok(())
     }
 

@@ -15,5 +15,6 @@ mod log_format;
 mod measure;
 mod model;
 mod replay;
+mod stall;
 mod store;
 mod support;

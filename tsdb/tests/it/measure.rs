@@ -213,3 +213,51 @@ fn measure_many_series() {
     );
     drop(db);
 }
+
+/// Lists of labels over 20 k series; the same answers whether the range covers the head or not.
+#[test]
+#[ignore = "figures: run with --release -- --ignored --nocapture"]
+fn lists_of_labels() {
+    let fs: Arc<dyn tidegauge_tsdb::fs::Fs> = Arc::new(tidegauge_tsdb::fs::MemoryFs::new());
+    let db = crate::support::open(&fs, options(Fsync::Never)).unwrap();
+    let sets: Vec<Labels> = (0..20_000)
+        .map(|i| {
+            let (name, pod) = (format!("metric_{}", i % 200), format!("pod-{}", i / 200));
+            Labels::from_pairs([("__name__", name.as_str()), ("job", "a"), ("pod", pod.as_str())]).unwrap()
+        })
+        .collect();
+    for time in 0..10 {
+        let mut appender = db.appender();
+        for (n, sets) in sets.chunks(1000).enumerate() {
+            let timeline = appender.timeline(&n.to_string()).unwrap();
+            let row: Vec<_> = sets
+                .iter()
+                .map(|l| (appender.resolve(Some(timeline), l).unwrap(), time as f64))
+                .collect();
+            appender.append_row(timeline, at(time), &row).unwrap();
+        }
+        appender.commit(OnReject::Fail).unwrap();
+    }
+    let cx = tidegauge_model::ReadContext::unlimited();
+    let job = [tidegauge_model::Matcher::equal("job", "a")];
+    for (what, start) in [("whole", 0), ("part", 5)] {
+        let range = tidegauge_model::TimeRange::new(at(start), at(9));
+        let view = tidegauge_model::Queryable::querier(&*db, range).unwrap();
+        for matchers in [&[][..], &job] {
+            let began = Instant::now();
+            for _ in 0..20 {
+                assert_eq!(view.label_values("pod", matchers, 0, &cx).unwrap().items.len(), 100);
+            }
+            let values = began.elapsed() / 20;
+            let began = Instant::now();
+            for _ in 0..20 {
+                assert_eq!(view.label_names(matchers, 0, &cx).unwrap().items.len(), 3);
+            }
+            println!(
+                "{what}, {} matchers: values {values:?}, names {:?}",
+                matchers.len(),
+                began.elapsed() / 20
+            );
+        }
+    }
+}

@@ -317,3 +317,83 @@ fn matchers_limits_and_cancelling_hold_over_head_and_blocks() {
     cx.cancel.cancel();
     assert!(view.select(&[], &SelectHints::range(TimeRange::ALL), &cx).is_err());
 }
+
+/// The way of a scrape loop: it keeps references of series from scrape to scrape and asks for its timeline each time.
+#[test]
+fn a_timeline_let_go_tells_old_references_and_stays_for_an_appender_that_took_it() {
+    let (_, db) = fresh(Options {
+        block_ms: 100,
+        ..options(Fsync::Never)
+    });
+    row(&db, "idle", 5, &[("m", 1.0)]).unwrap();
+    let mut appender = db.appender();
+    let old = appender.timeline("idle").unwrap();
+    let kept = appender.resolve(Some(old), &labels("m")).unwrap();
+    drop(appender);
+    let others = |from: i64| {
+        for step in 0..60 {
+            row(&db, "busy", from + step * 10, &[("new", step as f64)]).unwrap();
+            db.maintain().unwrap();
+        }
+    };
+    others(10);
+    assert_eq!(metric(&db, "tidegauge_tsdb_head_timelines"), 1.0);
+    let mut appender = db.appender();
+    assert_eq!(
+        appender.append_row(old, at(700), &[(kept, 2.0)]),
+        Err(AppendError::StaleTimeline)
+    );
+    assert_eq!(
+        appender.resolve(Some(old), &labels("m")),
+        Err(AppendError::StaleTimeline)
+    );
+    let again = appender.timeline("idle").unwrap();
+    assert_eq!(
+        appender.append_row(again, at(700), &[(kept, 2.0)]),
+        Err(AppendError::StaleRef { place: 0 })
+    );
+    let series = appender.resolve(Some(again), &labels("m")).unwrap();
+    appender.append_row(again, at(700), &[(series, 2.0)]).unwrap();
+    appender.commit(OnReject::Fail).unwrap();
+    // One that took the timeline keeps it, however long it lives and however much goes meanwhile.
+    others(710);
+    let mut long = db.appender();
+    let taken = long.timeline("idle").unwrap();
+    for _ in 0..4 {
+        db.maintain().unwrap();
+    }
+    others(1400);
+    let series = long.resolve(Some(taken), &labels("m")).unwrap();
+    long.append_row(taken, at(2100), &[(series, 3.0)]).unwrap();
+    assert_eq!(long.commit(OnReject::Fail).unwrap().samples, 1);
+    assert_eq!(all(&*db)[&labels("m")].len(), 3);
+}
+
+/// A reference that an appender got while the timeline was idle outlives every round until the appender ends.
+#[test]
+fn a_timeline_taken_while_idle_stays_until_the_appender_ends() {
+    for rounds in 0..60 {
+        let (_, db) = fresh(Options {
+            block_ms: 100,
+            ..options(Fsync::Never)
+        });
+        row(&db, "idle", 5, &[("m", 1.0)]).unwrap();
+        for step in 0..rounds {
+            row(&db, "busy", 10 + step * 10, &[("new", step as f64)]).unwrap();
+            db.maintain().unwrap();
+        }
+        let mut appender = db.appender();
+        let taken = appender.timeline("idle").unwrap();
+        for step in rounds..rounds + 60 {
+            row(&db, "busy", 10 + step * 10, &[("new", step as f64)]).unwrap();
+            db.maintain().unwrap();
+        }
+        let series = appender.resolve(Some(taken), &labels("m")).unwrap();
+        appender.append_row(taken, at(5000), &[(series, 3.0)]).unwrap();
+        assert_eq!(
+            appender.commit(OnReject::Fail).unwrap().samples,
+            1,
+            "after {rounds} rounds"
+        );
+    }
+}
