@@ -484,7 +484,8 @@ impl BlockPlan {
             writer.series(&labels, &runs)?;
         }
         let meta = writer.finish()?;
-        tracing::info!(block = %meta.id, series = meta.series, samples = meta.samples, range = ?self.range, "wrote a block");
+        let (from_ms, to_ms) = (self.range.start.millis(), self.range.end.millis());
+        tracing::info!(block = %meta.id, series = meta.series, samples = meta.samples, from_ms, to_ms, "wrote a block");
         Ok(())
     }
 }
