@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What takes longer than CI may: feature combinations, advisories and licences, a long crash run, benchmarks, and, where a
-# nightly toolchain has it, Miri. Each part runs even if one before it failed; the exit code says whether all were green.
+# nightly toolchain has them, Miri and fuzzing. Each part runs even if one before it failed; the exit code says whether all were green.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,10 +29,20 @@ miri() {
   MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p tidegauge-tsdb codec column
 }
 
+fuzz() {
+  cargo +nightly --version >/dev/null 2>&1 || { echo "no nightly toolchain here: skipped"; return 0; }
+  command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz || return 1
+  local target
+  for target in fuzz/fuzz_targets/*.rs; do
+    cargo +nightly fuzz run "$(basename "$target" .rs)" -- -max_total_time="${TIDEGAUGE_FUZZ_SECONDS:-300}" || return 1
+  done
+}
+
 part "feature combinations" features
 part "advisories, licences, duplicates" advisories
 part "ten minutes of kill -9" env TIDEGAUGE_CRASH_SECONDS=600 cargo test --release -p tidegauge-server crash -- --nocapture
 part "Miri on codecs" miri
+part "fuzzing" fuzz
 part "benchmarks" cargo bench -p tidegauge-benches
 
 if [ ${#failed[@]} -gt 0 ]; then
