@@ -5,5 +5,6 @@ mod labels;
 mod reload;
 mod rig;
 mod staleness;
+mod store;
 mod tls;
 mod wire;
