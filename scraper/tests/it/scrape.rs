@@ -1,5 +1,6 @@
 //! Scraping from end to end: real sockets on loopback at one side, the in-memory store at the other.
 
+mod chaos;
 mod hostile;
 mod labels;
 mod reload;

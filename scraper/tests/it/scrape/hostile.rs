@@ -11,7 +11,7 @@ use tidegauge_model::Meter;
 use tidegauge_scraper::{Health, ScrapeOptions};
 
 /// A target that sends chunks for ever, with a pause between them.
-async fn endless(chunk: impl Into<Bytes>, pause: Duration) -> std::net::SocketAddr {
+pub(super) async fn endless(chunk: impl Into<Bytes>, pause: Duration) -> std::net::SocketAddr {
     let chunk = chunk.into();
     let answer = move || async move {
         let chunks = stream::repeat(chunk).then(move |chunk| async move {
@@ -28,7 +28,7 @@ async fn endless(chunk: impl Into<Bytes>, pause: Duration) -> std::net::SocketAd
 }
 
 /// A target that takes connections and says nothing.
-async fn silent() -> std::net::SocketAddr {
+pub(super) async fn silent() -> std::net::SocketAddr {
     serve(Router::new().fallback(std::future::pending::<()>)).await
 }
 
@@ -100,7 +100,7 @@ async fn long_bodies_are_refused_as_they_come() {
 }
 
 #[tokio::test]
-async fn endless_bodies_end_at_the_bound_or_the_deadline() {
+pub(super) async fn endless_bodies_end_at_the_bound_or_the_deadline() {
     let fast = endless("a 1\n".repeat(5000), Duration::ZERO).await;
     let options = ScrapeOptions {
         max_body_bytes: 100_000,
