@@ -311,6 +311,9 @@ mod tests {
         assert_eq!(regex("node_.*").literals(), None);
         assert_eq!(regex("^a$|b").literals(), Some(vec!["a", "b"]));
         assert_eq!(regex("^/dev/[a-z]{3}").prefix(), "/dev/");
+        let hosts: Vec<String> = (0..900).map(|n| format!(r"10\.0\.0\.{n}:9100")).collect();
+        assert_eq!(regex(&hosts.join("|")).literals().map(|all| all.len()), Some(900));
+        assert_eq!(regex("sd[a-z][1-9]").literals(), None, "too many to be listed");
         assert_eq!(regex("é|è.*").prefix(), "");
         for pattern in [".*", "^.*$", "(.*)", "(x|.*)", "a?.*|.*?"] {
             assert!(matches!(regex(pattern).test, Test::Anything), "{pattern}");

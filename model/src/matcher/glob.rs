@@ -14,6 +14,8 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 /// At most this many alternatives are told apart; beyond it the regex does the work.
 const MAX_ALTERNATIVES: usize = 1024;
+/// Where a choice follows a choice there may be as many combinations; to list more costs more than the regex.
+const MAX_COMBINATIONS: usize = 64;
 /// A class of more characters than this is not taken apart.
 const MAX_CLASS: u64 = 32;
 
@@ -165,7 +167,9 @@ fn pieces(hir: &Hir) -> Option<Vec<Vec<Piece>>> {
             let mut all = vec![vec![]];
             for sub in subs {
                 let tails = pieces(sub)?;
-                if all.len() * tails.len() > MAX_ALTERNATIVES {
+                let combined = all.len() * tails.len();
+                let chosen_twice = all.len() > 1 && tails.len() > 1;
+                if combined > MAX_ALTERNATIVES || chosen_twice && combined > MAX_COMBINATIONS {
                     return None;
                 }
                 all = all

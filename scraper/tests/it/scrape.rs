@@ -1,9 +1,11 @@
 //! Scraping from end to end: real sockets on loopback at one side, the in-memory store at the other.
 
+mod chaos;
 mod hostile;
 mod labels;
 mod reload;
 mod rig;
 mod staleness;
+mod store;
 mod tls;
 mod wire;

@@ -1,23 +1,17 @@
 //! Targets that mean ill or are ill: each gets its one error, and nobody else notices.
 
-use super::rig::{Reply, Rig, Target, eventually, job, jobs, manager, serve};
+use super::rig::{Reply, Rig, Target, eventually, job, serve};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::Response;
 use futures_util::{StreamExt as _, stream};
-use parking_lot::Mutex;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
-use tidegauge_model::testing::MemoryStore;
-use tidegauge_model::{
-    AppendError, Appendable, Appender, CommitError, Committed, Labels, Meter, OnReject, SeriesRef, TimelineRef,
-    Timestamp,
-};
+use tidegauge_model::Meter;
 use tidegauge_scraper::{Health, ScrapeOptions};
 
 /// A target that sends chunks for ever, with a pause between them.
-async fn endless(chunk: impl Into<Bytes>, pause: Duration) -> std::net::SocketAddr {
+pub(super) async fn endless(chunk: impl Into<Bytes>, pause: Duration) -> std::net::SocketAddr {
     let chunk = chunk.into();
     let answer = move || async move {
         let chunks = stream::repeat(chunk).then(move |chunk| async move {
@@ -34,7 +28,7 @@ async fn endless(chunk: impl Into<Bytes>, pause: Duration) -> std::net::SocketAd
 }
 
 /// A target that takes connections and says nothing.
-async fn silent() -> std::net::SocketAddr {
+pub(super) async fn silent() -> std::net::SocketAddr {
     serve(Router::new().fallback(std::future::pending::<()>)).await
 }
 
@@ -106,7 +100,7 @@ async fn long_bodies_are_refused_as_they_come() {
 }
 
 #[tokio::test]
-async fn endless_bodies_end_at_the_bound_or_the_deadline() {
+pub(super) async fn endless_bodies_end_at_the_bound_or_the_deadline() {
     let fast = endless("a 1\n".repeat(5000), Duration::ZERO).await;
     let options = ScrapeOptions {
         max_body_bytes: 100_000,
@@ -180,129 +174,4 @@ async fn a_silent_target_delays_nobody() {
         2,
         "{errors:?}"
     );
-}
-
-/// A store that can let all columns go, and refuse commits.
-#[derive(Default)]
-struct Moody {
-    store: MemoryStore,
-    mood: Mutex<Mood>,
-}
-
-#[derive(Default)]
-struct Mood {
-    /// Columns below this are gone.
-    generation: u64,
-    full: bool,
-}
-
-struct MoodyAppender<'a> {
-    inner: Box<dyn Appender + 'a>,
-    moody: &'a Moody,
-}
-
-const GENERATION: u32 = 32;
-
-impl Appendable for Moody {
-    fn appender(&self) -> Box<dyn Appender + '_> {
-        let inner = self.store.appender();
-        Box::new(MoodyAppender { inner, moody: self })
-    }
-}
-
-impl MoodyAppender<'_> {
-    fn check(&self, series: SeriesRef, place: usize) -> Result<SeriesRef, AppendError> {
-        if series.bits() >> GENERATION != self.moody.mood.lock().generation {
-            return Err(AppendError::StaleRef { place });
-        }
-        Ok(SeriesRef::from_bits(series.bits() & u64::from(u32::MAX)))
-    }
-}
-
-impl Appender for MoodyAppender<'_> {
-    fn timeline(&mut self, key: &str) -> Result<TimelineRef, AppendError> {
-        self.inner.timeline(key)
-    }
-
-    fn resolve(&mut self, timeline: Option<TimelineRef>, labels: &Labels) -> Result<SeriesRef, AppendError> {
-        if labels.metric_name() == Some("refused") {
-            return Err(AppendError::Limit {
-                name: "series",
-                limit: 1,
-            });
-        }
-        let series = self.inner.resolve(timeline, labels)?;
-        Ok(SeriesRef::from_bits(
-            series.bits() | self.moody.mood.lock().generation << GENERATION,
-        ))
-    }
-
-    fn append_row(
-        &mut self,
-        timeline: TimelineRef,
-        at: Timestamp,
-        row: &[(SeriesRef, f64)],
-    ) -> Result<(), AppendError> {
-        let row: Result<Vec<_>, AppendError> = row
-            .iter()
-            .enumerate()
-            .map(|(place, (series, v))| Ok((self.check(*series, place)?, *v)))
-            .collect();
-        self.inner.append_row(timeline, at, &row?)
-    }
-
-    fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError> {
-        let series = self.check(series, 0)?;
-        self.inner.append_at(series, at, value)
-    }
-
-    fn commit(self: Box<Self>, on_reject: OnReject) -> Result<Committed, CommitError> {
-        if self.moody.mood.lock().full {
-            return Err(CommitError::Log("no space left on device".into()));
-        }
-        self.inner.commit(on_reject)
-    }
-}
-
-#[tokio::test]
-async fn the_stores_troubles_are_told_and_outlived() {
-    let target = Target::start(Reply::text("a 1\nrefused 1\n")).await;
-    let moody = Arc::new(Moody::default());
-    let manager = manager(Arc::<Moody>::clone(&moody), ScrapeOptions::default());
-    manager.apply(jobs(&job(target.address, "")), &Labels::empty()).unwrap();
-    let status = || manager.targets().active.remove(0);
-    let counted = |name: &str| {
-        manager
-            .metrics()
-            .list()
-            .iter()
-            .find(|f| f.0 == name)
-            .map_or(0.0, |f| f.3[0].1)
-    };
-    eventually("a scrape", || status().health == Health::Up).await;
-    eventually("a refusal", || counted("tidegauge_scrape_series_refused_total") >= 1.0).await;
-
-    // Columns that are gone are looked up again within the same scrape.
-    let failures = counted("tidegauge_scrape_failures_total");
-    let lines = counted("tidegauge_scrape_lines_slow_total");
-    moody.mood.lock().generation = 1;
-    eventually("lines looked up again", || {
-        counted("tidegauge_scrape_lines_slow_total") >= lines + 2.0
-    })
-    .await;
-    let scrapes = counted("tidegauge_scrape_scrapes_total");
-    eventually("more scrapes", || {
-        counted("tidegauge_scrape_scrapes_total") >= scrapes + 2.0
-    })
-    .await;
-    assert_eq!(counted("tidegauge_scrape_failures_total"), failures);
-
-    moody.mood.lock().full = true;
-    eventually("an error", || {
-        status().last_error == "cannot commit: cannot write: no space left on device"
-    })
-    .await;
-    moody.mood.lock().full = false;
-    eventually("the store to heal", || status().health == Health::Up).await;
-    manager.stop().await;
 }

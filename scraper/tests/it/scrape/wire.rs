@@ -236,3 +236,25 @@ async fn a_type_without_parameters_will_do() {
     eventually("a sample", || rig.last("a") == Some(1.0)).await;
     assert_eq!(target.last_request().1["accept-encoding"], "identity");
 }
+
+#[tokio::test]
+async fn a_configured_proxy_is_called_but_not_for_those_exempt() {
+    let proxy = Target::start(Reply::text("a 1\n")).await;
+    let direct = Target::start(Reply::text("a 2\n")).await;
+    let rig = Rig::new();
+    let yaml = |no_proxy: &str| {
+        job(
+            direct.address,
+            &format!("proxy_url: http://{}\n{no_proxy}", proxy.address),
+        )
+    };
+    rig.apply(&yaml(""));
+    eventually("what the proxy says", || rig.last("a") == Some(1.0)).await;
+    assert_eq!(direct.seen(), 0);
+    // A proxy is told the whole URL, not the path alone.
+    let asked = proxy.last_request().0.to_string();
+    assert_eq!(asked, format!("http://{}/metrics", direct.address));
+
+    rig.apply(&yaml("no_proxy: 127.0.0.1"));
+    eventually("what the target says", || rig.last("a") == Some(2.0)).await;
+}
