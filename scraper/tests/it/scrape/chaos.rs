@@ -37,8 +37,8 @@ async fn circling() -> SocketAddr {
     serve(Router::new().fallback(answer)).await
 }
 
-const INTERVAL_MS: i64 = 200;
-const SCRAPES: usize = 20;
+const INTERVAL_MS: i64 = 1000;
+const SCRAPES: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_target_among_bad_ones_keeps_its_schedule() {
