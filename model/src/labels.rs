@@ -208,7 +208,7 @@ impl Ord for Labels {
     }
 }
 
-/// As upstream prints a series: `name{a="b", c="d"}`, `{a="b"}`, `{}`; a name that is no legacy metric name is quoted inside.
+/// As upstream prints a label set: `{__name__="up", job="node"}`; a name that is no legacy label name is quoted.
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
