@@ -1,8 +1,9 @@
 //! `POST /api/v1/write`: the receiver.
 //!
-//! A request is kept whole or not at all if a sample does not fit what is stored of its series; one that only comes behind
-//! a newer one of the same request is left out, as upstream does. A series whose labels are not valid is left out, counted and logged, and the rest is kept, as upstream does. A series or sample that this store cannot take
-//! (a limit, a native histogram) is left out too, but the sender is told.
+//! A request is kept whole or not at all if a sample does not fit what is stored of its series; one that only comes
+//! behind a newer one of the same request is left out, as upstream does. A series whose labels are not valid is left
+//! out, counted and logged, and the rest is kept, as upstream does. A series or sample that this store cannot take (a
+//! limit, a native histogram) is left out too, but the sender is told.
 
 use super::known::{self, Known};
 use super::wire::{Fields, TimeSeries, WireError, label_pairs, sample};
