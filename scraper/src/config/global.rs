@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The section `global`. As read, what was not given is zero, empty or `None`; [`GlobalConfig::finish`] fills it.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct GlobalConfig {
     /// How often targets are scraped.
@@ -77,35 +77,6 @@ pub struct GlobalConfig {
 
 const DEFAULT_INTERVAL: PromDuration = PromDuration::from_secs(60);
 const DEFAULT_TIMEOUT: PromDuration = PromDuration::from_secs(10);
-
-/// Nothing given: what serde starts from.
-impl Default for GlobalConfig {
-    fn default() -> Self {
-        Self {
-            scrape_interval: PromDuration::default(),
-            scrape_timeout: PromDuration::default(),
-            scrape_protocols: Vec::new(),
-            evaluation_interval: PromDuration::default(),
-            rule_query_offset: None,
-            query_log_file: String::new(),
-            scrape_failure_log_file: String::new(),
-            external_labels: BTreeMap::new(),
-            body_size_limit: ByteSize::default(),
-            sample_limit: 0,
-            target_limit: 0,
-            label_limit: 0,
-            label_name_length_limit: 0,
-            label_value_length_limit: 0,
-            keep_dropped_targets: 0,
-            metric_name_validation_scheme: None,
-            metric_name_escaping_scheme: None,
-            scrape_native_histograms: false,
-            convert_classic_histograms_to_nhcb: false,
-            always_scrape_classic_histograms: false,
-            extra_scrape_metrics: false,
-        }
-    }
-}
 
 impl GlobalConfig {
     /// What holds when the file has no section `global`.
