@@ -50,6 +50,7 @@ pub mod column;
 mod db;
 mod directory;
 mod error;
+mod flush;
 pub mod fs;
 mod head;
 mod index;
@@ -57,6 +58,7 @@ mod maintain;
 mod metrics;
 mod options;
 mod select;
+mod snapshot;
 mod timeline;
 mod wal;
 

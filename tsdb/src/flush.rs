@@ -1,0 +1,284 @@
+//! From the head to blocks: which window is due, and a block of its runs.
+
+use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, SeriesRun};
+use crate::db::Db;
+use crate::head::State;
+use crate::head::run::Run;
+use crate::head::seal::window_start;
+use crate::maintain::Cleaning;
+use crate::timeline::NONE;
+use crate::wal::writer::WriteError;
+use crate::{Error, Metrics};
+use hashbrown::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tidegauge_model::Timestamp;
+
+impl Db {
+    /// The start of the oldest window, if it is complete: half a window behind its end has begun to fill.
+    pub(crate) fn due_window(&self) -> Option<i64> {
+        let block_ms = self.head.options.block_ms;
+        let state = self.head.state.read();
+        let bound = self.flushed();
+        let oldest = state
+            .timelines
+            .iter()
+            .flatten()
+            .flat_map(|t| t.runs.iter().map(|r| r.first).chain(t.times.first().copied()))
+            .filter(|first| *first >= bound)
+            .min()?;
+        let start = window_start(oldest, block_ms);
+        (state.newest.saturating_sub(start) > block_ms.saturating_add(block_ms / 2)).then_some(start)
+    }
+
+    /// Makes a block of one window and lets the head go of it.
+    pub(crate) fn write_window(&self, start: i64, cleaning: &mut Cleaning) -> Result<(), Error> {
+        let end = start.saturating_add(self.head.options.block_ms);
+        {
+            // From here on no row enters the window; those that are in it are sealed below.
+            let _log = self.log.lock();
+            let mut state = self.head.state.write();
+            state.min_valid = state.min_valid.max(end);
+        }
+        self.seal_before(end);
+        let range = BlockRange::new(Timestamp::from_millis(start), Timestamp::from_millis(end));
+        let written = self.write_block(&self.dir, range)?;
+        let mut blocks: Vec<Arc<BlockReader>> = self.blocks.read().to_vec();
+        blocks.extend(written);
+        self.publish(blocks, end);
+        let runs = cleaning.runs.get_or_insert((end, Vec::new()));
+        runs.0 = end;
+        runs.1.push(self.readers.turn());
+        let mut log = self.log.lock();
+        if let Some(wal) = &mut log.wal {
+            if wal.has_rows() {
+                wal.rotate().map_err(|e| match e {
+                    WriteError::Failed(e) => e,
+                    WriteError::Poisoned(what) => Error::Invalid { what },
+                })?;
+            }
+            wal.cut(end)?;
+        }
+        Ok(())
+    }
+
+    /// A name that no block has had: the clock may stand or go back.
+    fn block_id(&self, parent: &Path) -> BlockId {
+        let now = self.clock.now().millis().max(0).cast_unsigned();
+        loop {
+            let name = u128::from(self.names.fetch_add(1, Ordering::Relaxed));
+            let id = BlockId::new(now, name << 64 | u128::from(std::process::id()));
+            if !self.fs.exists(&parent.join(id.to_string())) {
+                return id;
+            }
+        }
+    }
+
+    /// Writes the sealed runs of a range as a block; `None` if there are none.
+    pub(crate) fn write_block(&self, parent: &Path, range: BlockRange) -> Result<Option<Arc<BlockReader>>, Error> {
+        let plan = BlockPlan::gather(&self.head.state.read(), range);
+        if plan.is_empty() {
+            return Ok(None);
+        }
+        let id = self.block_id(parent);
+        let spec = BlockSpec {
+            id,
+            range,
+            encoding: self.head.options.encoding,
+            level: 0,
+            parents: Vec::new(),
+        };
+        let writer = BlockWriter::create(&self.fs, parent, spec)?;
+        plan.write(self, writer)?;
+        Metrics::add(&self.head.metrics.blocks_written, 1);
+        BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache).map(Some)
+    }
+}
+
+/// Runs of the head that become a block.
+struct BlockPlan {
+    range: BlockRange,
+    /// By timeline.
+    runs: HashMap<u32, Vec<Arc<Run>>>,
+    /// Series in order of their labels.
+    series: Vec<u32>,
+}
+
+/// A timeline as the block knows it, and where each run begins on it.
+struct Laid {
+    number: u32,
+    starts: Vec<u32>,
+    times: Vec<Timestamp>,
+}
+
+fn in_head(error: &crate::Malformed, path: &Path) -> Error {
+    error.in_file(path, 0)
+}
+
+impl BlockPlan {
+    fn gather(state: &State, range: BlockRange) -> Self {
+        let (start, end) = (range.start.millis(), range.end.millis());
+        let mut runs: HashMap<u32, Vec<Arc<Run>>> = HashMap::new();
+        for (number, t) in (0u32..).zip(&state.timelines) {
+            let own: Vec<Arc<Run>> = t
+                .iter()
+                .flat_map(|t| &t.runs)
+                .filter(|r| r.first >= start && r.last < end)
+                .cloned()
+                .collect();
+            if !own.is_empty() {
+                runs.insert(number, own);
+            }
+        }
+        let index = state.index.read();
+        let mut series: Vec<u32> = (0..index.len() as u32)
+            .filter(|s| state.series.get(*s as usize).is_some_and(|s| s.first != NONE))
+            .collect();
+        series.sort_by(|a, b| index.compare(*a, *b));
+        Self { range, runs, series }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    fn lay(&self, db: &Db, writer: &mut BlockWriter) -> Result<HashMap<u32, Laid>, Error> {
+        let mut laid = HashMap::with_capacity(self.runs.len());
+        for (timeline, runs) in &self.runs {
+            let (mut times, mut starts) = (Vec::new(), Vec::with_capacity(runs.len()));
+            let mut own = Vec::new();
+            for run in runs {
+                own.clear();
+                run.times(&mut own).map_err(|e| in_head(&e, &db.dir))?;
+                // Two runs may share the time where one ends and the other begins.
+                let shared = usize::from(times.last().is_some() && times.last() == own.first());
+                starts.push((times.len() - shared) as u32);
+                times.extend_from_slice(own.get(shared..).unwrap_or_default());
+            }
+            let number = writer.timeline(&times)?;
+            laid.insert(*timeline, Laid { number, starts, times });
+        }
+        Ok(laid)
+    }
+
+    fn write(&self, db: &Db, mut writer: BlockWriter) -> Result<(), Error> {
+        let laid = self.lay(db, &mut writer)?;
+        let mut column = ColumnRuns::default();
+        for series in &self.series {
+            column.clear();
+            let (labels, timelines) = {
+                let state = db.head.state.read();
+                let mut timelines: Vec<u32> = state
+                    .columns_of(*series)
+                    .map(|(_, c)| c.timeline)
+                    .chain(state.left.range((*series, 0)..=(*series, NONE)).map(|(_, t)| *t))
+                    .filter(|t| self.runs.contains_key(t))
+                    .collect();
+                timelines.sort_unstable();
+                timelines.dedup();
+                let mut epochs = HashMap::new();
+                for run in timelines.iter().filter_map(|t| self.runs.get(t)).flatten() {
+                    epochs
+                        .entry(run.epoch)
+                        .or_insert_with(|| state.series_in_epoch(*series, run.epoch).unwrap_or(NONE));
+                }
+                column.numbers = epochs;
+                (state.index.read().labels(*series), timelines)
+            };
+            for timeline in &timelines {
+                if let (Some(runs), Some(laid)) = (self.runs.get(timeline), laid.get(timeline)) {
+                    column.add(runs, laid).map_err(|e| in_head(&e, &db.dir))?;
+                }
+            }
+            if timelines.len() > 1 {
+                column.merge(&mut writer)?;
+            }
+            column.ranges.retain(|r| r.values.1 > r.values.0);
+            if column.ranges.is_empty() {
+                continue;
+            }
+            let runs: Vec<SeriesRun<'_>> = column
+                .ranges
+                .iter()
+                .map(|r| SeriesRun {
+                    timeline: r.timeline,
+                    first_row: r.first_row,
+                    presence: None,
+                    values: column.values.get(r.values.0..r.values.1).unwrap_or_default(),
+                })
+                .collect();
+            writer.series(&labels, &runs)?;
+        }
+        let meta = writer.finish()?;
+        let (from_ms, to_ms) = (self.range.start.millis(), self.range.end.millis());
+        tracing::info!(block = %meta.id, series = meta.series, samples = meta.samples, from_ms, to_ms, "wrote a block");
+        Ok(())
+    }
+}
+
+/// Rows of one series that follow each other.
+#[derive(Debug)]
+struct RowRange {
+    timeline: u32,
+    first_row: u32,
+    values: (usize, usize),
+}
+
+/// One series' values, gathered.
+#[derive(Debug, Default)]
+struct ColumnRuns {
+    values: Vec<f64>,
+    times: Vec<Timestamp>,
+    ranges: Vec<RowRange>,
+    numbers: HashMap<u64, u32>,
+}
+
+impl ColumnRuns {
+    fn clear(&mut self) {
+        self.values.clear();
+        self.times.clear();
+        self.ranges.clear();
+    }
+
+    fn add(&mut self, runs: &[Arc<Run>], laid: &Laid) -> Result<(), crate::Malformed> {
+        for (run, start) in runs.iter().zip(&laid.starts) {
+            let number = self.numbers.get(&run.epoch).copied().unwrap_or(NONE);
+            let Some(column) = run.find(number) else { continue };
+            let chunk = run.chunk(column)?;
+            let mut from = self.values.len();
+            chunk.values(run.rows, &mut self.values)?;
+            for (first, end) in chunk.ranges(run.rows) {
+                let count = (end - first) as usize;
+                self.ranges.push(RowRange {
+                    timeline: laid.number,
+                    first_row: start + first,
+                    values: (from, from + count),
+                });
+                from += count;
+                let rows = (start + first) as usize..(start + end) as usize;
+                self.times.extend_from_slice(laid.times.get(rows).unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Samples of several timelines: in order of time on a timeline of their own, unless they follow each other.
+    fn merge(&mut self, writer: &mut BlockWriter) -> Result<(), Error> {
+        let mut samples: Vec<(Timestamp, f64)> = self.times.iter().copied().zip(self.values.iter().copied()).collect();
+        if samples.is_sorted_by(|a, b| a.0 < b.0) {
+            return Ok(());
+        }
+        samples.sort_by_key(|s| s.0);
+        samples.dedup_by_key(|s| s.0);
+        let times: Vec<Timestamp> = samples.iter().map(|s| s.0).collect();
+        let timeline = writer.timeline(&times)?;
+        self.values = samples.iter().map(|s| s.1).collect();
+        self.ranges = vec![RowRange {
+            timeline,
+            first_row: 0,
+            values: (0, samples.len()),
+        }];
+        Ok(())
+    }
+}
