@@ -587,6 +587,24 @@ impl Appender for HeadAppender<'_> {
         Ok(())
     }
 
+    fn append_many(&mut self, samples: &[(SeriesRef, Timestamp, f64)]) -> Result<(), AppendError> {
+        let state = self.db.head.state.read();
+        symbols::reserve(&mut self.loose, samples.len());
+        for (place, (series, at, value)) in samples.iter().enumerate() {
+            if state.column_of(series.bits()).is_none() {
+                return Err(AppendError::StaleRef { place });
+            }
+            self.loose.push(Loose {
+                series: *series,
+                at: at.millis(),
+                value: *value,
+                ordinal: self.ordinal,
+            });
+            self.ordinal += 1;
+        }
+        Ok(())
+    }
+
     fn commit(self: Box<Self>, on_reject: OnReject) -> Result<Committed, CommitError> {
         let metrics = &self.db.head.metrics;
         (*self)

@@ -13,6 +13,7 @@ mod damage;
 mod directory;
 mod log_format;
 mod measure;
+mod measure_write;
 mod model;
 mod replay;
 mod stall;
