@@ -253,11 +253,13 @@ impl Append<'_> {
                 }
             }
             let mut samples = buffers.row.len() as u64;
-            for (series, at, value) in &buffers.stamped {
-                if appender.append_at(*series, *at, *value).is_ok() {
-                    samples += 1;
-                }
+            let mut stamped = &buffers.stamped[..];
+            // A column that is gone is left out; the next body finds it anew.
+            while let Err(AppendError::StaleRef { place }) = appender.append_many(stamped) {
+                samples = samples.saturating_sub(1);
+                stamped = stamped.get(place + 1..).unwrap_or_default();
             }
+            samples += buffers.stamped.len() as u64;
             let vanished = state.all_vanished(vanished, &buffers.row);
             self.mark_stale(appender.as_mut(), timeline, &vanished);
             let committed = appender
