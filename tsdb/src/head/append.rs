@@ -83,6 +83,29 @@ impl Head {
         self.state.get_mut().min_valid
     }
 
+    /// Begins with what a checkpoint gave back; samples before `flushed` lie in blocks.
+    pub(crate) fn restore(&mut self, restored: State, flushed: i64) {
+        let state = self.state.get_mut();
+        *state = restored;
+        state.min_valid = flushed;
+        let timelines = (0u32..).zip(&state.timelines);
+        let known: Vec<(u32, bool, Option<i64>)> = timelines
+            .filter_map(|(number, t)| t.as_ref().map(|t| (number, t.key.is_none(), t.times.first().copied())))
+            .collect();
+        for (number, loose, first) in known {
+            if loose {
+                self.replay.loose.insert(number, number);
+            }
+            // What a block has taken since must not stay among the open rows.
+            if first.is_some_and(|first| first < flushed)
+                && let Some(sealed) = seal::plan(state, number, self.options.block_ms, &[], &mut self.replay.encoder)
+            {
+                seal::apply(state, sealed);
+            }
+        }
+        state.drop_runs(flushed);
+    }
+
     /// The timeline that the log knows by this number.
     pub(crate) fn replay_timeline(&mut self, number: u32, key: Option<&str>) -> u32 {
         let state = self.state.get_mut();

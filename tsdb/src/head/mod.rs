@@ -12,10 +12,12 @@
 //! hold older samples of a series and no column of it any more.
 
 pub(crate) mod append;
+pub(crate) mod checkpoint;
 pub(crate) mod delta;
 pub(crate) mod gc;
 pub(crate) mod postings;
 pub(crate) mod run;
+pub(crate) mod runfile;
 pub(crate) mod seal;
 pub(crate) mod series;
 pub(crate) mod stage;
@@ -270,6 +272,11 @@ impl State {
                     .chain(t.runs.iter().map(|r| r.first))
             })
             .min()
+    }
+
+    /// Bytes that sealing all open rows and moving all runs to files would about free.
+    pub(crate) fn sealable_bytes(&self) -> usize {
+        self.timelines.iter().flatten().map(Timeline::sealable_bytes).sum()
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
