@@ -76,6 +76,7 @@ pub(crate) struct HistogramRun {
     pub(crate) first: i64,
     pub(crate) last: i64,
     pub(crate) count: usize,
+    first_commit: u64,
     last_commit: u64,
     /// Times, commits (integers), histograms (a column), and where the first two end.
     bytes: Box<[u8]>,
@@ -152,7 +153,8 @@ impl Open {
     fn run(&self, range: Range<usize>, all: &[Arc<Histogram>], encoder: &mut Encoder) -> Option<HistogramRun> {
         let times = self.times.get(range.clone())?;
         let commits = self.commits.get(range.clone())?;
-        let (first, last, last_commit) = (*times.first()?, *times.last()?, *commits.last()?);
+        let (first, last) = (*times.first()?, *times.last()?);
+        let (first_commit, last_commit) = (*commits.first()?, *commits.last()?);
         let mut bytes = Vec::new();
         let stamps: Vec<Timestamp> = times.iter().map(|t| Timestamp::from_millis(*t)).collect();
         encode_timestamps(&stamps, &mut bytes);
@@ -165,6 +167,7 @@ impl Open {
             first,
             last,
             count: times.len(),
+            first_commit,
             last_commit,
             bytes: bytes.into(),
             times_end,
@@ -358,7 +361,8 @@ impl Histograms {
             let (start, end) = (range.start.millis(), range.end.millis());
             let open = s.open.times.iter().zip(&s.open.commits);
             let mut open = open.filter(|(at, commit)| (start..=end).contains(*at) && **commit <= commits);
-            s.runs.iter().any(|r| r.first <= end && start <= r.last) || open.next().is_some()
+            let run = |r: &Arc<HistogramRun>| r.first <= end && start <= r.last && r.first_commit <= commits;
+            s.runs.iter().any(run) || open.next().is_some()
         })
     }
 
