@@ -67,12 +67,7 @@ fn remove(fs: &dyn Fs, path: &Path) {
 }
 
 /// Reads the newest checkpoint that can be used, and removes what none needs. Without one the log is replayed whole.
-pub(crate) fn restore(
-    fs: &dyn Fs,
-    dir: &Path,
-    flushed: i64,
-    metrics: &Metrics,
-) -> Result<(Restored, RunFiles), Error> {
+pub(crate) fn restore(fs: &dyn Fs, dir: &Path, flushed: i64, metrics: &Metrics) -> Result<(Restored, RunFiles), Error> {
     let folder = dir.join(CHECKPOINTS);
     let runs_dir = dir.join(RUNS);
     let (numbers, unfinished) = numbered(fs, &folder, checkpoint::number)?;
@@ -145,6 +140,9 @@ impl Db {
             let Some(wal) = log.wal.as_mut().filter(|w| w.poisoned().is_none()) else {
                 return Ok(());
             };
+            if !self.head.fits_checkpoint() {
+                return Ok(());
+            }
             wal.begin_segment().map_err(|e| match e {
                 WriteError::Failed(e) => e,
                 WriteError::Poisoned(what) => Error::Invalid { what },
@@ -195,6 +193,10 @@ impl Db {
         for number in &numbers {
             remove(&*self.fs, &folder.join(checkpoint::name(*number)));
         }
-        if numbers.is_empty() { Ok(()) } else { self.fs.sync_dir(&folder) }
+        if numbers.is_empty() {
+            Ok(())
+        } else {
+            self.fs.sync_dir(&folder)
+        }
     }
 }

@@ -141,7 +141,11 @@ impl Db {
         Metrics::set(&self.head.metrics.run_files, files.files.len() as u64);
         let bytes = files.files.iter().map(|f| f.len()).sum();
         Metrics::set(&self.head.metrics.run_file_bytes, bytes);
-        if swept { self.fs.sync_dir(&self.runs_dir()) } else { Ok(()) }
+        if swept {
+            self.fs.sync_dir(&self.runs_dir())
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the head's share of memory is nearly used up, and sealing would help.
