@@ -8,7 +8,7 @@ use crate::{STALE_BITS, stale_marker};
 pub const CUSTOM_SCHEMA: i32 = -53;
 /// The schemas whose bounds are powers of 2^2^-schema.
 pub const EXPONENTIAL_SCHEMAS: std::ops::RangeInclusive<i32> = -4..=8;
-/// Integer counts beyond it would not survive as `f64`.
+/// Integer counts from here on may not survive as `f64`.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// Of what kind the counts of a histogram are.
@@ -44,7 +44,7 @@ pub struct Span {
     pub length: u32,
 }
 
-/// A native histogram. Counts are floats; those of an integer histogram are exact in it up to 2^53, which
+/// A native histogram. Counts are floats; those of an integer histogram are exact in it below 2^53, which
 /// [`Histogram::validate`] sees to.
 ///
 /// A stale marker of a histogram series is a histogram whose sum is the stale marker.
@@ -106,7 +106,9 @@ pub enum HistogramError {
         offset: i32,
     },
     /// Spans speak of another number of buckets than there are.
-    #[error("{side} side: spans need {needed} buckets, have {found} buckets: histogram spans specify different number of buckets than provided")]
+    #[error(
+        "{side} side: spans need {needed} buckets, have {found} buckets: histogram spans specify different number of buckets than provided"
+    )]
     SpansMismatch {
         /// `positive` or `negative`.
         side: &'static str,
@@ -123,7 +125,7 @@ pub enum HistogramError {
         /// What it says.
         count: f64,
     },
-    /// An integer histogram holds a count that is not a whole number of at most 2^53.
+    /// An integer histogram holds a count that is not a whole number below 2^53.
     #[error("{what} of {count} is not a whole number that is stored exactly")]
     NotWhole {
         /// Which count.
@@ -176,9 +178,13 @@ impl Histogram {
 
     /// Whether both say the same, by bits. What is known about a reset may differ: it speaks of the sample before.
     pub fn same_bits(&self, other: &Self) -> bool {
-        let bits = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+        let bits =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
         self.same_layout(other)
-            && bits(&[self.zero_count, self.count, self.sum], &[other.zero_count, other.count, other.sum])
+            && bits(
+                &[self.zero_count, self.count, self.sum],
+                &[other.zero_count, other.count, other.sum],
+            )
             && bits(&self.positive_buckets, &other.positive_buckets)
             && bits(&self.negative_buckets, &other.negative_buckets)
     }
@@ -267,7 +273,9 @@ impl Histogram {
         // One bucket more than bounds: up to +Inf. Spans may not reach beyond it.
         let mut reach = 0i64;
         for span in &self.positive_spans {
-            reach = reach.saturating_add(i64::from(span.offset)).saturating_add(i64::from(span.length));
+            reach = reach
+                .saturating_add(i64::from(span.offset))
+                .saturating_add(i64::from(span.length));
         }
         if reach > self.custom_values.len() as i64 + 1 || self.positive_spans.first().is_some_and(|s| s.offset < 0) {
             return Err(HistogramError::SpansMismatch {
@@ -287,7 +295,7 @@ impl Histogram {
             if count < 0.0 {
                 return Err(HistogramError::Negative { what, count });
             }
-            if self.counts == Counts::Integer && !(count <= MAX_WHOLE && count.fract() == 0.0) {
+            if self.counts == Counts::Integer && !(count < MAX_WHOLE && count.fract() == 0.0) {
                 return Err(HistogramError::NotWhole { what, count });
             }
         }
@@ -359,7 +367,15 @@ mod tests {
     fn what_upstream_takes_is_valid() {
         assert_eq!(good().validate(4), Ok(()));
         assert_eq!(Histogram::stale().validate(0), Ok(()));
-        assert_eq!(Histogram { sum: f64::NAN, count: 11.0, ..good() }.validate(4), Ok(()));
+        assert_eq!(
+            Histogram {
+                sum: f64::NAN,
+                count: 11.0,
+                ..good()
+            }
+            .validate(4),
+            Ok(())
+        );
         let float = Histogram {
             counts: Counts::Float,
             count: 0.5,
@@ -392,7 +408,10 @@ mod tests {
         check(&|h| h.custom_values = vec![1.0], "must not have custom bounds");
         check(&|h| h.positive_buckets.push(1.0), "over the limit of 4");
         check(&|h| h.positive_spans[1].offset = -1, "span number 2 with offset -1");
-        check(&|h| h.positive_spans[1].length = u32::MAX, "need 4294967296 buckets, have 3");
+        check(
+            &|h| h.positive_spans[1].length = u32::MAX,
+            "need 4294967296 buckets, have 3",
+        );
         check(&|h| h.positive_buckets[1] = -1.0, "observation count of -1");
         check(&|h| h.positive_buckets[1] = 0.5, "not a whole number");
         check(&|h| h.count = 1e17, "not a whole number");
@@ -425,7 +444,13 @@ mod tests {
             ..good()
         };
         assert!(!good().same_bits(&other));
-        assert!(other.same_bits(&Histogram { reset_hint: ResetHint::Reset, ..other.clone() }));
-        assert!(!good().same_bits(&Histogram { zero_count: -0.0, ..good() }));
+        assert!(other.same_bits(&Histogram {
+            reset_hint: ResetHint::Reset,
+            ..other.clone()
+        }));
+        assert!(!good().same_bits(&Histogram {
+            zero_count: -0.0,
+            ..good()
+        }));
     }
 }

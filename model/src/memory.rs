@@ -103,7 +103,11 @@ impl Inner {
 
     /// The newest sample of a series: when, and whether it is a float.
     fn newest(&self, labels: &Labels) -> Option<(Timestamp, Option<f64>)> {
-        let float = self.samples.get(labels).and_then(|s| s.last()).map(|s| (s.at, Some(s.value)));
+        let float = self
+            .samples
+            .get(labels)
+            .and_then(|s| s.last())
+            .map(|s| (s.at, Some(s.value)));
         let histogram = self.histograms.get(labels).and_then(|s| s.last()).map(|s| (s.0, None));
         float.into_iter().chain(histogram).max_by_key(|(at, _)| *at)
     }
@@ -373,15 +377,15 @@ impl Querier for MemoryQuerier {
                     values: samples.iter().map(|s| s.value).collect(),
                 })
             });
-        let histograms =
-            self.histograms(matchers, hints.range)
-                .map(|(labels, samples)| -> Box<dyn SeriesGroup> {
-                    Box::new(OneHistogram {
-                        labels: labels.clone(),
-                        timestamps: samples.iter().map(|s| s.0).collect(),
-                        values: samples.into_iter().map(|s| s.1).collect(),
-                    })
-                });
+        let histograms = self
+            .histograms(matchers, hints.range)
+            .map(|(labels, samples)| -> Box<dyn SeriesGroup> {
+                Box::new(OneHistogram {
+                    labels: labels.clone(),
+                    timestamps: samples.iter().map(|s| s.0).collect(),
+                    values: samples.into_iter().map(|s| s.1).collect(),
+                })
+            });
         Ok(floats.chain(histograms).collect())
     }
 

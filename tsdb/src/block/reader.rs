@@ -276,11 +276,7 @@ impl BlockReader {
         self.read_chunk(run, |chunk, count| column::decode_histograms(chunk, count, out))
     }
 
-    fn read_chunk(
-        &self,
-        run: &Run,
-        decode: impl FnOnce(&[u8], usize) -> Result<(), Malformed>,
-    ) -> Result<(), Error> {
+    fn read_chunk(&self, run: &Run, decode: impl FnOnce(&[u8], usize) -> Result<(), Malformed>) -> Result<(), Error> {
         let count = self.span(run.span)?.count as usize;
         let frames = self.frames()?;
         let frame_no = frames.frame_of(run.chunk);

@@ -338,7 +338,10 @@ mod tests {
             spans: &sections.spans,
         };
         assert_eq!((view.timeline_count(), view.span_count()), (2, 3));
-        assert_eq!((view.span(2).unwrap().kind, view.span(2).unwrap().count), (ColumnKind::Histogram, 4));
+        assert_eq!(
+            (view.span(2).unwrap().kind, view.span(2).unwrap().count),
+            (ColumnKind::Histogram, 4)
+        );
         assert_eq!(view.timestamps(1).unwrap(), times[1..]);
         let (span, mut found) = (view.span(1).unwrap(), vec![]);
         view.rows(&span, |r| found.push(r)).unwrap();

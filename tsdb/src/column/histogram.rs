@@ -318,7 +318,12 @@ pub(crate) mod tests {
             |(kind, schema, positive, negative, counts, sum, reset_hint)| {
                 let (schema, negative) = if kind == 2 { (-53, vec![]) } else { (schema, negative) };
                 let spans = |s: &[(i32, u32)]| -> Vec<Span> {
-                    s.iter().map(|(offset, length)| Span { offset: *offset, length: *length }).collect()
+                    s.iter()
+                        .map(|(offset, length)| Span {
+                            offset: *offset,
+                            length: *length,
+                        })
+                        .collect()
                 };
                 let scale = if kind == 1 { 0.25 } else { 1.0 };
                 let mut rest = counts.iter().map(|c| f64::from(*c) * scale);
@@ -337,7 +342,11 @@ pub(crate) mod tests {
                     negative_spans: spans(&negative),
                     positive_buckets,
                     negative_buckets,
-                    custom_values: if kind == 2 { (0..40).map(f64::from).collect() } else { vec![] },
+                    custom_values: if kind == 2 {
+                        (0..40).map(f64::from).collect()
+                    } else {
+                        vec![]
+                    },
                     reset_hint,
                 }
             },
@@ -394,7 +403,13 @@ pub(crate) mod tests {
             &[0, 0x20, 2],
         ];
         assert_eq!(encode(&seven), expect.concat());
-        assert!(decode(&encode(&seven), 7).unwrap().iter().zip(&seven).all(|(a, b)| same(a, b)));
+        assert!(
+            decode(&encode(&seven), 7)
+                .unwrap()
+                .iter()
+                .zip(&seven)
+                .all(|(a, b)| same(a, b))
+        );
     }
 
     #[test]
@@ -409,7 +424,13 @@ pub(crate) mod tests {
         }
         // Eight thousand buckets in a few bytes: more than the bytes behind them can tell.
         let zero = 0.0f64.to_bits().to_le_bytes();
-        let wide = [&[0xe0, 200, 16, 0, 0][..], &zero, &[1, 0, 128, 64, 0, 0], &[0, 0, 0, 32, 0]].concat();
+        let wide = [
+            &[0xe0, 200, 16, 0, 0][..],
+            &zero,
+            &[1, 0, 128, 64, 0, 0],
+            &[0, 0, 0, 32, 0],
+        ]
+        .concat();
         assert!(decode(&wide, 2064).is_err());
     }
 

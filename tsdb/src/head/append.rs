@@ -636,7 +636,9 @@ impl Head {
     pub(crate) fn seal_histograms(&self, series: u32, log: &mut Log) {
         let runs = {
             let state = self.state.read();
-            state.histograms.plan_seal(series, self.options.block_ms, &mut log.encoder)
+            state
+                .histograms
+                .plan_seal(series, self.options.block_ms, &mut log.encoder)
         };
         Metrics::add(&self.metrics.runs_sealed, runs.len() as u64);
         self.state.write().histograms.seal(series, runs);

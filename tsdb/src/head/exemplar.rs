@@ -57,10 +57,7 @@ pub(crate) struct ExemplarPlan {
 
 impl Exemplars {
     pub(crate) fn new(max: usize) -> Self {
-        Self {
-            max,
-            ..Self::default()
-        }
+        Self { max, ..Self::default() }
     }
 
     /// Whether any are kept.
@@ -113,7 +110,9 @@ impl Exemplars {
         for one in pending {
             let Some(series) = labels_of(one.column) else { continue };
             let at = one.exemplar.at.map_or(one.at, Timestamp::millis);
-            let newest = staged.get(&series).or_else(|| self.series.get(&series).map(|n| &n.stored));
+            let newest = staged
+                .get(&series)
+                .or_else(|| self.series.get(&series).map(|n| &n.stored));
             if let Some(newest) = newest {
                 let (old_at, new_at) = (Timestamp::from_millis(newest.at), Timestamp::from_millis(at));
                 if newest.exemplar.is_repeated_by(old_at, &one.exemplar, new_at) {
@@ -253,13 +252,30 @@ mod tests {
         let meter = Meter::unlimited("head");
         let mut ring = Exemplars::new(10);
         // The second has no time of its own, as the first: a target shows it again.
-        assert_eq!(put(&mut ring, &meter, &[pending(1, 10, 1.0, None), pending(1, 20, 1.0, None)]), [1, 1, 0, 0]);
+        assert_eq!(
+            put(
+                &mut ring,
+                &meter,
+                &[pending(1, 10, 1.0, None), pending(1, 20, 1.0, None)]
+            ),
+            [1, 1, 0, 0]
+        );
         assert_eq!(put(&mut ring, &meter, &[pending(1, 20, 2.0, Some(20))]), [1, 0, 0, 0]);
         assert_eq!(put(&mut ring, &meter, &[pending(1, 30, 2.0, Some(20))]), [0, 1, 0, 0]);
         assert_eq!(put(&mut ring, &meter, &[pending(1, 30, 2.0, Some(19))]), [0, 0, 1, 0]);
         // At one time, values rise.
-        assert_eq!(put(&mut ring, &meter, &[pending(1, 30, 3.0, Some(20)), pending(1, 30, 2.5, Some(20))]), [1, 0, 1, 0]);
-        assert_eq!(found(&ring, &[vec![]]), [("m1".to_owned(), vec![(10, 1.0), (20, 2.0), (20, 3.0)])]);
+        assert_eq!(
+            put(
+                &mut ring,
+                &meter,
+                &[pending(1, 30, 3.0, Some(20)), pending(1, 30, 2.5, Some(20))]
+            ),
+            [1, 0, 1, 0]
+        );
+        assert_eq!(
+            found(&ring, &[vec![]]),
+            [("m1".to_owned(), vec![(10, 1.0), (20, 2.0), (20, 3.0)])]
+        );
     }
 
     #[test]
@@ -271,7 +287,10 @@ mod tests {
         }
         let m0 = vec![Matcher::equal("__name__", "m0")];
         let m1 = vec![Matcher::equal("__name__", "m1")];
-        assert_eq!(found(&ring, &[m0.clone(), m1]), [("m0".into(), vec![(2, 1.0), (4, 1.0)]), ("m1".into(), vec![(3, 1.0)])]);
+        assert_eq!(
+            found(&ring, &[m0.clone(), m1]),
+            [("m0".into(), vec![(2, 1.0), (4, 1.0)]), ("m1".into(), vec![(3, 1.0)])]
+        );
         assert_eq!(meter.used(), ring.bytes());
         ring.resize(1);
         assert_eq!(found(&ring, std::slice::from_ref(&m0)), [("m0".into(), vec![(4, 1.0)])]);
@@ -283,8 +302,11 @@ mod tests {
 
     #[test]
     fn without_memory_an_exemplar_is_refused() {
-        let meter = Meter::new("head", 200);
+        let meter = Meter::new("head", 330);
         let mut ring = Exemplars::new(3);
-        assert_eq!(put(&mut ring, &meter, &[pending(1, 1, 1.0, None), pending(1, 2, 2.0, None)]), [1, 0, 0, 1]);
+        assert_eq!(
+            put(&mut ring, &meter, &[pending(1, 1, 1.0, None), pending(1, 2, 2.0, None)]),
+            [1, 0, 0, 1]
+        );
     }
 }

@@ -367,12 +367,7 @@ impl Histograms {
     }
 
     /// What a view of `commits` sees of a series in a range, in order of time.
-    pub(crate) fn parts(
-        &self,
-        series: u32,
-        range: TimeRange,
-        commits: u64,
-    ) -> Result<Vec<HistogramPart>, Malformed> {
+    pub(crate) fn parts(&self, series: u32, range: TimeRange, commits: u64) -> Result<Vec<HistogramPart>, Malformed> {
         let Some(s) = self.series.get(&series) else {
             return Ok(Vec::new());
         };
@@ -484,7 +479,10 @@ mod tests {
         let wide = |at: i64| StagedHistogram {
             histogram: Arc::new(Histogram {
                 count: at as f64,
-                positive_spans: vec![tidegauge_model::Span { offset: 0, length: 8000 }],
+                positive_spans: vec![tidegauge_model::Span {
+                    offset: 0,
+                    length: 8000,
+                }],
                 positive_buckets: vec![at as f64; 8000],
                 ..Histogram::default()
             }),
@@ -492,7 +490,10 @@ mod tests {
         };
         histograms.apply((90..110).map(wide).collect(), &[]);
         let runs = histograms.plan_seal(7, 100, &mut Encoder::new(EncodingChoice::Auto));
-        assert_eq!(runs.iter().map(|r| (r.first, r.last)).collect::<Vec<_>>(), [(90, 97), (98, 99), (100, 107), (108, 109)]);
+        assert_eq!(
+            runs.iter().map(|r| (r.first, r.last)).collect::<Vec<_>>(),
+            [(90, 97), (98, 99), (100, 107), (108, 109)]
+        );
         histograms.seal(7, runs);
         assert_eq!(times(&histograms, TimeRange::ALL, 1), (90..110).collect::<Vec<_>>());
     }
@@ -508,6 +509,9 @@ mod tests {
             histograms.apply(vec![staged(at)], &[]);
         }
         assert!(histograms.must_seal(7, 270, 30, 1000));
-        assert_eq!((histograms.open_before(151), histograms.idle_before(150)), (vec![7], vec![]));
+        assert_eq!(
+            (histograms.open_before(151), histograms.idle_before(150)),
+            (vec![7], vec![])
+        );
     }
 }

@@ -124,13 +124,28 @@ mod tests {
 
     #[test]
     fn bytes_are_as_drawn() {
-        let one = Histogram { count: 3.0, sum: 1.5, counts: tidegauge_model::Counts::Integer, ..Histogram::default() };
+        let one = Histogram {
+            count: 3.0,
+            sum: 1.5,
+            counts: tidegauge_model::Counts::Integer,
+            ..Histogram::default()
+        };
         let mut out = Vec::new();
         put(&mut out, None, &one);
         // Layout: integers, schema 0, threshold 0, no spans, no bounds; 3 and 0 after 0; 1.5 as 15 tenths.
-        assert_eq!(out, [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6 << 2, 0, (30 << 2) | 1, 1]);
+        assert_eq!(
+            out,
+            [4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6 << 2, 0, (30 << 2) | 1, 1]
+        );
         out.clear();
-        put(&mut out, Some(&one), &Histogram { count: 4.0, ..one.clone() });
+        put(
+            &mut out,
+            Some(&one),
+            &Histogram {
+                count: 4.0,
+                ..one.clone()
+            },
+        );
         assert_eq!(out, [0, 2 << 2, 0, 1, 1]);
     }
 }

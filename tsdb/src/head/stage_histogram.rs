@@ -22,7 +22,10 @@ impl Stage<'_> {
     /// The newest histogram of a series, the staged ones included.
     fn last_histogram(&self, series: u32) -> Option<(i64, &Arc<Histogram>)> {
         let plan = &self.plan;
-        let staged = plan.newest_histograms.get(&series).and_then(|i| plan.histograms.get(*i));
+        let staged = plan
+            .newest_histograms
+            .get(&series)
+            .and_then(|i| plan.histograms.get(*i));
         match staged {
             Some(staged) => Some((staged.at, &staged.histogram)),
             None => self.state.histograms.last(series),
@@ -40,13 +43,7 @@ impl Stage<'_> {
     }
 
     /// What becomes of a float, if histograms decide it.
-    pub(super) fn float_among_histograms(
-        &mut self,
-        series: u32,
-        column: u32,
-        at: i64,
-        value: f64,
-    ) -> Option<Verdict> {
+    pub(super) fn float_among_histograms(&mut self, series: u32, column: u32, at: i64, value: f64) -> Option<Verdict> {
         let (last_at, _) = self.newest_is_histogram(series)?;
         if is_stale(value) {
             return Some(match self.histogram_verdict(series, column, at, &Histogram::stale()) {
@@ -102,9 +99,7 @@ impl Stage<'_> {
         if owner != column {
             self.plan.owners.insert(series, column);
         }
-        self.plan
-            .newest_histograms
-            .insert(series, self.plan.histograms.len());
+        self.plan.newest_histograms.insert(series, self.plan.histograms.len());
         self.plan.histograms.push(StagedHistogram {
             series,
             column,

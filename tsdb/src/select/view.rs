@@ -272,9 +272,7 @@ impl View<'_> {
             let mut labels = one.labels.clone();
             if let Some(series) = one.series {
                 let state = self.db.head.state.read();
-                let parts = state
-                    .histograms
-                    .parts(series, self.head_range(range), self.histograms);
+                let parts = state.histograms.parts(series, self.head_range(range), self.histograms);
                 gathering.head(parts.map_err(|e| malformed(&e))?);
                 labels = labels.or_else(|| Some(state.index.read().labels(series)));
             }

@@ -339,7 +339,10 @@ impl<'a> Kinds<'a> {
             };
             logged.insert(sample.series, (now, sample.at, &sample.histogram));
         }
-        logged.into_iter().map(|(series, (logged, ..))| (series, logged)).collect()
+        logged
+            .into_iter()
+            .map(|(series, (logged, ..))| (series, logged))
+            .collect()
     }
 
     /// Appends exemplars.

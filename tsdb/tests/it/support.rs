@@ -116,10 +116,7 @@ pub(crate) fn content(store: &dyn Queryable, range: TimeRange) -> Content {
                     ColumnKind::Float => group.labels(series),
                     ColumnKind::Histogram => of_histograms(&group.labels(series)),
                 };
-                assert!(
-                    out.insert(labels, samples).is_none(),
-                    "no series comes twice"
-                );
+                assert!(out.insert(labels, samples).is_none(), "no series comes twice");
             }
         }
     }
