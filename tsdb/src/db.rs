@@ -1,6 +1,7 @@
 //! The store as others see it: a data directory behind both doors.
 
 use crate::block::{self, BlockCache, BlockReader};
+use crate::checkpoint::{self, Checkpoints};
 use crate::directory::{self, WAL};
 use crate::fs::{Fs, LockGuard, RealFs};
 use crate::head::append::{Head, HeadAppender, Log};
@@ -126,8 +127,10 @@ impl Db {
         let (fsync, bytes) = (options.fsync, options.segment_bytes);
         let (encoding, every) = (options.encoding, options.maintenance);
         let mut head = Head::new(options, Arc::clone(&metrics));
-        head.state.get_mut().min_valid = flushed;
-        let segments = reader::replay(&*fs, &dir.join(WAL), &mut head, &metrics)?;
+        let (restored, files) = checkpoint::restore(&*fs, dir, flushed, &metrics)?;
+        let (from, known) = (restored.from, restored.segments);
+        head.restore(restored.state, flushed);
+        let (segments, replayed) = reader::replay(&*fs, &dir.join(WAL), from, &known, &mut head, &metrics)?;
         head.replayed();
         Metrics::set(&metrics.replay_milliseconds, began.elapsed().as_millis() as u64);
         let mut wal = Wal::start(
@@ -136,6 +139,7 @@ impl Db {
             fsync,
             bytes,
             segments,
+            from,
             Arc::clone(&metrics),
         )?;
         wal.cut(flushed)?;
@@ -152,7 +156,7 @@ impl Db {
             readers: Epoch::default(),
             appenders: Epoch::default(),
             numbering: RwLock::new(()),
-            maintenance: Mutex::default(),
+            maintenance: Mutex::new(Cleaning::new(files, Checkpoints::new(replayed))),
             names: AtomicU64::new(0),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),

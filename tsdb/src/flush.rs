@@ -54,12 +54,10 @@ impl Db {
         runs.1.push(self.readers.turn());
         let mut log = self.log.lock();
         if let Some(wal) = &mut log.wal {
-            if wal.has_rows() {
-                wal.rotate().map_err(|e| match e {
-                    WriteError::Failed(e) => e,
-                    WriteError::Poisoned(what) => Error::Invalid { what },
-                })?;
-            }
+            wal.begin_segment().map_err(|e| match e {
+                WriteError::Failed(e) => e,
+                WriteError::Poisoned(what) => Error::Invalid { what },
+            })?;
             wal.cut(end)?;
         }
         Ok(())
@@ -96,6 +94,7 @@ impl Db {
             writer = writer.with_histograms();
         }
         plan.write(self, writer)?;
+        plan.forget_cached();
         Metrics::add(&self.head.metrics.blocks_written, 1);
         BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache).map(Some)
     }
@@ -117,10 +116,6 @@ struct Laid {
     number: u32,
     starts: Vec<u32>,
     times: Vec<Timestamp>,
-}
-
-fn in_head(error: &crate::Malformed, path: &Path) -> Error {
-    error.in_file(path, 0)
 }
 
 impl BlockPlan {
@@ -169,21 +164,28 @@ impl BlockPlan {
         };
         let (mut times, mut values) = (Vec::new(), Vec::new());
         for run in runs {
-            run.times(&mut times).map_err(|e| in_head(&e, &db.dir))?;
-            run.histograms(&mut values).map_err(|e| in_head(&e, &db.dir))?;
+            run.times(&mut times).map_err(|e| e.in_file(&db.dir, 0))?;
+            run.histograms(&mut values).map_err(|e| e.in_file(&db.dir, 0))?;
         }
         // Equal timelines are kept once: histograms that come together share theirs.
         Ok(Some((writer.timeline(&times)?, values)))
     }
 
-    fn lay(&self, db: &Db, writer: &mut BlockWriter) -> Result<HashMap<u32, Laid>, Error> {
+    /// The runs' files were read from end to end and will hardly be again.
+    fn forget_cached(&self) {
+        let runs = self.runs.values().flatten();
+        let files: HashMap<u64, _> = runs.filter_map(|r| r.file()).map(|(f, _)| (f.number, f)).collect();
+        files.values().for_each(|f| f.forget_cached());
+    }
+
+    fn lay(&self, writer: &mut BlockWriter) -> Result<HashMap<u32, Laid>, Error> {
         let mut laid = HashMap::with_capacity(self.runs.len());
         for (timeline, runs) in &self.runs {
             let (mut times, mut starts) = (Vec::new(), Vec::with_capacity(runs.len()));
             let mut own = Vec::new();
             for run in runs {
                 own.clear();
-                run.times(&mut own).map_err(|e| in_head(&e, &db.dir))?;
+                run.times(&mut own).map_err(|e| run.corrupt(&e))?;
                 // Two runs may share the time where one ends and the other begins.
                 let shared = usize::from(times.last().is_some() && times.last() == own.first());
                 starts.push((times.len() - shared) as u32);
@@ -196,7 +198,7 @@ impl BlockPlan {
     }
 
     fn write(&self, db: &Db, mut writer: BlockWriter) -> Result<(), Error> {
-        let laid = self.lay(db, &mut writer)?;
+        let laid = self.lay(&mut writer)?;
         let mut column = ColumnRuns::default();
         for series in &self.series {
             column.clear();
@@ -221,7 +223,7 @@ impl BlockPlan {
             };
             for timeline in &timelines {
                 if let (Some(runs), Some(laid)) = (self.runs.get(timeline), laid.get(timeline)) {
-                    column.add(runs, laid).map_err(|e| in_head(&e, &db.dir))?;
+                    column.add(runs, laid)?;
                 }
             }
             if timelines.len() > 1 {
@@ -281,13 +283,15 @@ impl ColumnRuns {
         self.ranges.clear();
     }
 
-    fn add(&mut self, runs: &[Arc<Run>], laid: &Laid) -> Result<(), crate::Malformed> {
+    fn add(&mut self, runs: &[Arc<Run>], laid: &Laid) -> Result<(), Error> {
         for (run, start) in runs.iter().zip(&laid.starts) {
             let number = self.numbers.get(&run.epoch).copied().unwrap_or(NONE);
-            let Some(column) = run.find(number) else { continue };
-            let chunk = run.chunk(column)?;
+            let Some(column) = run.find(number).map_err(|e| run.corrupt(&e))? else {
+                continue;
+            };
+            let chunk = run.chunk(column).map_err(|e| run.corrupt(&e))?;
             let mut from = self.values.len();
-            chunk.values(run.rows, &mut self.values)?;
+            chunk.values(run.rows, &mut self.values).map_err(|e| run.corrupt(&e))?;
             for (first, end) in chunk.ranges(run.rows) {
                 let count = (end - first) as usize;
                 self.ranges.push(RowRange {

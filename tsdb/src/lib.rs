@@ -47,6 +47,7 @@
 //! rows and go the same way. Exemplars ([`Options::max_exemplars`]) live in memory and in the log alone.
 
 pub mod block;
+mod checkpoint;
 mod codec;
 pub mod column;
 mod db;
@@ -58,6 +59,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod offload;
 mod options;
 mod select;
 mod snapshot;

@@ -87,8 +87,36 @@ impl Head {
         }
     }
 
+    /// Whether a checkpoint can hold it: histograms and exemplars come back from the log alone.
+    pub(crate) fn fits_checkpoint(&self) -> bool {
+        self.exemplars.read().len() == 0 && self.state.read().histograms.is_empty()
+    }
+
     pub(crate) fn oldest_valid(&mut self) -> i64 {
         self.state.get_mut().min_valid
+    }
+
+    /// Begins with what a checkpoint gave back; samples before `flushed` lie in blocks.
+    pub(crate) fn restore(&mut self, restored: State, flushed: i64) {
+        let state = self.state.get_mut();
+        *state = restored;
+        state.min_valid = flushed;
+        let timelines = (0u32..).zip(&state.timelines);
+        let known: Vec<(u32, bool, Option<i64>)> = timelines
+            .filter_map(|(number, t)| t.as_ref().map(|t| (number, t.key.is_none(), t.times.first().copied())))
+            .collect();
+        for (number, loose, first) in known {
+            if loose {
+                self.replay.loose.insert(number, number);
+            }
+            // What a block has taken since must not stay among the open rows.
+            if first.is_some_and(|first| first < flushed)
+                && let Some(sealed) = seal::plan(state, number, self.options.block_ms, &[], &mut self.replay.encoder)
+            {
+                seal::apply(state, sealed);
+            }
+        }
+        state.drop_runs(flushed);
     }
 
     /// The timeline that the log knows by this number.

@@ -12,6 +12,7 @@
 //! hold older samples of a series and no column of it any more. Native histograms lie beside the timelines, by series.
 
 pub(crate) mod append;
+pub(crate) mod checkpoint;
 pub(crate) mod delta;
 pub(crate) mod exemplar;
 pub(crate) mod gc;
@@ -19,6 +20,7 @@ pub(crate) mod histogram;
 pub(crate) mod histogram_code;
 pub(crate) mod postings;
 pub(crate) mod run;
+pub(crate) mod runfile;
 pub(crate) mod seal;
 pub(crate) mod series;
 pub(crate) mod stage;
@@ -278,6 +280,11 @@ impl State {
             })
             .chain(self.histograms.oldest())
             .min()
+    }
+
+    /// Bytes that sealing all open rows and moving all runs to files would about free.
+    pub(crate) fn sealable_bytes(&self) -> usize {
+        self.timelines.iter().flatten().map(Timeline::sealable_bytes).sum()
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

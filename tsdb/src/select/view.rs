@@ -1,6 +1,6 @@
 //! A view of the store: what it sees, what it finds, how that is grouped.
 
-use super::group::{Cell, Group, Named, Part, Source, clip, malformed};
+use super::group::{Cell, Group, Named, Part, Source, clip, in_run, malformed};
 use super::histograms::Gathering;
 use crate::Error;
 use crate::block::{BlockReader, Run as BlockRun};
@@ -400,7 +400,7 @@ impl View<'_> {
             .filter(|r| r.base < seen.rows && r.first <= end.millis() && r.last >= range.start.millis())
         {
             let mut times = Vec::with_capacity(run.rows as usize);
-            run.times(&mut times).map_err(|e| malformed(&e))?;
+            run.times(&mut times).map_err(|e| in_run(run, &e))?;
             let clip = clip(&times, range);
             let renumbered = state
                 .renumbered

@@ -18,8 +18,16 @@ use tidegauge_model::{Exemplar, Histogram, Labels, SeriesRef, Timestamp};
 /// Sanity bound on the numbers a log may name, so that a frame cannot ask for all memory.
 const MAX_PLACES: usize = 1 << 24;
 
-/// Replays all segments; gives what is known of each.
-pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics) -> Result<Vec<SegmentInfo>, Error> {
+/// Replays the segments from number `from` on; gives what is known of all, and how many bytes were read. `known` are
+/// those before, as a checkpoint tells: one that it does not name had been cut.
+pub(crate) fn replay(
+    fs: &dyn Fs,
+    dir: &Path,
+    from: u64,
+    known: &[SegmentInfo],
+    head: &mut Head,
+    metrics: &Metrics,
+) -> Result<(Vec<SegmentInfo>, u64), Error> {
     let mut numbers: Vec<u64> = fs
         .read_dir(dir)?
         .into_iter()
@@ -28,7 +36,19 @@ pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics
         .collect();
     numbers.sort_unstable();
     let mut segments = Vec::with_capacity(numbers.len());
+    let mut read = 0;
     for (i, number) in numbers.iter().enumerate() {
+        if *number < from {
+            let newest = known
+                .iter()
+                .find(|s| s.number == *number)
+                .map_or(i64::MIN, |s| s.newest);
+            segments.push(SegmentInfo {
+                number: *number,
+                newest,
+            });
+            continue;
+        }
         let path = dir.join(segment::name(*number));
         let mut one = Segment {
             fs,
@@ -38,14 +58,16 @@ pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics
             head: &mut *head,
             metrics,
             newest: i64::MIN,
+            read: 0,
         };
         one.replay()?;
+        read += one.read;
         segments.push(SegmentInfo {
             number: *number,
             newest: one.newest,
         });
     }
-    Ok(segments)
+    Ok((segments, read))
 }
 
 struct Segment<'a> {
@@ -56,6 +78,8 @@ struct Segment<'a> {
     head: &'a mut Head,
     metrics: &'a Metrics,
     newest: i64,
+    /// Bytes of good frames.
+    read: u64,
 }
 
 impl Segment<'_> {
@@ -89,6 +113,7 @@ impl Segment<'_> {
                         self.damage(at as u64, what);
                         book.lose_track();
                     }
+                    self.read += (end - at) as u64;
                     at = end;
                 }
                 Found::Broken { next: Some(next) } => {
@@ -96,7 +121,7 @@ impl Segment<'_> {
                     book.lose_track();
                     at = next;
                 }
-                Found::Broken { next: None } if self.last => {
+                Found::Broken { next: None } if self.last && segment::is_torn(&bytes, at) => {
                     drop(bytes);
                     return self.cut(at as u64, "the last frame is torn");
                 }

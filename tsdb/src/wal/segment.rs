@@ -15,8 +15,8 @@
 //!   kind 1: the payload is a record;  2: it is the record's length (varint) and the record by zstd
 //! ```
 //!
-//! Bytes at the end of the last segment that hold no whole frame: torn, cut off when it is opened. Anywhere else:
-//! damage; reading goes on at the next whole frame.
+//! Bytes at the end of the last segment that hold no whole frame: torn, cut off when it is opened, unless they are as
+//! long as a frame that fails its checksum. Anywhere else: damage; reading goes on at the next whole frame.
 
 use crate::codec::{Cursor, crc32, varint};
 
@@ -175,6 +175,27 @@ fn whole(bytes: &[u8], at: usize) -> Option<(u8, &[u8], usize)> {
     let sum = u32::from_le_bytes(*bytes.get(end - 4..)?.first_chunk()?);
     let covered = bytes.get(at..end - 4)?;
     (crc32(covered) == sum).then_some((kind, covered.get(5..)?, end))
+}
+
+/// Whether bytes that hold no whole frame, at the end of the last segment, are the front of one: what a write leaves
+/// that did not get through. If the frame is all there but fails its checksum, it was whole once and is damaged.
+pub(crate) fn is_torn(bytes: &[u8], at: usize) -> bool {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let Some(payload) = rest.len().checked_sub(FRAME_BYTES) else {
+        return true;
+    };
+    // The system may have lengthened the file before it wrote the bytes.
+    if rest.iter().rev().take(4).all(|b| *b == 0) {
+        return true;
+    }
+    let length = (payload as u32).to_le_bytes();
+    if rest.starts_with(&length) {
+        return false;
+    }
+    // With the length that fits the checksum is right: the length is what changed.
+    let mut mended = length.to_vec();
+    mended.extend_from_slice(rest.get(4..rest.len() - 4).unwrap_or_default());
+    !rest.ends_with(&crc32(&mended).to_le_bytes())
 }
 
 /// The record of a frame.
