@@ -167,6 +167,11 @@ impl Exemplars {
         }
     }
 
+    /// All, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Stored>> {
+        self.ring.iter().cloned().collect()
+    }
+
     /// Those of a range, in the order they came: cheap copies, so that series are matched without the ring's lock.
     pub(crate) fn in_range(&self, range: TimeRange) -> Vec<Arc<Stored>> {
         let inside = |s: &&Arc<Stored>| range.contains(Timestamp::from_millis(s.at));

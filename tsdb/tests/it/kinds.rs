@@ -63,6 +63,7 @@ fn histograms_live_through_sealing_blocks_and_restarts() {
     let narrow = Options {
         block_ms: 100,
         segment_bytes: 2000,
+        checkpoint_log_bytes: 1,
         ..options(Fsync::Never)
     };
     let mut db = open(&fs, narrow.clone()).unwrap();
@@ -331,6 +332,54 @@ fn a_damaged_log_gives_back_no_histogram_that_was_not_written() {
             found.len()
         );
     }
+}
+
+/// Sealed runs, open chains and exemplars come back from a checkpoint: the log before it is gone, behind nobody's back.
+#[test]
+fn a_checkpoint_holds_histograms_and_exemplars() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let often = Options {
+        checkpoint_log_bytes: 1,
+        max_exemplars: 2,
+        ..options(Fsync::Never)
+    };
+    let db = open(&fs, often.clone()).unwrap();
+    let mut expect = Vec::new();
+    let mut give = |db: &Db, n: i64| {
+        put(db, "h", &[(n, odd(n))]);
+        put(db, "sealed", &[(n, odd(n))]);
+        put_exemplar(db, "h", n, &traced(n as f64, None));
+        expect.push((n, fingerprint(&odd(n))));
+        expect.clone()
+    };
+    for n in 0..9 {
+        give(&db, n);
+    }
+    db.seal();
+    for n in 9..14 {
+        give(&db, n);
+    }
+    db.maintain().unwrap();
+    let before = give(&db, 14);
+    let written = db.metrics().list();
+    let written = written
+        .iter()
+        .find(|f| f.0 == "tidegauge_tsdb_checkpoints_written_total");
+    assert!(written.unwrap().3[0].1 >= 1.0);
+    drop(db);
+    // The log up to the checkpoint is not asked: damage there goes unseen.
+    let first = Path::new(DIR).join("wal/00000001.seg");
+    let header = disk.read(&first).unwrap()[..20].to_vec();
+    disk.plant(&first, &header).unwrap();
+    let db = open(&fs, often).unwrap();
+    for name in ["h", "sealed"] {
+        assert_eq!(all(&*db)[&of_histograms(&labels(name))], before);
+    }
+    assert_eq!(found(&db, "h"), [(13, 13.0), (14, 14.0)]);
+    assert_eq!(put(&db, "h", &[(14, odd(14))]), [], "the newest is known");
+    let duplicate = RejectReason::DuplicateHistogram { at: at(14) };
+    assert_eq!(put(&db, "h", &[(14, odd(15))]), [duplicate]);
 }
 
 fn traced(value: f64, own: Option<i64>) -> Exemplar {
