@@ -142,7 +142,9 @@ impl Index {
     fn filter(&self, mut series: Vec<u32>, matcher: &Matcher) -> Vec<u32> {
         let name = self.symbols.find(matcher.name());
         series.retain(|s| {
-            let value = name.and_then(|name| self.pair_of(*s, name)).map(|pair| self.pair_texts(pair).1);
+            let value = name
+                .and_then(|name| self.pair_of(*s, name))
+                .map(|pair| self.pair_texts(pair).1);
             matcher.matches(value.unwrap_or_default())
         });
         series

@@ -177,7 +177,7 @@ fn stamped(stamps: bool) {
                 *value = step(i, *value, &mut rng);
             }
             for c in containers.iter_mut() {
-                let before = c.stamp;
+                let before = if scrape == 0 { i64::MIN } else { c.stamp };
                 while c.stamp + c.every < now {
                     c.stamp += c.every + rng.below(200) as i64;
                 }
