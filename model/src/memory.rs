@@ -22,6 +22,8 @@ struct Inner {
     /// `SeriesRef` is an index into this.
     names: Vec<Labels>,
     samples: BTreeMap<Labels, Vec<Sample>>,
+    /// Times of samples that were deleted: new ones are still judged by them.
+    deleted: BTreeMap<Labels, BTreeSet<Timestamp>>,
 }
 
 impl MemoryStore {
@@ -40,9 +42,34 @@ impl MemoryStore {
         }
     }
 
+    /// Deletes the samples of all series that meet every matcher, in a range. What comes later stays, and must still be
+    /// newer than the newest sample of its series, deleted or not.
+    pub fn delete(&self, matchers: &[Matcher], range: TimeRange) {
+        let inner = &mut *self.inner.write();
+        for (labels, samples) in &inner.samples {
+            if matchers.iter().all(|m| m.matches(labels.value(m.name()))) {
+                let times = samples.iter().map(|s| s.at).filter(|at| range.contains(*at));
+                inner.deleted.entry(labels.clone()).or_default().extend(times);
+            }
+        }
+    }
+
     /// Drops everything.
     pub fn clear(&self) {
         *self.inner.write() = Inner::default();
+    }
+}
+
+impl Inner {
+    /// What was not deleted.
+    fn visible(&self) -> BTreeMap<Labels, Vec<Sample>> {
+        let mut samples = self.samples.clone();
+        for (labels, times) in &self.deleted {
+            if let Some(samples) = samples.get_mut(labels) {
+                samples.retain(|s| !times.contains(&s.at));
+            }
+        }
+        samples
     }
 }
 
@@ -143,7 +170,7 @@ impl Appender for MemoryAppender<'_> {
 impl Queryable for MemoryStore {
     fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier + '_>, SelectError> {
         Ok(Box::new(MemoryQuerier {
-            snapshot: self.inner.read().samples.clone(),
+            snapshot: self.inner.read().visible(),
             range,
         }))
     }
@@ -279,6 +306,31 @@ mod tests {
 
     fn labels(name: &str) -> Labels {
         Labels::from_pairs([("__name__", name)]).unwrap()
+    }
+
+    #[test]
+    fn what_was_deleted_is_not_shown_and_still_judges_what_comes() {
+        let store = MemoryStore::new();
+        let append = |time: i64, value: f64| {
+            let mut appender = store.appender();
+            let series = appender.resolve(None, &labels("a")).unwrap();
+            appender.append_at(series, at(time), value).unwrap();
+            appender.commit(OnReject::Skip).unwrap().samples
+        };
+        let cx = ReadContext::unlimited();
+        let shown = |querier: &dyn Querier| querier.series(&[], 0, &cx).unwrap().items.len();
+        assert_eq!(append(1, 1.0) + append(5, 2.0), 2);
+        let before = store.querier(TimeRange::ALL).unwrap();
+        store.delete(&[Matcher::equal("__name__", "b")], TimeRange::ALL);
+        assert_eq!(shown(&*store.querier(TimeRange::ALL).unwrap()), 1);
+        store.delete(&[Matcher::equal("__name__", "a")], TimeRange::new(at(1), at(9)));
+        assert_eq!(append(4, 3.0), 0, "older than what was deleted");
+        assert_eq!(shown(&*store.querier(TimeRange::ALL).unwrap()), 0);
+        assert_eq!(append(7, 3.0), 1, "what comes later stays");
+        assert_eq!(
+            (shown(&*store.querier(TimeRange::ALL).unwrap()), shown(&*before)),
+            (1, 1)
+        );
     }
 
     /// What the real store must do too; it runs the same steps.
