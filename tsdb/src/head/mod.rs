@@ -12,6 +12,7 @@
 //! hold older samples of a series and no column of it any more.
 
 pub(crate) mod append;
+pub(crate) mod deleted;
 pub(crate) mod delta;
 pub(crate) mod gc;
 pub(crate) mod postings;
@@ -23,6 +24,7 @@ pub(crate) mod staged;
 pub(crate) mod symbols;
 
 use crate::timeline::{NONE, Timeline};
+use deleted::Deletions;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use series::Index;
@@ -82,6 +84,7 @@ pub(crate) struct State {
     /// Samples before it are too old: their window is closed.
     pub(crate) min_valid: i64,
     pub(crate) newest: i64,
+    pub(crate) deleted: Deletions,
 }
 
 impl Default for State {
@@ -101,6 +104,7 @@ impl Default for State {
             renumbered: Vec::new(),
             min_valid: i64::MIN,
             newest: i64::MIN,
+            deleted: Deletions::default(),
         }
     }
 }
@@ -280,5 +284,6 @@ impl State {
             + self.left.len() * 16
             + self.keys.capacity() * 64
             + self.loose.capacity() * 16
+            + self.deleted.heap_bytes()
     }
 }

@@ -5,15 +5,18 @@ use crate::Error;
 use crate::block::{BlockReader, Run as BlockRun};
 use crate::db::Db;
 use crate::head::State;
+use crate::head::deleted::HeadTombstones;
 use crate::head::series::Index;
 use crate::timeline::{NONE, OpenColumn, Timeline};
+use crate::tombstones::Intervals;
 use crate::wal::writer::cause;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use tidegauge_model::{
-    Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesSet, TimeRange, Timestamp,
+    Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup, SeriesSet, TimeRange,
+    Timestamp,
 };
 
 /// How much of a timeline a view sees.
@@ -55,6 +58,8 @@ pub(crate) struct View<'a> {
     /// Head samples before it lie in blocks.
     flushed: i64,
     seen: Arc<[Seen]>,
+    /// What was deleted of the head when it was made; blocks bring their own. Later deletions do not show.
+    deleted: Arc<HeadTombstones>,
     /// While it lives, what was dropped from the head stays.
     _epoch: Arc<()>,
 }
@@ -83,6 +88,7 @@ impl<'a> View<'a> {
             blocks: db.blocks.read().clone(),
             flushed: db.flushed(),
             seen,
+            deleted: state.deleted.current(),
             _epoch: db.readers.current(),
         }
     }
@@ -132,6 +138,8 @@ struct Found {
     blocks: Vec<BlockRun>,
     series: Option<u32>,
     labels: Option<Labels>,
+    /// What was deleted of it, by source.
+    deleted: Vec<(u32, Intervals)>,
 }
 
 impl View<'_> {
@@ -141,24 +149,26 @@ impl View<'_> {
         for (number, block) in self.blocks_in(range) {
             let series = block.select(matchers).map_err(|e| select_error(&e))?;
             let mut entries = block.entries().map_err(|e| select_error(&e))?;
-            let mut overlaps: HashMap<u32, bool> = HashMap::new();
+            let mut overlaps: HashMap<u32, Option<TimeRange>> = HashMap::new();
             for (n, no) in series.into_iter().enumerate() {
                 if n % 1024 == 0 {
                     cx.cancel.check()?;
                 }
                 let mut entry = entries.seek(no).map_err(|e| select_error(&e))?;
+                let deleted = block.deleted(no).filter(|d| d.overlap(range));
                 let mut runs = Vec::with_capacity(entry.runs().len());
                 for run in entry.runs() {
                     let hit = match overlaps.get(&run.span) {
                         Some(hit) => *hit,
                         None => {
                             let span = block.span(run.span).map_err(|e| select_error(&e))?;
-                            let hit = span.first <= range.end && range.start <= span.last;
+                            let hit = TimeRange::new(span.first.max(range.start), span.last.min(range.end));
+                            let hit = (!hit.is_empty()).then_some(hit);
                             overlaps.insert(run.span, hit);
                             hit
                         }
                     };
-                    if hit {
+                    if hit.is_some_and(|hit| !deleted.is_some_and(|d| d.cover(hit))) {
                         runs.push(*run);
                     }
                 }
@@ -176,6 +186,7 @@ impl View<'_> {
                 if let Some(f) = found.get_mut(at) {
                     f.key.extend(runs.iter().map(|r| (number as u32, r.span)));
                     f.blocks.extend(runs);
+                    f.deleted.extend(deleted.map(|d| (number as u32, d.clone())));
                 }
             }
         }
@@ -205,7 +216,8 @@ impl View<'_> {
             timelines.sort_unstable();
             timelines.dedup();
             timelines.retain(|t| self.overlaps(&state, *t, range));
-            if timelines.is_empty() {
+            let deleted = self.deleted.get(&state, series).filter(|d| d.overlap(range));
+            if timelines.is_empty() || deleted.is_some_and(|d| d.cover(range)) {
                 continue;
             }
             let known = if by_labels.is_empty() {
@@ -220,6 +232,7 @@ impl View<'_> {
             if let Some(f) = found.get_mut(at) {
                 f.series = Some(series);
                 f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
+                f.deleted.extend(deleted.map(|d| (HEAD, d.clone())));
             }
         }
         found
@@ -251,7 +264,31 @@ impl View<'_> {
                 .any(|r| r.base < self.seen(timeline).rows && r.first <= end && r.last >= start)
     }
 
-    /// Makes a group of series with equal keys.
+    /// Groups of series with equal keys, and with equal deletions.
+    fn groups(
+        &self,
+        found: &mut [Found],
+        range: TimeRange,
+        cx: &ReadContext,
+        mut each: impl FnMut(Group),
+    ) -> Result<(), SelectError> {
+        found.sort_by(|a, b| (&a.key, &a.deleted).cmp(&(&b.key, &b.deleted)));
+        for members in found.chunk_by(|a, b| a.key == b.key && a.deleted == b.deleted) {
+            cx.cancel.check()?;
+            let Some(first) = members.first() else { continue };
+            for mut group in self.group(&first.key, members, range, cx)? {
+                if group.has_deleted() {
+                    group.drop_deleted(cx)?;
+                }
+                if !group.times.is_empty() && !group.names.is_empty() {
+                    each(group);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a group of series with equal keys and equal deletions.
     fn group(
         &self,
         key: &Key,
@@ -273,7 +310,12 @@ impl View<'_> {
         // For each part, how a member's cell is made: the n-th block run, a head run, or the open rows of a timeline.
         let mut shapes: Vec<Shape> = Vec::new();
         let mut part_times: Vec<Vec<Timestamp>> = Vec::new();
+        let of = |source: u32| {
+            let deleted = members.first().map_or(&[][..], |m| m.deleted.as_slice());
+            deleted.iter().find(|d| d.0 == source).map(|d| d.1.clone())
+        };
         for (nth, (source, id)) in key.iter().enumerate() {
+            let known = group.parts.len();
             if *source == HEAD {
                 self.head_parts(&state, *id, range, &mut group.parts, &mut shapes, &mut part_times)?;
             } else if let Some(reader) = self.blocks.get(*source as usize) {
@@ -287,9 +329,14 @@ impl View<'_> {
                     source: Source::Block(Arc::clone(reader)),
                     clip,
                     at: 0,
+                    deleted: None,
                 });
                 shapes.push(Shape::Block(nth));
                 part_times.push(times);
+            }
+            if let Some(deleted) = of(*source) {
+                let made = group.parts.iter_mut().skip(known);
+                made.for_each(|part| part.deleted = Some(deleted.clone()));
             }
         }
         for member in members {
@@ -358,6 +405,7 @@ impl View<'_> {
                 },
                 clip,
                 at: 0,
+                deleted: None,
             });
             shapes.push(Shape::Run);
             part_times.push(times);
@@ -379,6 +427,7 @@ impl View<'_> {
                 source: Source::Open { group_of, presence },
                 clip,
                 at: 0,
+                deleted: None,
             });
             shapes.push(Shape::Open(timeline));
             part_times.push(times);
@@ -403,18 +452,8 @@ impl Querier for View<'_> {
         }
         let _numbering = self.db.numbering.read();
         let mut found = self.find(matchers, range, cx)?;
-        found.sort_by(|a, b| a.key.cmp(&b.key));
         let mut out: SeriesSet = Vec::new();
-        for members in found.chunk_by(|a, b| a.key == b.key) {
-            cx.cancel.check()?;
-            if let Some(first) = members.first() {
-                for group in self.group(&first.key, members, range, cx)? {
-                    if !group.times.is_empty() {
-                        out.push(Box::new(group));
-                    }
-                }
-            }
-        }
+        self.groups(&mut found, range, cx, |group| out.push(Box::new(group)))?;
         Ok(out)
     }
 
@@ -427,12 +466,16 @@ impl Querier for View<'_> {
         cx.cancel.check()?;
         let _numbering = self.db.numbering.read();
         let found = self.find(matchers, self.range, cx)?;
+        let (mut cut, whole): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| !f.deleted.is_empty());
+        let mut all = Vec::with_capacity(whole.len());
+        // Deletions may leave nothing of a series.
+        self.groups(&mut cut, self.range, cx, |group| {
+            all.extend((0..group.len()).map(|series| group.labels(series)));
+        })?;
         let index = Arc::clone(&self.db.head.state.read().index);
         let index = index.read();
-        let mut all: Vec<Labels> = found
-            .into_iter()
-            .map(|f| f.labels.unwrap_or_else(|| index.labels(f.series.unwrap_or(NONE))))
-            .collect();
+        let rest = whole.into_iter();
+        all.extend(rest.map(|f| f.labels.unwrap_or_else(|| index.labels(f.series.unwrap_or(NONE)))));
         all.sort_unstable();
         Ok(limited(all, limit))
     }

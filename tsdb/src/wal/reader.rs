@@ -160,6 +160,7 @@ impl Dictionary {
     fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
         let (mut rows, mut count) = (Vec::new(), 0);
+        let mut deletions = Vec::new();
         while !cursor.is_empty() {
             match record::read(&mut cursor)? {
                 Read::Timeline { timeline, key } => {
@@ -188,6 +189,7 @@ impl Dictionary {
                         );
                     }
                 }
+                Read::Deletion { matchers, range } => deletions.push((matchers, range)),
                 Read::Shape { timeline, kept, added } => self.shape(timeline, kept, added, &cursor)?,
                 Read::Row { timeline, step, flags } => {
                     let Some(at) = self.row(timeline, step, flags, &mut cursor)? else {
@@ -211,6 +213,9 @@ impl Dictionary {
                 newest: i64::MAX,
             },
         );
+        for (matchers, range) in &deletions {
+            head.replay_deletion(matchers, *range);
+        }
         Metrics::add(&metrics.replay_rows, count);
         Ok(())
     }

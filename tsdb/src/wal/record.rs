@@ -11,6 +11,8 @@
 //!                       bit 3: changed places as a bitmap; else how many, then steps
 //!                 values: a code after the place's value before, for each place that changed; in a key row, a code
 //!                       after 0 for every place of the shape
+//!   8 deletion  zigzag start, zigzag end (both included), matchers, then for each: operator u8, name, value
+//!                 operator 0 `=`, 1 `!=`, 2 `=~`, 3 `!~`; all must hold. What lies in the log before it is meant
 //! ```
 //!
 //! All numbers are varints. Codes are those of [`crate::head::delta`]. A place that is new in this row changes from 0.
@@ -24,11 +26,14 @@ use crate::head::series::Index;
 use crate::head::stage::Plan;
 use crate::head::staged::Staged;
 use crate::timeline::{Logged, NONE, Timeline};
+use tidegauge_model::{MatchOp, Matcher, TimeRange, Timestamp};
 
 const TIMELINE: u8 = 1;
 const COLUMN: u8 = 2;
 const SHAPE: u8 = 3;
 const ROW: u8 = 4;
+const DELETION: u8 = 8;
+const OPERATORS: [MatchOp; 4] = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
 pub(crate) const KEY: u8 = 1;
 pub(crate) const RANGES: u8 = 2;
 pub(crate) const ENDED: u8 = 4;
@@ -121,10 +126,8 @@ impl Entry<'_> {
         let labels = self.index.labels(c.series);
         put(self.out, labels.len() as u64);
         for (name, value) in labels.iter() {
-            for text in [name, value] {
-                put(self.out, text.len() as u64);
-                self.out.extend_from_slice(text.as_bytes());
-            }
+            put_text(self.out, name);
+            put_text(self.out, value);
         }
     }
 
@@ -257,6 +260,25 @@ impl Entry<'_> {
     }
 }
 
+/// Appends the record of a deletion.
+pub(crate) fn encode_deletion(matchers: &[Matcher], range: TimeRange, out: &mut Vec<u8>) {
+    out.push(DELETION);
+    put_signed(out, range.start.millis());
+    put_signed(out, range.end.millis());
+    put(out, matchers.len() as u64);
+    for matcher in matchers {
+        let operator = (0u8..).zip(OPERATORS).find(|(_, op)| *op == matcher.op());
+        out.push(operator.map_or(0, |(code, _)| code));
+        put_text(out, matcher.name());
+        put_text(out, matcher.value());
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// One entry, read back. Values of rows are read by whoever knows the values before.
 #[derive(Debug)]
 pub(crate) enum Read<'a> {
@@ -279,6 +301,10 @@ pub(crate) enum Read<'a> {
         step: i64,
         flags: u8,
     },
+    Deletion {
+        matchers: Vec<Matcher>,
+        range: TimeRange,
+    },
 }
 
 fn number(cursor: &mut Cursor<'_>) -> Result<u32, Malformed> {
@@ -294,6 +320,14 @@ fn count(cursor: &mut Cursor<'_>) -> Result<usize, Malformed> {
 fn text<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
     let n = count(cursor)?;
     std::str::from_utf8(cursor.take(n)?).map_err(|_| cursor.malformed("text is not UTF-8"))
+}
+
+fn matcher(cursor: &mut Cursor<'_>) -> Result<Matcher, Malformed> {
+    let at = cursor.clone();
+    let operator = OPERATORS.get(usize::from(cursor.u8()?)).copied();
+    let (name, value) = (text(cursor)?, text(cursor)?);
+    let made = operator.and_then(|op| Matcher::new(op, name, value).ok());
+    made.ok_or_else(|| at.malformed("not a matcher"))
 }
 
 /// Numbers given by their steps. A step may be negative (wrapped).
@@ -348,6 +382,13 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
             step: cursor.signed()?,
             flags: cursor.u8()?,
         }),
+        DELETION => {
+            let start = Timestamp::from_millis(cursor.signed()?);
+            let range = TimeRange::new(start, Timestamp::from_millis(cursor.signed()?));
+            let n = count(cursor)?;
+            let matchers = (0..n).map(|_| matcher(cursor)).collect::<Result<_, _>>()?;
+            Ok(Read::Deletion { matchers, range })
+        }
         _ => Err(cursor.malformed("an entry of no known kind")),
     }
 }

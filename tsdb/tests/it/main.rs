@@ -10,6 +10,7 @@
 mod atomic;
 mod crash;
 mod damage;
+mod delete;
 mod directory;
 mod log_format;
 mod measure;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::testing::HandClock;
-use tidegauge_model::{ColumnBuf, Labels, Queryable, ReadContext, SelectHints, TimeRange, Timestamp, Values, is_stale};
+use tidegauge_model::{
+    ColumnBuf, Labels, Querier, Queryable, ReadContext, SelectHints, TimeRange, Timestamp, Values, is_stale,
+};
 use tidegauge_tsdb::fs::Fs;
 use tidegauge_tsdb::{Db, Error, Fsync, Options};
 
@@ -36,7 +38,11 @@ pub(crate) fn open(fs: &Arc<dyn Fs>, options: Options) -> Result<Arc<Db>, Error>
 
 /// All that a store answers for a range, checked against what the door promises.
 pub(crate) fn content(store: &dyn Queryable, range: TimeRange) -> Content {
-    let querier = store.querier(range).unwrap();
+    view_content(&*store.querier(range).unwrap(), range)
+}
+
+/// The same of a view.
+pub(crate) fn view_content(querier: &dyn Querier, range: TimeRange) -> Content {
     let set = querier
         .select(&[], &SelectHints::range(range), &ReadContext::unlimited())
         .unwrap();
