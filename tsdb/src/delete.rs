@@ -7,7 +7,7 @@
 //! What is stored when a deletion is made is deleted, what comes later is not. A deletion is held until no window is
 //! being written, so each block is either there to be marked, or written without what the head hides.
 
-use crate::block::{self, BlockReader, BlockSpec, BlockWriter, Run, SeriesNo, SeriesRun, Span, deleted};
+use crate::block::{self, BlockReader, BlockSpec, BlockWriter, HistogramRun, Run, SeriesNo, SeriesRun, Span, deleted};
 use crate::db::Db;
 use crate::head::append::Log;
 use crate::tombstones::{Intervals, Tombstones};
@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tidegauge_model::{Labels, Matcher, TimeRange, Timestamp};
+use tidegauge_model::{ColumnKind, Labels, Matcher, TimeRange, Timestamp};
 
 /// What a deletion met.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -214,9 +214,13 @@ impl Db {
             level: meta.level,
             parents: vec![meta.id],
         };
+        let mut writer = BlockWriter::create(&self.fs, &self.dir, spec)?;
+        if old.has_histograms() {
+            writer = writer.with_histograms();
+        }
         let mut rewrite = Rewrite {
             old,
-            writer: BlockWriter::create(&self.fs, &self.dir, spec)?,
+            writer,
             timelines: HashMap::new(),
             spans: HashMap::new(),
         };
@@ -251,10 +255,20 @@ impl Rewrite<'_> {
     /// Writes what is left of a series; whether something is.
     fn series(&mut self, labels: &Labels, runs: &[Run], deleted: Option<&Intervals>) -> Result<bool, Error> {
         let (mut values, mut pieces) = (Vec::new(), Vec::new());
+        let (mut histograms, mut histogram_pieces) = (Vec::new(), Vec::new());
         for run in runs {
-            let from = values.len();
-            self.old.read_values(run, &mut values)?;
-            self.pieces(run, from, deleted, &mut pieces)?;
+            match self.kind(run)? {
+                ColumnKind::Float => {
+                    let from = values.len();
+                    self.old.read_values(run, &mut values)?;
+                    self.pieces(run, from, deleted, &mut pieces)?;
+                }
+                ColumnKind::Histogram => {
+                    let from = histograms.len();
+                    self.old.read_histograms(run, &mut histograms)?;
+                    self.pieces(run, from, deleted, &mut histogram_pieces)?;
+                }
+            }
         }
         let left: Vec<SeriesRun<'_>> = pieces
             .iter()
@@ -265,11 +279,32 @@ impl Rewrite<'_> {
                 values: values.get(at.clone()).unwrap_or_default(),
             })
             .collect();
-        self.writer.series(labels, &left)?;
-        Ok(!left.is_empty())
+        let left_histograms: Vec<HistogramRun<'_>> = histogram_pieces
+            .iter()
+            .map(|(timeline, first_row, at): &Piece| HistogramRun {
+                timeline: *timeline,
+                first_row: *first_row,
+                presence: None,
+                values: histograms.get(at.clone()).unwrap_or_default(),
+            })
+            .collect();
+        self.writer.series_of_kinds(labels, &left, &left_histograms)?;
+        Ok(!left.is_empty() || !left_histograms.is_empty())
     }
 
-    /// Which of a run's values, which lie from `from` on, stay.
+    fn kind(&mut self, run: &Run) -> Result<ColumnKind, Error> {
+        if let Some((span, _)) = self.spans.get(&run.span) {
+            return Ok(span.kind);
+        }
+        let span = self.old.span(run.span)?;
+        let mut rows = Vec::new();
+        self.old.rows(&span, |range| rows.push(range))?;
+        let kind = span.kind;
+        self.spans.insert(run.span, (span, rows));
+        Ok(kind)
+    }
+
+    /// Which of a run's values, which lie from `from` on, stay. [`Rewrite::kind`] has read its span.
     fn pieces(
         &mut self,
         run: &Run,
@@ -277,12 +312,6 @@ impl Rewrite<'_> {
         deleted: Option<&Intervals>,
         out: &mut Vec<Piece>,
     ) -> Result<(), Error> {
-        if !self.spans.contains_key(&run.span) {
-            let span = self.old.span(run.span)?;
-            let mut rows = Vec::new();
-            self.old.rows(&span, |range| rows.push(range))?;
-            self.spans.insert(run.span, (span, rows));
-        }
         let Some((span, rows)) = self.spans.get(&run.span) else {
             return Ok(());
         };

@@ -50,6 +50,7 @@
 //! then on; [`Db::clean_tombstones`] takes it off the disk.
 
 pub mod block;
+mod checkpoint;
 mod codec;
 pub mod column;
 mod db;
@@ -62,6 +63,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod offload;
 mod options;
 mod select;
 mod snapshot;

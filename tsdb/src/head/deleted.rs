@@ -94,8 +94,9 @@ impl State {
     /// The time of a series' newest sample.
     fn newest_of(&self, series: u32) -> Option<i64> {
         let owner = self.series.get(series as usize)?.owner;
-        let last = (owner != NONE).then(|| self.last_of(owner))?;
-        last.map(|(at, _)| at)
+        let float = (owner != NONE).then(|| self.last_of(owner)).flatten();
+        let histogram = self.histograms.last(series).map(|(at, _)| at);
+        float.map(|(at, _)| at).max(histogram)
     }
 
     /// Hides what [`State::deleted_by`] found.

@@ -1,6 +1,7 @@
 //! A view of the store: what it sees, what it finds, how that is grouped.
 
-use super::group::{Cell, Group, Named, Part, Source, clip, malformed};
+use super::group::{Cell, Group, Named, Part, Source, clip, in_run, malformed};
+use super::histograms::Gathering;
 use crate::Error;
 use crate::block::{BlockReader, Run as BlockRun};
 use crate::db::Db;
@@ -15,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use tidegauge_model::{
-    Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup, SeriesSet, TimeRange,
+    ColumnKind, Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesSet, TimeRange,
     Timestamp,
 };
 
@@ -58,6 +59,8 @@ pub(crate) struct View<'a> {
     /// Head samples before it lie in blocks.
     flushed: i64,
     seen: Arc<[Seen]>,
+    /// How many commits had brought histograms.
+    histograms: u64,
     /// What was deleted of the head when it was made; blocks bring their own. Later deletions do not show.
     deleted: Arc<HeadTombstones>,
     /// While it lives, what was dropped from the head stays.
@@ -88,6 +91,7 @@ impl<'a> View<'a> {
             blocks: db.blocks.read().clone(),
             flushed: db.flushed(),
             seen,
+            histograms: state.histograms.commits(),
             deleted: state.deleted.current(),
             _epoch: db.readers.current(),
         }
@@ -134,6 +138,7 @@ const HEAD: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 struct Found {
+    kind: ColumnKind,
     key: Key,
     blocks: Vec<BlockRun>,
     series: Option<u32>,
@@ -142,14 +147,24 @@ struct Found {
     deleted: Vec<(u32, Intervals)>,
 }
 
+impl Found {
+    fn deleted_in(&self, source: u32) -> Option<&Intervals> {
+        self.deleted.iter().find(|d| d.0 == source).map(|d| &d.1)
+    }
+}
+
+/// Where a series of one kind is among what was found.
+type ByLabels = HashMap<(Labels, ColumnKind), usize>;
+
 impl View<'_> {
     fn find(&self, matchers: &[Matcher], range: TimeRange, cx: &ReadContext) -> Result<Vec<Found>, SelectError> {
         let mut found: Vec<Found> = Vec::new();
-        let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+        let mut by_labels = ByLabels::new();
         for (number, block) in self.blocks_in(range) {
             let series = block.select(matchers).map_err(|e| select_error(&e))?;
             let mut entries = block.entries().map_err(|e| select_error(&e))?;
-            let mut overlaps: HashMap<u32, Option<TimeRange>> = HashMap::new();
+            // Of each span, what lies in the range, and of what kind its values are.
+            let mut overlaps: HashMap<u32, Option<(TimeRange, ColumnKind)>> = HashMap::new();
             for (n, no) in series.into_iter().enumerate() {
                 if n % 1024 == 0 {
                     cx.cancel.check()?;
@@ -157,36 +172,43 @@ impl View<'_> {
                 let mut entry = entries.seek(no).map_err(|e| select_error(&e))?;
                 let deleted = block.deleted(no).filter(|d| d.overlap(range));
                 let mut runs = Vec::with_capacity(entry.runs().len());
+                let mut histograms = Vec::new();
                 for run in entry.runs() {
                     let hit = match overlaps.get(&run.span) {
                         Some(hit) => *hit,
                         None => {
                             let span = block.span(run.span).map_err(|e| select_error(&e))?;
                             let hit = TimeRange::new(span.first.max(range.start), span.last.min(range.end));
-                            let hit = (!hit.is_empty()).then_some(hit);
+                            let hit = (!hit.is_empty()).then_some((hit, span.kind));
                             overlaps.insert(run.span, hit);
                             hit
                         }
                     };
-                    if hit.is_some_and(|hit| !deleted.is_some_and(|d| d.cover(hit))) {
-                        runs.push(*run);
+                    let left = hit.filter(|(own, _)| !deleted.is_some_and(|d| d.cover(*own)));
+                    match left.map(|(_, kind)| kind) {
+                        Some(ColumnKind::Float) => runs.push(*run),
+                        Some(ColumnKind::Histogram) => histograms.push(*run),
+                        None => {}
                     }
                 }
-                if runs.is_empty() {
-                    continue;
-                }
-                let labels = entry.labels().map_err(|e| select_error(&e))?;
-                let at = *by_labels.entry(labels.clone()).or_insert_with(|| {
-                    found.push(Found {
-                        labels: Some(labels),
-                        ..Found::default()
+                for (kind, runs) in [(ColumnKind::Float, runs), (ColumnKind::Histogram, histograms)] {
+                    if runs.is_empty() {
+                        continue;
+                    }
+                    let labels = entry.labels().map_err(|e| select_error(&e))?;
+                    let at = *by_labels.entry((labels.clone(), kind)).or_insert_with(|| {
+                        found.push(Found {
+                            kind,
+                            labels: Some(labels),
+                            ..Found::default()
+                        });
+                        found.len() - 1
                     });
-                    found.len() - 1
-                });
-                if let Some(f) = found.get_mut(at) {
-                    f.key.extend(runs.iter().map(|r| (number as u32, r.span)));
-                    f.blocks.extend(runs);
-                    f.deleted.extend(deleted.map(|d| (number as u32, d.clone())));
+                    if let Some(f) = found.get_mut(at) {
+                        f.key.extend(runs.iter().map(|r| (number as u32, r.span)));
+                        f.blocks.extend(runs);
+                        f.deleted.extend(deleted.map(|d| (number as u32, d.clone())));
+                    }
                 }
             }
         }
@@ -198,7 +220,7 @@ impl View<'_> {
         matchers: &[Matcher],
         range: TimeRange,
         mut found: Vec<Found>,
-        by_labels: &HashMap<Labels, usize>,
+        by_labels: &ByLabels,
     ) -> Vec<Found> {
         let range = self.head_range(range);
         if range.is_empty() {
@@ -217,25 +239,70 @@ impl View<'_> {
             timelines.dedup();
             timelines.retain(|t| self.overlaps(&state, *t, range));
             let deleted = self.deleted.get(&state, series).filter(|d| d.overlap(range));
-            if timelines.is_empty() || deleted.is_some_and(|d| d.cover(range)) {
+            if deleted.is_some_and(|d| d.cover(range)) {
                 continue;
             }
-            let known = if by_labels.is_empty() {
-                None
-            } else {
-                by_labels.get(&index.labels(series))
-            };
-            let at = known.copied().unwrap_or_else(|| {
-                found.push(Found::default());
-                found.len() - 1
-            });
-            if let Some(f) = found.get_mut(at) {
-                f.series = Some(series);
-                f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
-                f.deleted.extend(deleted.map(|d| (HEAD, d.clone())));
+            let histograms = state.histograms.overlaps(series, range, self.histograms);
+            for (kind, hit) in [
+                (ColumnKind::Float, !timelines.is_empty()),
+                (ColumnKind::Histogram, histograms),
+            ] {
+                if !hit {
+                    continue;
+                }
+                let known = if by_labels.is_empty() {
+                    None
+                } else {
+                    by_labels.get(&(index.labels(series), kind))
+                };
+                let at = known.copied().unwrap_or_else(|| {
+                    found.push(Found {
+                        kind,
+                        ..Found::default()
+                    });
+                    found.len() - 1
+                });
+                if let Some(f) = found.get_mut(at) {
+                    f.series = Some(series);
+                    if kind == ColumnKind::Float {
+                        f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
+                    }
+                    f.deleted.extend(deleted.map(|d| (HEAD, d.clone())));
+                }
             }
         }
         found
+    }
+
+    /// Adds the series of histograms, each a group of its own.
+    fn histogram_groups(
+        &self,
+        found: &[Found],
+        range: TimeRange,
+        cx: &ReadContext,
+        out: &mut SeriesSet,
+    ) -> Result<(), SelectError> {
+        for one in found {
+            cx.cancel.check()?;
+            let mut gathering = Gathering::new(range);
+            for ((block, _), run) in one.key.iter().zip(&one.blocks) {
+                if let Some(reader) = self.blocks.get(*block as usize) {
+                    gathering.block(reader, *run, one.deleted_in(*block))?;
+                }
+            }
+            let mut labels = one.labels.clone();
+            if let Some(series) = one.series {
+                let state = self.db.head.state.read();
+                let parts = state.histograms.parts(series, self.head_range(range), self.histograms);
+                gathering.head(parts.map_err(|e| malformed(&e))?, one.deleted_in(HEAD));
+                labels = labels.or_else(|| Some(state.index.read().labels(series)));
+            }
+            let series = gathering.finish(labels.unwrap_or_else(Labels::empty), cx)?;
+            if let Some(series) = series {
+                out.push(Box::new(series));
+            }
+        }
+        Ok(())
     }
 
     fn seen(&self, timeline: u32) -> Seen {
@@ -264,16 +331,14 @@ impl View<'_> {
                 .any(|r| r.base < self.seen(timeline).rows && r.first <= end && r.last >= start)
     }
 
-    /// Groups of series with equal keys, and with equal deletions.
-    fn groups(
-        &self,
-        found: &mut [Found],
-        range: TimeRange,
-        cx: &ReadContext,
-        mut each: impl FnMut(Group),
-    ) -> Result<(), SelectError> {
-        found.sort_by(|a, b| (&a.key, &a.deleted).cmp(&(&b.key, &b.deleted)));
-        for members in found.chunk_by(|a, b| a.key == b.key && a.deleted == b.deleted) {
+    /// Groups of series of one kind with equal keys, and with equal deletions.
+    fn groups(&self, found: &mut [Found], range: TimeRange, cx: &ReadContext) -> Result<SeriesSet, SelectError> {
+        found.sort_by(|a, b| (a.kind, &a.key, &a.deleted).cmp(&(b.kind, &b.key, &b.deleted)));
+        let mut out: SeriesSet = Vec::new();
+        let floats = found.partition_point(|f| f.kind == ColumnKind::Float);
+        let (floats, histograms) = found.split_at_checked(floats).unwrap_or_default();
+        self.histogram_groups(histograms, range, cx, &mut out)?;
+        for members in floats.chunk_by(|a, b| a.key == b.key && a.deleted == b.deleted) {
             cx.cancel.check()?;
             let Some(first) = members.first() else { continue };
             for mut group in self.group(&first.key, members, range, cx)? {
@@ -281,11 +346,11 @@ impl View<'_> {
                     group.drop_deleted(cx)?;
                 }
                 if !group.times.is_empty() && !group.names.is_empty() {
-                    each(group);
+                    out.push(Box::new(group));
                 }
             }
         }
-        Ok(())
+        Ok(out)
     }
 
     /// Makes a group of series with equal keys and equal deletions.
@@ -310,10 +375,7 @@ impl View<'_> {
         // For each part, how a member's cell is made: the n-th block run, a head run, or the open rows of a timeline.
         let mut shapes: Vec<Shape> = Vec::new();
         let mut part_times: Vec<Vec<Timestamp>> = Vec::new();
-        let of = |source: u32| {
-            let deleted = members.first().map_or(&[][..], |m| m.deleted.as_slice());
-            deleted.iter().find(|d| d.0 == source).map(|d| d.1.clone())
-        };
+        let of = |source: u32| members.first().and_then(|m| m.deleted_in(source));
         for (nth, (source, id)) in key.iter().enumerate() {
             let known = group.parts.len();
             if *source == HEAD {
@@ -388,7 +450,7 @@ impl View<'_> {
             .filter(|r| r.base < seen.rows && r.first <= end.millis() && r.last >= range.start.millis())
         {
             let mut times = Vec::with_capacity(run.rows as usize);
-            run.times(&mut times).map_err(|e| malformed(&e))?;
+            run.times(&mut times).map_err(|e| in_run(run, &e))?;
             let clip = clip(&times, range);
             let renumbered = state
                 .renumbered
@@ -452,9 +514,7 @@ impl Querier for View<'_> {
         }
         let _numbering = self.db.numbering.read();
         let mut found = self.find(matchers, range, cx)?;
-        let mut out: SeriesSet = Vec::new();
-        self.groups(&mut found, range, cx, |group| out.push(Box::new(group)))?;
-        Ok(out)
+        self.groups(&mut found, range, cx)
     }
 
     fn series(
@@ -469,14 +529,15 @@ impl Querier for View<'_> {
         let (mut cut, whole): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| !f.deleted.is_empty());
         let mut all = Vec::with_capacity(whole.len());
         // Deletions may leave nothing of a series.
-        self.groups(&mut cut, self.range, cx, |group| {
+        for group in self.groups(&mut cut, self.range, cx)? {
             all.extend((0..group.len()).map(|series| group.labels(series)));
-        })?;
+        }
         let index = Arc::clone(&self.db.head.state.read().index);
         let index = index.read();
         let rest = whole.into_iter();
         all.extend(rest.map(|f| f.labels.unwrap_or_else(|| index.labels(f.series.unwrap_or(NONE)))));
         all.sort_unstable();
+        all.dedup();
         Ok(limited(all, limit))
     }
 
@@ -541,6 +602,7 @@ impl View<'_> {
         let is_hit = |timeline: u32| hit.get(timeline as usize).copied().unwrap_or(false);
         let whole = state.oldest().is_some_and(|oldest| range.start.millis() <= oldest)
             && state.timelines.iter().zip(&hit).all(|(t, hit)| *hit || t.is_none())
+            && state.histograms.is_empty()
             && state.series.len() == index.read().len()
             && state.series.iter().all(|s| s.owner != NONE);
         if whole && matchers.is_empty() {
@@ -559,6 +621,7 @@ impl View<'_> {
                             .left
                             .range((*series, 0)..=(*series, NONE))
                             .any(|(_, t)| is_hit(*t))
+                    || state.histograms.overlaps(*series, range, self.histograms)
             });
         }
         drop(state);
