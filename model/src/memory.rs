@@ -56,7 +56,10 @@ impl MemoryStore {
     pub fn delete(&self, matchers: &[Matcher], range: TimeRange) {
         let inner = &mut *self.inner.write();
         let floats = inner.samples.iter().flat_map(|(l, s)| s.iter().map(move |s| (l, s.at)));
-        let histograms = inner.histograms.iter().flat_map(|(l, s)| s.iter().map(move |s| (l, s.0)));
+        let histograms = inner
+            .histograms
+            .iter()
+            .flat_map(|(l, s)| s.iter().map(move |s| (l, s.0)));
         for (labels, at) in floats.chain(histograms) {
             if range.contains(at) && matchers.iter().all(|m| m.matches(labels.value(m.name()))) {
                 inner.deleted.entry(labels.clone()).or_default().insert(at);

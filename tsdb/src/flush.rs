@@ -124,6 +124,9 @@ struct Laid {
     times: Vec<Timestamp>,
 }
 
+/// The timeline of a series' histograms in the block, and they.
+type LaidHistograms = (u32, Vec<Arc<Histogram>>);
+
 impl BlockPlan {
     fn gather(state: &State, range: BlockRange) -> Self {
         let (start, end) = (range.start.millis(), range.end.millis());
@@ -167,7 +170,7 @@ impl BlockPlan {
         deleted: Option<&Intervals>,
         db: &Db,
         writer: &mut BlockWriter,
-    ) -> Result<Option<(u32, Vec<Arc<Histogram>>)>, Error> {
+    ) -> Result<Option<LaidHistograms>, Error> {
         let Some(runs) = self.histograms.get(&series) else {
             return Ok(None);
         };

@@ -228,10 +228,13 @@ impl View<'_> {
         }
         let state = self.db.head.state.read();
         let index = state.index.read();
+        let start = range.start.millis();
         for series in index.select(matchers) {
             let mut timelines: Vec<u32> = state
                 .columns_of(series)
-                .filter(|(_, c)| c.timeline != NONE && (c.place != NONE || c.last_at >= range.start.millis()))
+                .filter(|(_, c)| c.timeline != NONE && (c.place != NONE || c.last_at >= start))
+                // It may keep its place among the open rows for samples that have not come.
+                .filter(|(n, c)| c.last_at >= start || state.last_of(*n).is_some_and(|(at, _)| at >= start))
                 .map(|(_, c)| c.timeline)
                 .chain(state.left.range((series, 0)..=(series, NONE)).map(|(_, t)| *t))
                 .collect();
