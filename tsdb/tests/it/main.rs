@@ -12,6 +12,7 @@ mod crash;
 mod damage;
 mod delete;
 mod directory;
+mod kinds;
 mod log_format;
 mod measure;
 mod model;
