@@ -10,6 +10,7 @@
 mod atomic;
 mod crash;
 mod damage;
+mod delete;
 mod directory;
 mod kinds;
 mod log_format;
