@@ -43,7 +43,16 @@
 //! written to the log as one frame, and published by one short write of the state: a reader sees all of it or none.
 //! About 120 rows of a timeline are sealed into a run; when a window of [`Options::block_ms`] is complete, its runs
 //! become a block and the segments of the log that only hold such rows are deleted.
+//!
+//! # Looking in from outside
+//!
+//! [`verify`] reads every byte of a directory and says what is damaged; [`analyze`] says what takes the room. Both take
+//! no lock and change nothing. [`fs::OverlayFs`] lets a tool open a store and keep the changes to itself. The crate's
+//! `README.md` has a quick start, `examples/` whole programs.
 
+#![deny(missing_docs)]
+
+mod analyze;
 pub mod block;
 mod codec;
 pub mod column;
@@ -60,10 +69,18 @@ mod options;
 mod select;
 mod snapshot;
 mod timeline;
+mod verify;
 mod wal;
 
+pub use analyze::{Analysis, AnalyzeOptions, BytesUse, ChurnWindow, CodecUse, LabelUse, MetricUse, PairUse, analyze};
 pub use codec::Malformed;
 pub use db::{Db, SnapshotHead, Stats};
 pub use error::Error;
 pub use metrics::{MetricFamily, Metrics};
 pub use options::{Fsync, Options};
+pub use verify::{Finding, Progress, Report, verify};
+
+/// The quick start of the README, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -51,7 +51,7 @@ pub(super) enum Section {
 pub(super) const SECTIONS: usize = Section::ALL.len();
 
 impl Section {
-    const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Frames,
         Self::FrameDirectory,
         Self::Timelines,
@@ -68,7 +68,7 @@ impl Section {
 
 /// Where the sections lie.
 #[derive(Debug, Clone)]
-pub(super) struct Layout([Range<usize>; SECTIONS]);
+pub(super) struct Layout([Range<usize>; SECTIONS], usize);
 
 impl Layout {
     pub(super) fn range(&self, section: Section) -> Range<usize> {
@@ -79,6 +79,11 @@ impl Layout {
     pub(super) fn describe(&self) -> String {
         let sizes = Section::ALL.map(|s| format!("{s:?} {}", self.range(s).len()));
         sizes.join(", ")
+    }
+
+    /// Where the table of contents begins: the end of the file, less it and the footer.
+    pub(super) fn contents_at(&self) -> usize {
+        self.1
     }
 
     /// The bytes of a section, in the file they were found in.
@@ -116,7 +121,7 @@ impl Layout {
                 ..e
             })?;
         }
-        Ok(Self(ranges))
+        Ok(Self(ranges, footer_at - toc.len()))
     }
 }
 

@@ -1,5 +1,8 @@
 //! Reads a block: index and directories in place, frames through the cache.
 
+mod check;
+mod survey;
+
 use super::cache::{BlockCache, Item, Key, Part};
 use super::frames::{Frame, FrameDirectory};
 use super::layout::{Layout, Section};
@@ -17,6 +20,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub(crate) use survey::Survey;
 use tidegauge_model::{Labels, Limited, Matcher, Timestamp};
 
 /// Names a series of one block; the order is that of the labels.

@@ -15,7 +15,7 @@ use std::path::Path;
 use tidegauge_model::{Labels, SeriesRef};
 
 /// Sanity bound on the numbers a log may name, so that a frame cannot ask for all memory.
-const MAX_PLACES: usize = 1 << 24;
+pub(crate) const MAX_PLACES: usize = 1 << 24;
 
 /// Replays all segments; gives what is known of each.
 pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics) -> Result<Vec<SegmentInfo>, Error> {
