@@ -1,4 +1,4 @@
-//! Rows of known series into the store. Measured: from the appender to the end of the commit, whose record is written
+//! Rows of known series into the store. Measured, as time of the one thread that appends: from the appender to the end of the commit, whose record is written
 //! to the log (not synced). Not measured: the making of values, the first resolving of series, and maintenance, which
 //! runs between rounds as its thread would beside them.
 #![allow(

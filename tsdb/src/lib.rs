@@ -54,6 +54,7 @@
 
 mod analyze;
 pub mod block;
+mod checkpoint;
 mod codec;
 pub mod column;
 mod db;
@@ -65,6 +66,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod offload;
 mod options;
 mod select;
 mod snapshot;

@@ -8,6 +8,7 @@ use crate::wal::reader::MAX_PLACES;
 use crate::wal::record::{self, ENDED, KEY, RANGES, Read};
 use crate::wal::segment::{self, Found, Header};
 use hashbrown::{HashMap, HashSet};
+use tidegauge_model::{Histogram, Labels};
 
 /// Checks the header, every frame and every entry. Takes as much memory as the segment.
 pub(super) fn check(visit: &mut Visit<'_>, file: &File) -> Result<(), Error> {
@@ -25,6 +26,8 @@ pub(super) fn check(visit: &mut Visit<'_>, file: &File) -> Result<(), Error> {
                 known: u64::from(segment::VERSION),
             });
         }
+        // A start cut it, for it had no whole header.
+        Header::Bad if bytes.is_empty() => return Ok(()),
         Header::Bad if last && bytes.len() < segment::HEADER_BYTES => {
             let what = "the log ends in a segment without a whole header: the next start goes on without it";
             visit.report.note(&file.path, Some(0), what);
@@ -82,6 +85,8 @@ fn frames(visit: &mut Visit<'_>, file: &File, bytes: &[u8], last: bool) {
 struct Book {
     timelines: HashMap<u32, Track>,
     columns: HashSet<u32>,
+    /// The last histogram of each column, which the next one builds on.
+    histograms: HashMap<u32, (i64, Histogram)>,
     rows: u64,
     /// Behind damage: what is missing may have been in it.
     lost: bool,
@@ -98,6 +103,7 @@ impl Book {
     fn lose_track(&mut self) {
         self.lost = true;
         self.timelines.values_mut().for_each(|t| t.known = false);
+        self.histograms.clear();
     }
 
     fn record(&mut self, record: &[u8]) -> Result<(), Malformed> {
@@ -122,6 +128,20 @@ impl Book {
                         return Ok(());
                     }
                     self.rows += 1;
+                }
+                Read::Histogram { column, body } => {
+                    let before = self.histograms.get(&column).map(|(at, h)| (*at, h));
+                    match record::read_histogram(body, before)? {
+                        Some(histogram) => drop(self.histograms.insert(column, histogram)),
+                        None if self.lost => {}
+                        None => return Err(cursor.malformed("a histogram builds on one that is not there")),
+                    }
+                }
+                Read::Exemplar { column, pairs, .. } => {
+                    let labels = Labels::from_pairs(pairs);
+                    if labels.is_err() || !(self.lost || self.columns.contains(&column)) {
+                        return Err(cursor.malformed("an exemplar of no column, or without good labels"));
+                    }
                 }
             }
         }

@@ -5,11 +5,13 @@
 //!
 //! What a file is follows from its path; [`KINDS`] is the list. A new kind of file is one more line there.
 
+mod head;
 mod log;
 
 use crate::block::{BLOCK_FILE, BlockCache, BlockId, BlockReader, TEMPORARY};
-use crate::directory::{self, LOCK, MARKER, QUARANTINE, SNAPSHOTS, WAL};
+use crate::directory::{self, CHECKPOINTS, LOCK, MARKER, QUARANTINE, RUNS, SNAPSHOTS, WAL};
 use crate::fs::{EntryKind, Fs};
+use crate::head::{checkpoint, runfile};
 use crate::wal::segment;
 use crate::{Error, codec::Malformed};
 use std::fmt;
@@ -178,6 +180,10 @@ impl File {
         self.kind().map_or(0, |kind| kind.passes)
     }
 
+    fn name(&self) -> Option<&str> {
+        self.parts.last().map(String::as_str)
+    }
+
     fn segment(&self) -> Option<u64> {
         match self.place().as_slice() {
             [WAL, name] => segment::number(name),
@@ -212,6 +218,16 @@ const KINDS: &[Kind] = &[
         holds: |place| matches!(place, [WAL, name] if segment::number(name).is_some()),
         passes: 1,
         check: log::check,
+    },
+    Kind {
+        holds: |place| matches!(place, [RUNS, name] if runfile::number(name).is_some()),
+        passes: 1,
+        check: head::check_runs,
+    },
+    Kind {
+        holds: |place| matches!(place, [CHECKPOINTS, name] if checkpoint::number(name).is_some()),
+        passes: 1,
+        check: head::check_checkpoint,
     },
     Kind {
         holds: |place| match place {

@@ -1,10 +1,11 @@
 //! The disk fails at each of its operations in turn, the power goes, the store opens again.
 
-use crate::support::{Content, all, at, labels, open, options};
+use crate::support::{Content, DIR, all, at, labels, open, options};
+use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::{Appendable, CommitError, OnReject};
 use tidegauge_tsdb::fs::{Fault, FaultFs, Fs, MemoryFs};
-use tidegauge_tsdb::{Db, Fsync, Options};
+use tidegauge_tsdb::{Db, Fsync, Options, verify};
 
 /// The content after each commit that was acknowledged, and that of the one under way, should it have made it.
 #[derive(Default)]
@@ -92,6 +93,8 @@ fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
         };
         day(&db, &mut after, 23);
         assert!(after.doubtful.is_none());
+        let report = verify(&disk, Path::new(DIR), &mut |_| {});
+        assert!(report.is_sound(), "change {change}, {fault:?}: {:?}", report.problems);
         change += 1;
     }
     assert!(change > 60, "the workload has {change} changes");

@@ -1,15 +1,22 @@
 //! `verify`: silent on what is sound, exact about what is not, and it changes nothing.
 
-use crate::support::{DIR, at, labels, open, options};
+use crate::support::{DIR, at, histogram, labels, open, options};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tidegauge_model::{Appendable, OnReject};
+use tidegauge_model::{Appendable, Exemplar, OnReject};
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options, Report, SnapshotHead, verify};
 
 const HOUR: i64 = 3600 * 1000;
 
-fn fill(db: &Db, rows: std::ops::Range<i64>) {
+/// What is stored: floats alone, which the store keeps checkpoints of, or histograms and exemplars too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kinds {
+    Floats,
+    All,
+}
+
+fn fill(db: &Db, rows: std::ops::Range<i64>, kinds: Kinds) {
     for row in rows {
         let mut appender = db.appender();
         for key in ["a", "b"] {
@@ -23,12 +30,26 @@ fn fill(db: &Db, rows: std::ops::Range<i64>) {
                 .collect();
             appender.append_row(timeline, at(row * 60_000), &columns).unwrap();
         }
+        if kinds == Kinds::All {
+            let column = appender.resolve(None, &labels("latency")).unwrap();
+            let time = at(row * 60_000);
+            appender
+                .append_histogram(column, time, Arc::new(histogram(row as u32)))
+                .unwrap();
+            let labels = labels("trace");
+            let exemplar = Exemplar {
+                labels,
+                value: 1.0,
+                at: Some(time),
+            };
+            appender.append_exemplar(column, time, &exemplar).unwrap();
+        }
         appender.commit(OnReject::Fail).unwrap();
     }
 }
 
 /// A store with a block or more, a log and a snapshot; still open, so that its lock is taken.
-fn store() -> (MemoryFs, Arc<dyn Fs>, Arc<Db>) {
+fn store(kinds: Kinds) -> (MemoryFs, Arc<dyn Fs>, Arc<Db>) {
     let disk = MemoryFs::new();
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let db = open(
@@ -37,13 +58,18 @@ fn store() -> (MemoryFs, Arc<dyn Fs>, Arc<Db>) {
             block_ms: HOUR,
             retention_ms: 0,
             segment_bytes: 3000,
+            run_file_bytes: 1,
+            checkpoint_log_bytes: 1,
             ..options(Fsync::Never)
         },
     )
     .unwrap();
-    fill(&db, 0..130);
+    fill(&db, 0..130, kinds);
     db.maintain().unwrap();
-    fill(&db, 130..200);
+    fill(&db, 130..190, kinds);
+    db.seal();
+    db.maintain().unwrap();
+    fill(&db, 190..200, kinds);
     db.snapshot(SnapshotHead::Include).unwrap();
     (disk, fs, db)
 }
@@ -79,41 +105,63 @@ fn blocks(disk: &MemoryFs) -> Vec<PathBuf> {
 
 #[test]
 fn a_served_store_and_its_snapshot_are_sound_and_stay_as_they_are() {
-    let (disk, fs, db) = store();
-    let before = files(&disk, Path::new(DIR));
-    let report = check(&fs, Path::new(DIR));
-    assert_eq!((&report.problems, &report.notes), (&vec![], &vec![]));
-    let in_store = blocks(&disk).len() as u64;
-    assert!(in_store >= 1);
-    assert_eq!(
-        report.blocks,
-        2 * in_store + 1,
-        "those of the store, the same in the snapshot, and the head's"
-    );
-    assert!(
-        report.segments >= 2 && report.frames >= 70 && report.rows >= 130,
-        "{report:?}"
-    );
-    assert_eq!(report.files, before.len() as u64);
-    assert_eq!(report.bytes, before.iter().map(|(_, b)| b.len() as u64).sum::<u64>());
-    assert_eq!(before, files(&disk, Path::new(DIR)), "nothing was written");
+    for kinds in [Kinds::Floats, Kinds::All] {
+        let (disk, fs, db) = store(kinds);
+        let before = files(&disk, Path::new(DIR));
+        let report = check(&fs, Path::new(DIR));
+        assert_eq!((&report.problems, &report.notes), (&vec![], &vec![]));
+        let in_store = blocks(&disk).len() as u64;
+        assert!(in_store >= 1);
+        assert_eq!(
+            report.blocks,
+            2 * in_store + 1,
+            "those of the store, the same in the snapshot, and the head's"
+        );
+        assert!(
+            report.segments >= 1 && report.frames >= 10 && report.rows >= 10,
+            "{report:?}"
+        );
+        assert_eq!(report.files, before.len() as u64);
+        assert_eq!(report.bytes, before.iter().map(|(_, b)| b.len() as u64).sum::<u64>());
+        assert_eq!(before, files(&disk, Path::new(DIR)), "nothing was written");
 
-    let snapshots = Path::new(DIR).join("snapshots");
-    let snapshot = snapshots.join(&disk.read_dir(&snapshots).unwrap()[0].name);
-    let report = check(&fs, &snapshot);
-    assert!(report.is_sound());
-    assert_eq!(
-        report.samples,
-        200 * 20 + (0..200).filter(|r| r % 7 != 3).count() as u64 * 20
-    );
-    let one = blocks(&disk)[0].parent().unwrap().to_owned();
-    assert_eq!((check(&fs, &one).blocks, check(&fs, &one).problems), (1, vec![]));
-    drop(db);
+        let snapshots = Path::new(DIR).join("snapshots");
+        let snapshot = snapshots.join(&disk.read_dir(&snapshots).unwrap()[0].name);
+        let report = check(&fs, &snapshot);
+        assert!(report.is_sound(), "{:?}", report.problems);
+        let floats = 200 * 20 + (0..200).filter(|r| r % 7 != 3).count() as u64 * 20;
+        assert_eq!(report.samples, floats + if kinds == Kinds::All { 200 } else { 0 });
+        let one = blocks(&disk)[0].parent().unwrap().to_owned();
+        assert_eq!((check(&fs, &one).blocks, check(&fs, &one).problems), (1, vec![]));
+        drop(db);
+    }
+}
+
+#[test]
+fn every_changed_byte_of_runs_and_checkpoints_is_found() {
+    let (disk, fs, _db) = store(Kinds::Floats);
+    for folder in ["runs", "checkpoint"] {
+        let (path, whole) = files(&disk, &Path::new(DIR).join(folder)).remove(0);
+        for at in (0..whole.len()).step_by(3) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            disk.plant(&path, &bytes).unwrap();
+            let report = check(&fs, Path::new(DIR));
+            assert!(
+                report.problems.iter().any(|p| p.path == path),
+                "{folder}, byte {at} of {}: {:?}",
+                whole.len(),
+                report.problems
+            );
+        }
+        disk.plant(&path, &whole).unwrap();
+    }
+    assert!(check(&fs, Path::new(DIR)).is_sound());
 }
 
 #[test]
 fn every_changed_byte_of_a_block_is_found_with_its_path() {
-    let (disk, fs, _db) = store();
+    let (disk, fs, _db) = store(Kinds::All);
     let path = blocks(&disk).remove(0);
     let dir = path.parent().unwrap();
     let whole = disk.read(&path).unwrap();
@@ -133,7 +181,7 @@ fn every_changed_byte_of_a_block_is_found_with_its_path() {
 
 #[test]
 fn every_changed_byte_of_the_log_is_found_or_is_its_end() {
-    let (disk, fs, _db) = store();
+    let (disk, fs, _db) = store(Kinds::Floats);
     let wal = Path::new(DIR).join("wal");
     let segments: Vec<PathBuf> = files(&disk, &wal).into_iter().map(|(path, _)| path).collect();
     let (first, last) = (segments.first().unwrap(), segments.last().unwrap());
@@ -192,7 +240,7 @@ impl Forged {
 
 #[test]
 fn what_does_not_agree_is_found_though_checksums_are_right() {
-    let (disk, fs, _db) = store();
+    let (disk, fs, _db) = store(Kinds::Floats);
     let path = blocks(&disk).remove(0);
     let dir = path.parent().unwrap();
     let whole = disk.read(&path).unwrap();
@@ -216,7 +264,7 @@ fn what_does_not_agree_is_found_though_checksums_are_right() {
 
 #[test]
 fn postings_that_name_other_series_are_found() {
-    let (disk, fs, _db) = store();
+    let (disk, fs, _db) = store(Kinds::Floats);
     let path = blocks(&disk).remove(0);
     let whole = disk.read(&path).unwrap();
     // The list of the first pair, `__name__="a0"`, is series 0: count 1, and the integer 0. Series 1 is as good a number.
@@ -238,7 +286,7 @@ fn postings_that_name_other_series_are_found() {
 
 #[test]
 fn what_is_not_of_the_store_is_noted_and_what_is_missing_is_a_problem() {
-    let (disk, fs, _db) = store();
+    let (disk, fs, _db) = store(Kinds::Floats);
     let dir = Path::new(DIR);
     let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
     for path in [

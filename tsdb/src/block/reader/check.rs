@@ -1,7 +1,7 @@
 //! Reads all of a block and tells what does not agree: see [`crate::verify`].
 
 use super::super::frames::Frame;
-use super::super::layout::{HEADER_BYTES, Section};
+use super::super::layout::{HEADER_BYTES, Layout, Section};
 use super::{BlockReader, SeriesNo, Span};
 use crate::Error;
 use crate::codec::Malformed;
@@ -9,7 +9,8 @@ use crate::column;
 use crate::index::pairs::Scan;
 use crate::index::series::Run;
 use std::ops::Range;
-use tidegauge_model::{Labels, Timestamp, is_stale};
+use std::sync::Arc;
+use tidegauge_model::{ColumnKind, Histogram, Labels, Timestamp, is_stale};
 
 /// What a list of series numbers comes to: lists are equal if their sums are, short of a chance of 2^-64.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,7 +91,7 @@ impl Check<'_> {
             }
             end = range.end;
         }
-        if end != self.block.layout.contents_at() {
+        if end != Layout::contents_at(self.block.bytes.len()) {
             self.say(
                 Section::Meta,
                 "bytes lie between the sections and the table of contents".to_owned(),
@@ -303,7 +304,7 @@ impl Check<'_> {
             before = Some(span.last);
             tally.first = Some(tally.first.map_or(span.first, |t| t.min(span.first)));
             tally.last = Some(tally.last.map_or(span.last, |t| t.max(span.last)));
-            match values.read(run, span.count) {
+            match values.read(run, &span) {
                 Ok(None) => {}
                 Ok(Some(stale)) => {
                     tally.samples += u64::from(span.count);
@@ -437,6 +438,7 @@ struct ValueReader<'c> {
     bad: &'c [bool],
     frame: Option<(u32, Frame)>,
     values: Vec<f64>,
+    histograms: Vec<Arc<Histogram>>,
 }
 
 impl<'c> ValueReader<'c> {
@@ -446,11 +448,12 @@ impl<'c> ValueReader<'c> {
             bad,
             frame: None,
             values: Vec::new(),
+            histograms: Vec::new(),
         }
     }
 
     /// Decodes a run; gives whether a stale marker is in it, or nothing if its frame was told to be damaged before.
-    fn read(&mut self, run: &Run, count: u32) -> Result<Option<bool>, Error> {
+    fn read(&mut self, run: &Run, span: &Span) -> Result<Option<bool>, Error> {
         let block = self.block;
         let frames = block.frames()?;
         let in_directory = |e| block.corrupt(Section::FrameDirectory, e);
@@ -464,13 +467,20 @@ impl<'c> ValueReader<'c> {
         }
         let Some((_, frame)) = &self.frame else { return Ok(None) };
         self.values.clear();
+        self.histograms.clear();
+        let count = span.count as usize;
         let chunk = frame.chunk(run.chunk.saturating_sub(entry.first_chunk));
-        let decoded = chunk.and_then(|chunk| column::decode(chunk, count as usize, &mut self.values));
+        let decoded = chunk.and_then(|chunk| match span.kind {
+            ColumnKind::Float => column::decode(chunk, count, &mut self.values),
+            ColumnKind::Histogram => column::decode_histograms(chunk, count, &mut self.histograms),
+        });
         decoded.map_err(|e| {
             let at = block.layout.range(Section::Frames).start as u64 + entry.offset;
             let what = format!("chunk {} does not decode: {}", run.chunk, e.what);
             Error::corrupt(&block.path, at, what)
         })?;
-        Ok(Some(self.values.iter().any(|v| is_stale(*v))))
+        Ok(Some(
+            self.values.iter().any(|v| is_stale(*v)) || self.histograms.iter().any(|h| h.is_stale()),
+        ))
     }
 }
