@@ -7,6 +7,7 @@
     reason = "helpers of tests may fail as tests do"
 )]
 
+mod analyze;
 mod atomic;
 mod crash;
 mod damage;
@@ -21,3 +22,4 @@ mod replay;
 mod stall;
 mod store;
 mod support;
+mod verify;
