@@ -251,9 +251,7 @@ impl ColumnRuns {
             };
             let chunk = run.chunk(column).map_err(|e| run.corrupt(&e))?;
             let mut from = self.values.len();
-            chunk
-                .values(run.rows, &mut self.values)
-                .map_err(|e| run.corrupt(&e))?;
+            chunk.values(run.rows, &mut self.values).map_err(|e| run.corrupt(&e))?;
             for (first, end) in chunk.ranges(run.rows) {
                 let count = (end - first) as usize;
                 self.ranges.push(RowRange {

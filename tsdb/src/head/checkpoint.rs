@@ -341,13 +341,7 @@ pub(crate) struct Restored {
 }
 
 /// Reads a checkpoint; samples before `flushed` lie in blocks.
-pub(crate) fn read(
-    fs: &dyn Fs,
-    path: &Path,
-    number: u64,
-    runs_dir: &Path,
-    flushed: i64,
-) -> Result<Restored, Error> {
+pub(crate) fn read(fs: &dyn Fs, path: &Path, number: u64, runs_dir: &Path, flushed: i64) -> Result<Restored, Error> {
     let bytes = fs.map(path)?;
     let mut cursor = Cursor::new(&bytes);
     check_header(&mut cursor, &bytes, path, number)?;
@@ -371,8 +365,7 @@ pub(crate) fn read(
 }
 
 fn check_header(cursor: &mut Cursor<'_>, bytes: &[u8], path: &Path, number: u64) -> Result<(), Error> {
-    let (Ok(magic), Ok(version), Ok(found), Ok(sum)) =
-        (cursor.array::<4>(), cursor.u32(), cursor.u64(), cursor.u32())
+    let (Ok(magic), Ok(version), Ok(found), Ok(sum)) = (cursor.array::<4>(), cursor.u32(), cursor.u64(), cursor.u32())
     else {
         return Err(Error::corrupt(path, 0, "it has no whole header"));
     };

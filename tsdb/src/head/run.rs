@@ -236,9 +236,12 @@ impl Run {
             Bytes::Heap(bytes) => bytes.get(part).ok_or(outside),
             Bytes::Mapped { file, at } => {
                 let start = at.start.checked_add(part.start).ok_or(outside)?;
-                let end = at.start.checked_add(part.end).filter(|end| *end <= at.end).ok_or(outside)?;
-                file.slice(start..end)
-                    .map_err(|what| Malformed::new(part.start, what))
+                let end = at
+                    .start
+                    .checked_add(part.end)
+                    .filter(|end| *end <= at.end)
+                    .ok_or(outside)?;
+                file.slice(start..end).map_err(|what| Malformed::new(part.start, what))
             }
         }
     }

@@ -200,8 +200,7 @@ impl RunFile {
 
 fn check_header(bytes: &[u8], path: &Path, number: u64) -> Result<(), Error> {
     let mut cursor = Cursor::new(bytes);
-    let (Ok(magic), Ok(version), Ok(found), Ok(sum)) =
-        (cursor.array::<4>(), cursor.u32(), cursor.u64(), cursor.u32())
+    let (Ok(magic), Ok(version), Ok(found), Ok(sum)) = (cursor.array::<4>(), cursor.u32(), cursor.u64(), cursor.u32())
     else {
         return Err(Error::corrupt(path, 0, "it has no whole header"));
     };
@@ -370,7 +369,10 @@ mod tests {
         let one = run(5, 1, 9);
         let file = write(&disk, Path::new(DIR), 7, &[(2, Arc::clone(&one))]).unwrap();
         let bytes = disk.read(file.path()).unwrap();
-        assert_eq!(bytes[..16], [b'T', b'G', b'R', b'N', 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            bytes[..16],
+            [b'T', b'G', b'R', b'N', 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]
+        );
         assert_eq!(bytes[16..20], crc32(&bytes[..16]).to_le_bytes());
         let body = one.heap().unwrap();
         let end = 20 + body.len();
@@ -393,7 +395,7 @@ mod tests {
     #[test]
     fn runs_read_back_and_every_flipped_bit_is_told() {
         let disk = disk();
-        let runs: Vec<(u32, Arc<Run>)> = (0..3).map(|i| (i, run(i * 100, 90, u64::from(i)))).collect();
+        let runs: Vec<(u32, Arc<Run>)> = (0..3).map(|i| (i, run(i * 1000, 400, u64::from(i)))).collect();
         let file = write(&disk, Path::new(DIR), 1, &runs).unwrap();
         let bytes = disk.read(file.path()).unwrap();
         assert!(bytes.len() > 2 * PAGE, "the test is about more than one page");
@@ -407,7 +409,7 @@ mod tests {
             }
             assert!(back.heap_bytes() < run.heap_bytes());
         }
-        for at in (0..bytes.len()).step_by(7) {
+        for at in (0..bytes.len()).step_by(13) {
             let mut bad = bytes.clone();
             bad[at] ^= 1 << (at % 8);
             disk.plant(file.path(), &bad).unwrap();

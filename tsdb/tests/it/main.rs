@@ -8,6 +8,7 @@
 )]
 
 mod atomic;
+mod checkpoint;
 mod crash;
 mod damage;
 mod directory;
