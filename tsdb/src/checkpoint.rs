@@ -164,6 +164,9 @@ impl Db {
             let Some(wal) = log.wal.as_mut().filter(|w| w.poisoned().is_none()) else {
                 return Ok(());
             };
+            if !self.head.fits_checkpoint() {
+                return Ok(());
+            }
             wal.begin_segment().map_err(|e| match e {
                 WriteError::Failed(e) => e,
                 WriteError::Poisoned(what) => Error::Invalid { what },

@@ -5,6 +5,7 @@ use crate::checkpoint::{self, Checkpoints};
 use crate::directory::{self, WAL};
 use crate::fs::{Fs, LockGuard, RealFs};
 use crate::head::append::{Head, HeadAppender, Log};
+use crate::head::exemplar;
 use crate::maintain::{Cleaning, Thread};
 use crate::select::View;
 use crate::wal::reader;
@@ -15,7 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-use tidegauge_model::{Appendable, Appender, Clock, Querier, Queryable, SelectError, TimeRange, Timestamp};
+use tidegauge_model::{
+    Appendable, Appender, Clock, ExemplarQueryable, Matcher, Querier, Queryable, ReadContext, SelectError,
+    SeriesExemplars, TimeRange, Timestamp,
+};
 
 /// An open data directory. Any number of appenders and queriers at a time.
 #[derive(Debug)]
@@ -204,7 +208,8 @@ impl Db {
                 .iter()
                 .flatten()
                 .map(|t| t.runs.iter().map(|r| u64::from(r.columns)).sum::<u64>() + t.places.len() as u64)
-                .sum(),
+                .sum::<u64>()
+                + state.histograms.chunks(),
             min_time: state.oldest().map(Timestamp::from_millis),
             max_time: (state.newest != i64::MIN).then(|| Timestamp::from_millis(state.newest)),
             ..Stats::default()
@@ -231,6 +236,11 @@ impl Db {
             list.truncate(limit);
         }
         stats
+    }
+
+    /// Keeps at most so many exemplars from now on, the newest; 0 keeps none.
+    pub fn set_max_exemplars(&self, max: usize) {
+        self.head.exemplars.write().resize(max);
     }
 
     /// The store's counters and gauges.
@@ -347,6 +357,18 @@ fn open_blocks(
 impl Appendable for Db {
     fn appender(&self) -> Box<dyn Appender + '_> {
         Box::new(HeadAppender::new(self))
+    }
+}
+
+impl ExemplarQueryable for Db {
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        cx: &ReadContext,
+    ) -> Result<Vec<SeriesExemplars>, SelectError> {
+        let stored = self.head.exemplars.read().in_range(range);
+        exemplar::select(&stored, selectors, cx)
     }
 }
 

@@ -1,8 +1,9 @@
 //! From the head to blocks: which window is due, and a block of its runs.
 
-use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, SeriesRun};
+use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, HistogramRun, SeriesRun};
 use crate::db::Db;
 use crate::head::State;
+use crate::head::histogram::HistogramRun as HeadHistograms;
 use crate::head::run::Run;
 use crate::head::seal::window_start;
 use crate::maintain::Cleaning;
@@ -13,7 +14,7 @@ use hashbrown::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tidegauge_model::Timestamp;
+use tidegauge_model::{Histogram, Timestamp};
 
 impl Db {
     /// The start of the oldest window, if it is complete: half a window behind its end has begun to fill.
@@ -27,6 +28,7 @@ impl Db {
             .flatten()
             .flat_map(|t| t.runs.iter().map(|r| r.first).chain(t.times.first().copied()))
             .filter(|first| *first >= bound)
+            .chain(state.histograms.oldest_from(bound))
             .min()?;
         let start = window_start(oldest, block_ms);
         (state.newest.saturating_sub(start) > block_ms.saturating_add(block_ms / 2)).then_some(start)
@@ -87,7 +89,10 @@ impl Db {
             level: 0,
             parents: Vec::new(),
         };
-        let writer = BlockWriter::create(&self.fs, parent, spec)?;
+        let mut writer = BlockWriter::create(&self.fs, parent, spec)?;
+        if !plan.histograms.is_empty() {
+            writer = writer.with_histograms();
+        }
         plan.write(self, writer)?;
         plan.forget_cached();
         Metrics::add(&self.head.metrics.blocks_written, 1);
@@ -102,6 +107,8 @@ struct BlockPlan {
     runs: HashMap<u32, Vec<Arc<Run>>>,
     /// Series in order of their labels.
     series: Vec<u32>,
+    /// By series.
+    histograms: HashMap<u32, Vec<Arc<HeadHistograms>>>,
 }
 
 /// A timeline as the block knows it, and where each run begins on it.
@@ -131,11 +138,37 @@ impl BlockPlan {
             .filter(|s| state.series.get(*s as usize).is_some_and(|s| s.first != NONE))
             .collect();
         series.sort_by(|a, b| index.compare(*a, *b));
-        Self { range, runs, series }
+        let numbers = state.histograms.numbers();
+        let histograms = numbers.map(|series| (series, state.histograms.runs_in(series, start, end)));
+        Self {
+            range,
+            runs,
+            series,
+            histograms: histograms.filter(|(_, runs)| !runs.is_empty()).collect(),
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.runs.is_empty() && self.histograms.is_empty()
+    }
+
+    /// The histograms of a series, and the timeline they make in the block.
+    fn histograms(
+        &self,
+        series: u32,
+        db: &Db,
+        writer: &mut BlockWriter,
+    ) -> Result<Option<(u32, Vec<Arc<Histogram>>)>, Error> {
+        let Some(runs) = self.histograms.get(&series) else {
+            return Ok(None);
+        };
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for run in runs {
+            run.times(&mut times).map_err(|e| e.in_file(&db.dir, 0))?;
+            run.histograms(&mut values).map_err(|e| e.in_file(&db.dir, 0))?;
+        }
+        // Equal timelines are kept once: histograms that come together share theirs.
+        Ok(Some((writer.timeline(&times)?, values)))
     }
 
     /// The runs' files were read from end to end and will hardly be again.
@@ -197,7 +230,8 @@ impl BlockPlan {
                 column.merge(&mut writer)?;
             }
             column.ranges.retain(|r| r.values.1 > r.values.0);
-            if column.ranges.is_empty() {
+            let histograms = self.histograms(*series, db, &mut writer)?;
+            if column.ranges.is_empty() && histograms.is_none() {
                 continue;
             }
             let runs: Vec<SeriesRun<'_>> = column
@@ -210,7 +244,13 @@ impl BlockPlan {
                     values: column.values.get(r.values.0..r.values.1).unwrap_or_default(),
                 })
                 .collect();
-            writer.series(&labels, &runs)?;
+            let histograms = histograms.as_ref().map(|(timeline, values)| HistogramRun {
+                timeline: *timeline,
+                first_row: 0,
+                presence: None,
+                values,
+            });
+            writer.series_of_kinds(&labels, &runs, histograms.as_slice())?;
         }
         let meta = writer.finish()?;
         let (from_ms, to_ms) = (self.range.start.millis(), self.range.end.millis());

@@ -140,6 +140,17 @@ impl Db {
         for timeline in idle {
             self.head.seal(timeline, &mut self.log.lock());
         }
+        let idle = {
+            let state = self.head.state.read();
+            state.histograms.idle_before(state.newest.saturating_sub(IDLE_MS))
+        };
+        self.seal_histograms(&idle);
+    }
+
+    fn seal_histograms(&self, series: &[u32]) {
+        for series in series {
+            self.head.seal_histograms(*series, &mut self.log.lock());
+        }
     }
 
     /// Seals all open rows of timelines whose oldest one lies before `bound`.
@@ -150,6 +161,8 @@ impl Db {
         for timeline in due {
             self.head.seal(timeline, &mut self.log.lock());
         }
+        let due = self.head.state.read().histograms.open_before(bound);
+        self.seal_histograms(&due);
     }
 
     /// Deletes blocks that are too old.
@@ -243,6 +256,10 @@ impl Db {
         Metrics::set(&metrics.min_time, state.oldest().unwrap_or(0).max(0).cast_unsigned());
         let newest = if state.newest == i64::MIN { 0 } else { state.newest };
         Metrics::set(&metrics.max_time, newest.max(0).cast_unsigned());
+        Metrics::set(&metrics.histogram_series, state.histograms.len() as u64);
+        let exemplars = self.head.exemplars.read();
+        Metrics::set(&metrics.exemplars, exemplars.len() as u64);
+        Metrics::set(&metrics.exemplar_bytes, exemplars.bytes());
     }
 }
 

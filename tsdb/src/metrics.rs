@@ -35,6 +35,16 @@ macro_rules! metrics {
 
 metrics! {
     samples_appended Counter "tidegauge_tsdb_head_samples_appended_total" "Samples that commits stored.",
+    histograms_appended Counter "tidegauge_tsdb_head_histograms_appended_total" "Native histograms that commits stored, stale markers of such series among them.",
+    histograms_invalid Counter "tidegauge_tsdb_head_invalid_histograms_total" "Native histograms refused because they are not valid or have too many buckets.",
+    histogram_series Gauge "tidegauge_tsdb_head_histogram_series" "Series in the head that hold native histograms.",
+    exemplars_appended Counter "tidegauge_tsdb_exemplars_appended_total" "Exemplars that commits stored.",
+    exemplars_repeated Counter "tidegauge_tsdb_exemplars_repeated_total" "Exemplars left out because the newest of their series says the same.",
+    exemplars_out_of_order Counter "tidegauge_tsdb_exemplars_out_of_order_total" "Exemplars left out because a newer one of their series is stored.",
+    exemplars_refused Counter "tidegauge_tsdb_exemplars_refused_total" "Exemplars left out because the head's memory share is used up.",
+    exemplars_too_long Counter "tidegauge_tsdb_exemplars_too_long_total" "Exemplars refused because their labels are too long.",
+    exemplars Gauge "tidegauge_tsdb_exemplars" "Exemplars that are kept.",
+    exemplar_bytes Gauge "tidegauge_tsdb_exemplar_bytes" "Bytes of memory the kept exemplars account for.",
     commits Counter "tidegauge_tsdb_head_commits_total" "Commits that succeeded.",
     commits_failed Counter "tidegauge_tsdb_head_commits_failed_total" "Commits that failed as a whole.",
     rejected_out_of_order Counter "tidegauge_tsdb_head_out_of_order_samples_total" "Samples refused because a newer one of their series is stored.",

@@ -47,6 +47,12 @@ pub struct Options {
     pub max_labels: usize,
     /// At most this many bytes in one label name or value.
     pub max_label_bytes: usize,
+    /// At most this many buckets in one native histogram, and as many spans and custom bounds; no more than
+    /// [`crate::column::MAX_BUCKETS`], whatever is set.
+    pub max_histogram_buckets: usize,
+    /// Exemplars kept in memory over all series, the newest; 0 keeps none. [`crate::Db::set_max_exemplars`] changes it
+    /// later.
+    pub max_exemplars: usize,
     /// A log segment is closed when it passes this size.
     pub segment_bytes: u64,
     /// Sealed runs go from the heap to a file once they take this many bytes.
@@ -80,6 +86,8 @@ impl Default for Options {
             max_timelines: 1_000_000,
             max_labels: 256,
             max_label_bytes: 64 * 1024,
+            max_histogram_buckets: 1024,
+            max_exemplars: 0,
             segment_bytes: 64 << 20,
             run_file_bytes: 2 << 20,
             run_file_age: Duration::from_secs(300),

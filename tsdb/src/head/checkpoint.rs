@@ -106,6 +106,8 @@ pub(crate) fn capture(state: &State, segments: &[SegmentInfo], flushed: i64) -> 
         columns: _,
         series: _,
         left: _,
+        // While there are some, no checkpoint is written.
+        histograms: _,
         loose: _,
         index,
         epoch,

@@ -14,7 +14,7 @@ use tidegauge_model::{
     Column, ColumnBuf, Labels, Lease, ReadContext, SelectError, SeriesGroup, TimeRange, Timestamp, Values, is_stale,
 };
 
-fn malformed(error: &Malformed) -> SelectError {
+pub(crate) fn malformed(error: &Malformed) -> SelectError {
     SelectError::Corrupt {
         path: "head".into(),
         offset: error.offset as u64,

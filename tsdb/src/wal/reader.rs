@@ -5,14 +5,15 @@ use super::segment::{self, Found, Header};
 use super::writer::SegmentInfo;
 use crate::codec::{Cursor, Malformed, ZstdPool};
 use crate::fs::{EntryKind, Fs};
-use crate::head::append::{Head, HeadRow, LoggedChange};
+use crate::head::append::{Head, HeadHistogram, HeadRow, LoggedChange};
 use crate::head::delta;
 use crate::head::stage::Bounds;
 use crate::timeline::{Presence, Stand, holds};
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
 use std::path::Path;
-use tidegauge_model::{Labels, SeriesRef};
+use std::sync::Arc;
+use tidegauge_model::{Exemplar, Histogram, Labels, SeriesRef, Timestamp};
 
 /// Sanity bound on the numbers a log may name, so that a frame cannot ask for all memory.
 const MAX_PLACES: usize = 1 << 24;
@@ -154,6 +155,8 @@ struct Dictionary {
     columns: HashMap<u32, Described>,
     /// What a row changes; kept for its room.
     changes: Vec<LoggedChange>,
+    /// The newest histogram of each column.
+    histograms: HashMap<u32, (i64, Arc<Histogram>)>,
 }
 
 #[derive(Debug)]
@@ -187,11 +190,14 @@ impl Dictionary {
             track.known = false;
             track.columns.clear();
         }
+        self.histograms.clear();
     }
 
     fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
         let (mut rows, mut waiting, mut count) = (Vec::new(), Vec::new(), 0);
+        let mut histograms: Vec<HeadHistogram> = Vec::new();
+        let mut exemplars: Vec<(SeriesRef, i64, Exemplar)> = Vec::new();
         while !cursor.is_empty() {
             match record::read(&mut cursor)? {
                 Read::Timeline { timeline, key } => {
@@ -218,6 +224,7 @@ impl Dictionary {
                                 series: None,
                             },
                         );
+                        self.histograms.remove(&column);
                     }
                 }
                 Read::Shape { timeline, kept, added } => self.shape(timeline, kept, added, &cursor)?,
@@ -242,16 +249,41 @@ impl Dictionary {
                         rows.extend(self.resolved(timeline, at, head));
                     }
                 }
+                Read::Histogram { column, body } => {
+                    let before = self.histograms.get(&column).map(|(at, h)| (*at, &**h));
+                    let Some((at, histogram)) = record::read_histogram(body, before)? else {
+                        Metrics::add(&metrics.wal_rows_lost, 1);
+                        continue;
+                    };
+                    let histogram = Arc::new(histogram);
+                    self.histograms.insert(column, (at, Arc::clone(&histogram)));
+                    *newest = (*newest).max(at);
+                    if at >= head.oldest_valid() {
+                        histograms.extend(self.column(column, head).map(|series| (series, at, histogram)));
+                    }
+                }
+                Read::Exemplar {
+                    column,
+                    at,
+                    own_time,
+                    value,
+                    pairs,
+                } => {
+                    let exemplar = Exemplar {
+                        labels: Labels::from_pairs(pairs).map_err(|_| cursor.malformed("not a label set"))?,
+                        value,
+                        at: own_time.then_some(Timestamp::from_millis(at)),
+                    };
+                    exemplars.extend(self.column(column, head).map(|series| (series, at, exemplar)));
+                }
             }
         }
         // All rows of a record, or none if it is damaged.
-        head.replay_rows(
-            &rows,
-            Bounds {
-                oldest: i64::MIN,
-                newest: i64::MAX,
-            },
-        );
+        let bounds = Bounds {
+            oldest: i64::MIN,
+            newest: i64::MAX,
+        };
+        head.replay_rows(&rows, bounds);
         for timeline in &waiting {
             let Some(track) = self.timelines.get_mut(timeline) else {
                 continue;
@@ -261,6 +293,10 @@ impl Dictionary {
                 .timeline
                 .filter(|_| same)
                 .and_then(|number| head.stand_with(number, &track.refs, &track.last));
+        }
+        head.replay_histograms(&histograms, bounds);
+        for (series, at, exemplar) in exemplars {
+            head.replay_exemplar(series, at, exemplar);
         }
         Metrics::add(&metrics.replay_rows, count);
         Ok(())
@@ -423,6 +459,11 @@ impl Dictionary {
     fn series(&mut self, timeline: u32, place: u32, head: &mut Head) -> Option<SeriesRef> {
         let track = self.timelines.get(&timeline)?;
         let column = *track.columns.get(place as usize)?;
+        self.column(column, head)
+    }
+
+    /// The head's column for one of the segment's.
+    fn column(&mut self, column: u32, head: &mut Head) -> Option<SeriesRef> {
         let described = self.columns.get(&column)?;
         let (home, labels, known) = (described.home, described.labels.clone(), described.series);
         let series = match known {

@@ -21,7 +21,8 @@
 use crate::codec::{Cursor, ZstdPool, crc32, varint};
 
 pub(crate) const MAGIC: [u8; 4] = *b"TGWL";
-pub(crate) const VERSION: u32 = 1;
+/// Version 2 added the entries of histograms and exemplars, and what came with them; version 1 reads as it did.
+pub(crate) const VERSION: u32 = 2;
 pub(crate) const HEADER_BYTES: usize = 20;
 const FRAME_BYTES: usize = 9;
 pub(crate) const PLAIN: u8 = 1;
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn header_and_frame_are_as_drawn() {
         let head = header(7);
-        assert_eq!(head[..16], [b'T', b'G', b'W', b'L', 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(head[..16], [b'T', b'G', b'W', b'L', 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(head[16..], crc32(&head[..16]).to_le_bytes());
         assert_eq!(check_header(&head, 7), Header::Good);
         assert_eq!(check_header(&head, 8), Header::Bad);
