@@ -30,7 +30,8 @@
 //! | 4 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
 //! | 5 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
 //! | 6 | `State::index` | labels and postings | labels are looked up or added |
-//! | 7 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
+//! | 7 | `Head::exemplars` | the ring of exemplars | some are added; those of a range are listed |
+//! | 8 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
 //!
 //! # What is acknowledged
 //!
@@ -45,7 +46,9 @@
 //! written to the log as one frame, and published by one short write of the state: a reader sees all of it or none.
 //! About 120 rows of a timeline are sealed into a run, fewer if memory is short. Runs leave the heap for mapped files,
 //! and checkpoints say where opening may begin. When a window of [`Options::block_ms`] is complete, its runs become a
-//! block, and the segments of the log that only hold such rows are deleted.
+//! block, and the segments of the log that only hold such rows are deleted. Native histograms lie beside the rows and
+//! go the same way, but for files of runs. Exemplars ([`Options::max_exemplars`]) live in memory, in the log and in
+//! checkpoints.
 
 pub mod block;
 mod checkpoint;

@@ -1,11 +1,13 @@
 //! The disk fails at each of its operations in turn, the power goes, the store opens again.
 
-use crate::support::{Content, DIR, all, at, counter, eager, labels, open, options};
+use crate::support::{
+    Content, DIR, all, at, counter, eager, fingerprint, histogram, labels, of_histograms, open, options,
+};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegauge_model::{Appendable, CommitError, OnReject};
+use tidegauge_model::{Appendable, CommitError, Exemplar, OnReject};
 use tidegauge_tsdb::fs::{Fault, FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options};
 
@@ -16,7 +18,8 @@ struct Told {
     doubtful: Option<Content>,
 }
 
-/// A short day: rows of two timelines and loose samples, over the end of a block's window and of a segment.
+/// A short day: rows of two timelines, loose samples, histograms and exemplars, over the end of a block's window and of
+/// a segment.
 fn day(db: &Db, told: &mut Told, from: usize) {
     for step in from..24 {
         day_of(db, told, step..step + 1, step % 5 == 4);
@@ -46,7 +49,15 @@ fn day_of(db: &Db, told: &mut Told, steps: Range<usize>, maintain: bool) {
                 appender.append_row(timeline, at(time), &row)?;
             }
             let loose = appender.resolve(None, &labels("loose"))?;
-            appender.append_at(loose, at(time + 3), step as f64)
+            appender.append_at(loose, at(time + 3), step as f64)?;
+            let native = appender.resolve(None, &labels("native"))?;
+            let exemplar = Exemplar {
+                labels: labels("trace"),
+                value: step as f64,
+                at: None,
+            };
+            appender.append_exemplar(native, at(time + 1), &exemplar)?;
+            appender.append_histogram(native, at(time + 1), Arc::new(histogram(step as u32)))
         };
         fill().unwrap();
         for c in 0..4 {
@@ -59,6 +70,9 @@ fn day_of(db: &Db, told: &mut Told, steps: Range<usize>, maintain: bool) {
         next.entry(labels("loose"))
             .or_default()
             .push((time + 3, (step as f64).to_bits()));
+        next.entry(of_histograms(&labels("native")))
+            .or_default()
+            .push((time + 1, fingerprint(&histogram(step as u32))));
         match appender.commit(OnReject::Fail) {
             Ok(_) => told.states.push(next),
             Err(CommitError::Rejected(r)) => panic!("rejected: {r:?}"),
@@ -81,6 +95,7 @@ fn narrow(fsync: Fsync) -> Options {
     Options {
         block_ms: 100,
         segment_bytes: 600,
+        max_exemplars: 5,
         ..options(fsync)
     }
 }
@@ -179,6 +194,7 @@ fn a_day_with_checkpoints_leaves_no_files_behind() {
     assert!(written >= 2.0 && counter(&db, "tidegauge_tsdb_checkpoints_written_total") >= 3.0);
     db.maintain().unwrap();
     db.maintain().unwrap();
+    let written = counter(&db, "tidegauge_tsdb_head_run_files_written_total");
     let files = spare_files(&disk);
     let runs = files.iter().filter(|f| f.ends_with(".runs")).count();
     assert_eq!(runs as f64, counter(&db, "tidegauge_tsdb_head_run_files"));
@@ -221,7 +237,7 @@ fn a_killed_process_loses_nothing() {
         }
     }
     let db = open(&fs, narrow(Fsync::Never)).unwrap();
-    assert_eq!(all(&*db).len(), 9);
+    assert_eq!(all(&*db).len(), 10);
 }
 
 #[test]
