@@ -14,7 +14,9 @@
 //!   wal/00000007.seg     commits that no block holds yet
 //!   runs/00000003.runs   sealed runs that left the heap; the log has their rows
 //!   checkpoint/00000007.ckpt  the head where that segment begins: saves replaying the ones before
-//!   01J...               a block: one window of time, immutable
+//!   01J...               a block: one window of time
+//!     block              its samples and index, immutable
+//!     tombstones         what was deleted of it; exchanged as a whole, absent if nothing was
 //!   snapshots/<name>/    blocks as a snapshot found them
 //! ```
 //!
@@ -24,7 +26,7 @@
 //!
 //! | rank | lock | guards | held while |
 //! |---|---|---|---|
-//! | 1 | `Db::maintenance` | rounds of maintenance, snapshots | a block is written |
+//! | 1 | `Db::maintenance` | rounds of maintenance, snapshots, deletions | a block is written |
 //! | 2 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
 //! | 3 | `Db::syncing` | the one sync beside the log | the disk syncs; not taken by commits |
 //! | 4 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
@@ -49,12 +51,16 @@
 //! block, and the segments of the log that only hold such rows are deleted. Native histograms lie beside the rows and
 //! go the same way, but for files of runs. Exemplars ([`Options::max_exemplars`]) live in memory, in the log and in
 //! checkpoints.
+//!
+//! What is deleted is hidden at once by tombstones, of the head and of each block, and left out of blocks written from
+//! then on; [`Db::clean_tombstones`] takes it off the disk.
 
 pub mod block;
 mod checkpoint;
 mod codec;
 pub mod column;
 mod db;
+mod delete;
 mod directory;
 mod error;
 mod flush;
@@ -68,10 +74,13 @@ mod options;
 mod select;
 mod snapshot;
 mod timeline;
+mod tombstones;
 mod wal;
 
 pub use codec::Malformed;
 pub use db::{Db, SnapshotHead, Stats};
+pub use delete::{Cleaned, Deleted};
 pub use error::Error;
 pub use metrics::{MetricFamily, Metrics};
 pub use options::{Fsync, Options};
+pub use tombstones::Intervals;

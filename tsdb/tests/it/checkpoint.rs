@@ -351,6 +351,7 @@ fn bytes_are_as_drawn() {
     expect.extend(section(5, &[2, 30, 0, 0, 0, 0, 30, 2, 0, 0, 2]));
     expect.extend(section(6, &[0, 0]));
     expect.extend(section(7, &[0, 0]));
+    expect.extend(section(8, &[0, 0]));
     expect.extend(section(9, &[0]));
     expect.extend(section(10, &[0]));
     let folder = Path::new(DIR).join("checkpoint");
