@@ -18,7 +18,7 @@
 //! Bytes at the end of the last segment that hold no whole frame: torn, cut off when it is opened, unless they are as
 //! long as a frame that fails its checksum. Anywhere else: damage; reading goes on at the next whole frame.
 
-use crate::codec::{Cursor, crc32, varint};
+use crate::codec::{Cursor, ZstdPool, crc32, varint};
 
 pub(crate) const MAGIC: [u8; 4] = *b"TGWL";
 /// Version 2 added the entries of histograms and exemplars, and what came with them; version 1 reads as it did.
@@ -199,7 +199,11 @@ pub(crate) fn is_torn(bytes: &[u8], at: usize) -> bool {
 }
 
 /// The record of a frame.
-pub(crate) fn unpack(kind: u8, payload: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, &'static str> {
+pub(crate) fn unpack<'p>(
+    kind: u8,
+    payload: &'p [u8],
+    zstd: &ZstdPool,
+) -> Result<std::borrow::Cow<'p, [u8]>, &'static str> {
     if kind == PLAIN {
         return Ok(payload.into());
     }
@@ -209,11 +213,8 @@ pub(crate) fn unpack(kind: u8, payload: &[u8]) -> Result<std::borrow::Cow<'_, [u
         .ok()
         .filter(|l| *l <= MAX_RECORD_BYTES)
         .ok_or("a record is too long")?;
-    let record = zstd::bulk::decompress(cursor.rest(), len).map_err(|_| "a record does not unpack")?;
-    if record.len() != len {
-        return Err("a record has another length than it says");
-    }
-    Ok(record.into())
+    let record = zstd.decompress(cursor.rest(), len);
+    record.map(Into::into).ok_or("a record does not unpack to what it says")
 }
 
 #[cfg(test)]
@@ -247,7 +248,7 @@ mod tests {
             panic!()
         };
         assert_eq!(
-            (kind, &*unpack(kind, payload).unwrap(), end),
+            (kind, &*unpack(kind, payload, &ZstdPool::default()).unwrap(), end),
             (PACKED, &records[0][..], starts[1])
         );
         for bit in 0..(starts[2] - starts[1]) * 8 {

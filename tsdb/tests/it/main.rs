@@ -9,6 +9,7 @@
 
 mod analyze;
 mod atomic;
+mod checkpoint;
 mod crash;
 mod damage;
 mod delete;
