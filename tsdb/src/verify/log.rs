@@ -129,6 +129,8 @@ impl Book {
                     }
                     self.rows += 1;
                 }
+                // Decoded whole by what read it.
+                Read::Deletion { .. } => {}
                 Read::Histogram { column, body } => {
                     let before = self.histograms.get(&column).map(|(at, h)| (*at, h));
                     match record::read_histogram(body, before)? {

@@ -8,7 +8,7 @@
 mod head;
 mod log;
 
-use crate::block::{BLOCK_FILE, BlockCache, BlockId, BlockReader, TEMPORARY};
+use crate::block::{BLOCK_FILE, BlockCache, BlockId, BlockReader, TEMPORARY, TOMBSTONES_FILE};
 use crate::directory::{self, CHECKPOINTS, LOCK, MARKER, QUARANTINE, RUNS, SNAPSHOTS, WAL};
 use crate::fs::{EntryKind, Fs};
 use crate::head::{checkpoint, runfile};
@@ -238,7 +238,23 @@ const KINDS: &[Kind] = &[
         passes: 2,
         check: check_block,
     },
+    Kind {
+        holds: |place| match place {
+            [TOMBSTONES_FILE] => true,
+            [id, TOMBSTONES_FILE] => id.parse::<BlockId>().is_ok(),
+            _ => false,
+        },
+        passes: 1,
+        check: check_tombstones,
+    },
 ];
+
+/// Opening a block reads what was deleted of it.
+fn check_tombstones(visit: &mut Visit<'_>, file: &File) -> Result<(), Error> {
+    visit.read_through(&file.path, |_| {})?;
+    let dir = file.path.parent().unwrap_or(Path::new("."));
+    BlockReader::open(visit.fs, dir, &BlockCache::new(CACHE_BYTES)).map(drop)
+}
 
 struct Visit<'a> {
     fs: &'a Arc<dyn Fs>,
