@@ -1,6 +1,7 @@
 //! Both doors over a map in memory: the oracle that tests compare the real store with.
 //!
-//! Slow and plain on purpose. Each series is a group of its own; nothing is ever stale, durable or limited.
+//! Slow and plain on purpose. Each series is a group of its own; nothing is ever stale, durable or limited. What is old
+//! is decided as the real store does, once it is told the same [`Rules`].
 
 use crate::{
     AppendError, Appendable, Appender, Column, ColumnBuf, CommitError, Committed, Labels, Limited, Matcher, OnReject,
@@ -16,12 +17,94 @@ pub struct MemoryStore {
     inner: RwLock<Inner>,
 }
 
+/// Which samples are too old or late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Samples further than this behind the newest one of all are out of bounds, unless they may come late.
+    pub behind_ms: i64,
+    /// How far behind the newest sample of all a late sample may be; 0: none may come late.
+    pub out_of_order_ms: i64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            behind_ms: i64::MAX,
+            out_of_order_ms: 0,
+        }
+    }
+}
+
 #[derive(Debug, Default, Clone)]
 struct Inner {
     timelines: Vec<String>,
     /// `SeriesRef` is an index into this.
     names: Vec<Labels>,
     samples: BTreeMap<Labels, Vec<Sample>>,
+    /// The newest sample of each series that came in order.
+    newest: BTreeMap<Labels, Sample>,
+    rules: Rules,
+}
+
+/// The rules in terms of time, as they are when a commit begins.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    oldest: Timestamp,
+    late: Option<Timestamp>,
+}
+
+impl Inner {
+    fn bounds(&self, first: Option<Timestamp>) -> Bounds {
+        let newest = self.newest.values().map(|s| s.at).max().or(first);
+        let newest = newest.unwrap_or(Timestamp::MIN).millis();
+        let behind = |ms: i64| Timestamp::from_millis(newest.saturating_sub(ms));
+        let window = self.rules.out_of_order_ms;
+        Bounds {
+            oldest: behind(self.rules.behind_ms),
+            late: (window > 0).then(|| behind(window)),
+        }
+    }
+
+    /// Puts a sample in, or says why not.
+    fn put(&mut self, labels: &Labels, pending: &Pending, bounds: Bounds) -> Result<(), RejectReason> {
+        let sample = pending.sample;
+        if sample.at >= bounds.oldest {
+            match self.newest.get(labels) {
+                Some(last) if last.at > sample.at => {}
+                Some(last) if last.at == sample.at && last.value.to_bits() == sample.value.to_bits() => return Ok(()),
+                Some(last) if last.at == sample.at => {
+                    return Err(RejectReason::Duplicate {
+                        at: sample.at,
+                        existing: last.value,
+                        new: sample.value,
+                    });
+                }
+                _ => {
+                    self.newest.insert(labels.clone(), sample);
+                    self.insert(labels, sample);
+                    return Ok(());
+                }
+            }
+        }
+        match bounds.late {
+            Some(oldest) if sample.at < oldest => Err(RejectReason::TooOld),
+            Some(_) if pending.row && is_stale(sample.value) => Err(RejectReason::OutOfOrder),
+            Some(_) => {
+                self.insert(labels, sample);
+                Ok(())
+            }
+            None if sample.at < bounds.oldest => Err(RejectReason::OutOfBounds),
+            None => Err(RejectReason::OutOfOrder),
+        }
+    }
+
+    /// What is stored for a time stays.
+    fn insert(&mut self, labels: &Labels, sample: Sample) {
+        let samples = self.samples.entry(labels.clone()).or_default();
+        if let Err(i) = samples.binary_search_by_key(&sample.at, |s| s.at) {
+            samples.insert(i, sample);
+        }
+    }
 }
 
 impl MemoryStore {
@@ -30,9 +113,25 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// An empty store with rules about what is old.
+    pub fn with_rules(rules: Rules) -> Self {
+        let store = Self::default();
+        store.set_rules(rules);
+        store
+    }
+
+    /// Changes the rules for commits from now on.
+    pub fn set_rules(&self, rules: Rules) {
+        self.inner.write().rules = rules;
+    }
+
     /// Puts one sample in, wherever in time it lies; a sample of the same time is replaced.
     pub fn insert(&self, labels: &Labels, at: Timestamp, value: f64) {
         let mut inner = self.inner.write();
+        let newer = inner.newest.get(labels).is_none_or(|last| last.at <= at);
+        if newer {
+            inner.newest.insert(labels.clone(), Sample { at, value });
+        }
         let samples = inner.samples.entry(labels.clone()).or_default();
         match samples.binary_search_by_key(&at, |s| s.at) {
             Ok(i) => samples[i].value = value,
@@ -40,9 +139,13 @@ impl MemoryStore {
         }
     }
 
-    /// Drops everything.
+    /// Drops everything but the rules.
     pub fn clear(&self) {
-        *self.inner.write() = Inner::default();
+        let mut inner = self.inner.write();
+        *inner = Inner {
+            rules: inner.rules,
+            ..Inner::default()
+        };
     }
 }
 
@@ -55,10 +158,20 @@ impl Appendable for MemoryStore {
     }
 }
 
-/// Ordinal is the place in `pending`; `true` marks a value that repeats a column of its row.
+/// A sample on its way in.
+struct Pending {
+    series: SeriesRef,
+    sample: Sample,
+    /// It came in a row.
+    row: bool,
+    /// It repeats a column of its row.
+    repeated: bool,
+}
+
+/// Ordinal is the place in `pending`.
 struct MemoryAppender<'a> {
     store: &'a MemoryStore,
-    pending: Vec<(SeriesRef, Sample, bool)>,
+    pending: Vec<Pending>,
 }
 
 impl Appender for MemoryAppender<'_> {
@@ -83,14 +196,23 @@ impl Appender for MemoryAppender<'_> {
     fn append_row(&mut self, _: TimelineRef, at: Timestamp, row: &[(SeriesRef, f64)]) -> Result<(), AppendError> {
         let mut seen = BTreeSet::new();
         for (series, value) in row {
-            self.pending
-                .push((*series, Sample { at, value: *value }, !seen.insert(*series)));
+            self.pending.push(Pending {
+                series: *series,
+                sample: Sample { at, value: *value },
+                row: true,
+                repeated: !seen.insert(*series),
+            });
         }
         Ok(())
     }
 
     fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError> {
-        self.pending.push((series, Sample { at, value }, false));
+        self.pending.push(Pending {
+            series,
+            sample: Sample { at, value },
+            row: false,
+            repeated: false,
+        });
         Ok(())
     }
 
@@ -98,34 +220,23 @@ impl Appender for MemoryAppender<'_> {
         let mut inner = self.store.inner.write();
         let mut next = inner.clone();
         let mut done = Committed::default();
-        for (ordinal, (series, sample, repeated)) in self.pending.iter().enumerate() {
-            let Some(labels) = next.names.get(series.bits() as usize).cloned() else {
+        let bounds = next.bounds(self.pending.first().map(|p| p.sample.at));
+        for (ordinal, pending) in self.pending.iter().enumerate() {
+            let Some(labels) = next.names.get(pending.series.bits() as usize).cloned() else {
                 return Err(CommitError::Closed("a reference this store never gave".into()));
             };
-            let stored = next.samples.entry(labels).or_default();
-            let reason = match stored.last() {
-                _ if *repeated => Some(RejectReason::Repeated),
-                Some(last) if last.at > sample.at => Some(RejectReason::OutOfOrder),
-                Some(last) if last.at == sample.at && last.value.to_bits() != sample.value.to_bits() => {
-                    Some(RejectReason::Duplicate {
-                        at: sample.at,
-                        existing: last.value,
-                        new: sample.value,
-                    })
-                }
-                Some(last) if last.at == sample.at => None,
-                _ => {
-                    stored.push(*sample);
-                    None
-                }
+            let put = if pending.repeated {
+                Err(RejectReason::Repeated)
+            } else {
+                next.put(&labels, pending, bounds)
             };
-            match reason {
-                None => done.samples += 1,
-                Some(reason) => {
+            match put {
+                Ok(()) => done.samples += 1,
+                Err(reason) => {
                     let rejected = Rejected {
                         ordinal: ordinal as u64,
-                        series: *series,
-                        at: sample.at,
+                        series: pending.series,
+                        at: pending.sample.at,
                         reason,
                     };
                     if on_reject == OnReject::Fail {
@@ -322,5 +433,38 @@ mod tests {
                 truncated: true
             }
         );
+    }
+
+    #[test]
+    fn what_is_old_is_late_or_refused_by_the_rules() {
+        let offer = |store: &MemoryStore, at_ms: i64, value: f64| {
+            let mut appender = store.appender();
+            let series = appender.resolve(None, &labels("a")).unwrap();
+            appender.append_at(series, at(at_ms), value).unwrap();
+            let done = appender.commit(OnReject::Skip).unwrap();
+            done.rejected.first().map(|r| r.reason)
+        };
+        let rules = |out_of_order_ms| {
+            MemoryStore::with_rules(Rules {
+                behind_ms: 50,
+                out_of_order_ms,
+            })
+        };
+        let strict = rules(0);
+        assert_eq!(offer(&strict, 100, 1.0), None);
+        assert_eq!(offer(&strict, 99, 1.0), Some(RejectReason::OutOfOrder));
+        assert_eq!(offer(&strict, 49, 1.0), Some(RejectReason::OutOfBounds));
+        let lenient = rules(70);
+        for (at_ms, reason) in [(100, None), (99, None), (30, None), (29, Some(RejectReason::TooOld))] {
+            assert_eq!(offer(&lenient, at_ms, 1.0), reason);
+        }
+        assert_eq!(offer(&lenient, 99, 2.0), None, "what is stored stays");
+        assert!(matches!(
+            offer(&lenient, 100, 2.0),
+            Some(RejectReason::Duplicate { .. })
+        ));
+        let stored = lenient.inner.read().samples[&labels("a")].clone();
+        let stored: Vec<(i64, f64)> = stored.iter().map(|s| (s.at.millis(), s.value)).collect();
+        assert_eq!(stored, [(30, 1.0), (99, 1.0), (100, 1.0)]);
     }
 }

@@ -350,7 +350,7 @@ impl Append<'_> {
             match rejected.reason {
                 RejectReason::OutOfOrder => metrics.out_of_order.inc(),
                 RejectReason::Duplicate { .. } | RejectReason::Repeated => metrics.duplicates.inc(),
-                RejectReason::TooOld | RejectReason::TooNew => metrics.out_of_bounds.inc(),
+                RejectReason::OutOfBounds | RejectReason::TooOld | RejectReason::TooNew => metrics.out_of_bounds.inc(),
             }
         }
         let refused = count > 0 || counts.refused_series > 0;

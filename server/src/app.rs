@@ -11,7 +11,7 @@
 use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Readiness, Registry, ReloadReply};
 use crate::budget::Shares;
 use crate::clock::SystemClock;
-use crate::config::{PromDuration, Reloader, Source};
+use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::http::{self, ServeOptions};
 use crate::site::{Site, bind};
@@ -228,7 +228,7 @@ pub async fn run(
     });
     tracing::info!(address = %site.local, "ready");
 
-    control(&shutdown, reloads, &config, &scraper, &mut servers).await?;
+    control(&shutdown, reloads, &config, &scraper, &db, &mut servers).await?;
 
     state.ready.set_not_ready("shutting down");
     if tokio::time::timeout(SCRAPE_GRACE, scraper.stop()).await.is_err() {
@@ -268,7 +268,7 @@ impl Running {
             "memory limit"
         );
 
-        let store = store_options(options, shares.head.clone());
+        let store = store_options(options, &config.config(), shares.head.clone());
         let (dir, store_clock) = (options.data_dir.clone(), clock.clone());
         let db = tokio::task::spawn_blocking(move || Db::open(&dir, store, store_clock))
             .await?
@@ -345,6 +345,7 @@ async fn control(
     mut reloads: mpsc::Receiver<ReloadReply>,
     config: &Arc<Reloader>,
     scraper: &Manager,
+    db: &Arc<Db>,
     servers: &mut JoinSet<std::io::Result<()>>,
 ) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -358,12 +359,14 @@ async fn control(
                 return Ok(());
             }
         };
-        let (config, scraper) = (config.clone(), scraper.clone());
+        let (config, scraper, db) = (config.clone(), scraper.clone(), db.clone());
         let done = tokio::task::spawn_blocking(move || {
             config.reload(|new| {
                 scraper
                     .apply(new.jobs().to_vec(), new.external_labels())
-                    .map_err(|e| e.to_string())
+                    .map_err(|e| e.to_string())?;
+                db.set_out_of_order_ms(out_of_order_ms(new));
+                Ok(())
             })
         })
         .await
@@ -432,9 +435,14 @@ fn serve(
     servers
 }
 
-fn store_options(options: &AppOptions, head: Meter) -> StoreOptions {
+fn out_of_order_ms(config: &Config) -> i64 {
+    i64::try_from(config.out_of_order().millis()).unwrap_or(i64::MAX)
+}
+
+fn store_options(options: &AppOptions, config: &Config, head: Meter) -> StoreOptions {
     StoreOptions {
         retention_ms: i64::try_from(options.retention.millis()).unwrap_or(i64::MAX),
+        out_of_order_ms: out_of_order_ms(config),
         fsync: match options.fsync {
             FsyncChoice::Always => Fsync::Always,
             FsyncChoice::Every(span) => Fsync::Interval(span.get()),

@@ -43,6 +43,10 @@
 //! written to the log as one frame, and published by one short write of the state: a reader sees all of it or none.
 //! About 120 rows of a timeline are sealed into a run; when a window of [`Options::block_ms`] is complete, its runs
 //! become a block and the segments of the log that only hold such rows are deleted.
+//!
+//! A sample that comes behind the newest one of its series, inside [`Options::out_of_order_ms`], goes beside the
+//! timelines: to the block of its window when that is written, or, if it is, to a block of its own. Blocks may overlap;
+//! of several samples of one time, the one that was stored first stays.
 
 pub mod block;
 mod codec;

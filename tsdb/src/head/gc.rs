@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl State {
-    /// Drops runs that end before `bound`; they lie in blocks.
-    pub(crate) fn drop_runs(&mut self, bound: i64) {
+    /// Drops runs that end before `bound`; they lie in blocks. No view of before is left but, at most, views of
+    /// `oldest_view`'s epoch and later.
+    pub(crate) fn drop_runs(&mut self, bound: i64, oldest_view: Option<u64>) {
+        self.late_leaving.clear();
         for t in self.timelines.iter_mut().flatten() {
             t.runs.retain(|r| r.last >= bound);
             t.runs.shrink_to(t.runs.len() + 4);
@@ -31,7 +33,7 @@ impl State {
             .flatten()
             .flat_map(|t| t.runs.iter().map(|r| r.epoch))
             .collect();
-        let oldest = epochs.into_iter().min().unwrap_or(self.epoch);
+        let oldest = epochs.into_iter().chain(oldest_view).min().unwrap_or(self.epoch);
         self.renumbered.retain(|(epoch, _)| *epoch >= oldest);
     }
 
@@ -55,7 +57,8 @@ impl State {
     /// Marks columns that hold nothing, and lets go of those that were marked before; gives their numbers.
     pub(crate) fn drop_columns(&mut self, bound: i64) -> Vec<u32> {
         self.drop_places(bound);
-        let held: HashSet<u32> = self.left.iter().map(|(series, _)| *series).collect();
+        let mut held: HashSet<u32> = self.left.iter().map(|(series, _)| *series).collect();
+        held.extend(self.late.series().chain(self.late_leaving.iter().copied()));
         let mut gone = Vec::new();
         for (number, c) in (0u32..).zip(&self.columns) {
             if c.free || c.place != NONE || c.last_at >= bound || held.contains(&c.series) {
@@ -177,6 +180,8 @@ impl State {
             .map(|(series, t)| (new(*series), *t))
             .filter(|(s, _)| *s != NONE)
             .collect();
+        self.late.renumber(&new_of);
+        self.late_leaving = self.late_leaving.iter().map(|s| new(*s)).collect();
         self.renumbered.push((self.epoch, old_of.into()));
         self.epoch += 1;
         self.series = series;

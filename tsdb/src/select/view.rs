@@ -5,6 +5,7 @@ use crate::Error;
 use crate::block::{BlockReader, Run as BlockRun};
 use crate::db::Db;
 use crate::head::State;
+use crate::head::late::Late;
 use crate::head::series::Index;
 use crate::timeline::{NONE, OpenColumn, Timeline};
 use crate::wal::writer::cause;
@@ -23,23 +24,29 @@ pub(crate) struct Seen {
     newest: i64,
 }
 
-/// What each living view sees.
+/// What each living view sees, and which numbers series had when it was made.
 #[derive(Debug, Default)]
-pub(crate) struct Views(Mutex<Vec<Weak<[Seen]>>>);
+pub(crate) struct Views(Mutex<Vec<(Weak<[Seen]>, u64)>>);
 
 impl Views {
     /// Enters a view. The caller holds the state that it saw.
-    fn enter(&self, seen: &Arc<[Seen]>) {
+    fn enter(&self, seen: &Arc<[Seen]>, epoch: u64) {
         let mut views = self.0.lock();
-        views.retain(|v| v.strong_count() > 0);
-        views.push(Arc::downgrade(seen));
+        views.retain(|v| v.0.strong_count() > 0);
+        views.push((Arc::downgrade(seen), epoch));
+    }
+
+    /// The oldest epoch that a view is of.
+    pub(crate) fn oldest_epoch(&self) -> Option<u64> {
+        let views = self.0.lock();
+        views.iter().filter(|v| v.0.strong_count() > 0).map(|v| v.1).min()
     }
 
     /// How many rows of a timeline each view sees.
     pub(crate) fn rows(&self, timeline: u32) -> Vec<u64> {
         let mut views = self.0.lock();
-        views.retain(|v| v.strong_count() > 0);
-        let living = views.iter().filter_map(Weak::upgrade);
+        views.retain(|v| v.0.strong_count() > 0);
+        let living = views.iter().filter_map(|v| v.0.upgrade());
         living
             .filter_map(|seen| seen.get(timeline as usize).map(|s| s.rows))
             .collect()
@@ -55,6 +62,9 @@ pub(crate) struct View<'a> {
     /// Head samples before it lie in blocks.
     flushed: i64,
     seen: Arc<[Seen]>,
+    late: Late,
+    /// Whose numbers the late samples go by.
+    epoch: u64,
     /// While it lives, what was dropped from the head stays.
     _epoch: Arc<()>,
 }
@@ -76,13 +86,15 @@ impl<'a> View<'a> {
                 },
             })
             .collect();
-        db.head.views.enter(&seen);
+        db.head.views.enter(&seen, state.epoch);
         Self {
             db,
             range,
             blocks: db.blocks.read().clone(),
             flushed: db.flushed(),
             seen,
+            late: state.late.clone(),
+            epoch: state.epoch,
             _epoch: db.readers.current(),
         }
     }
@@ -125,6 +137,7 @@ pub(crate) fn select_error(error: &Error) -> SelectError {
 /// A part of a series before it is grouped: its place in the key, and the cell.
 type Key = Vec<(u32, u32)>;
 const HEAD: u32 = u32::MAX;
+const LATE: u32 = u32::MAX - 1;
 
 #[derive(Debug, Default)]
 struct Found {
@@ -189,8 +202,8 @@ impl View<'_> {
         mut found: Vec<Found>,
         by_labels: &HashMap<Labels, usize>,
     ) -> Vec<Found> {
-        let range = self.head_range(range);
-        if range.is_empty() {
+        let (all, range) = (range, self.head_range(range));
+        if range.is_empty() && self.late.is_empty() {
             return found;
         }
         let state = self.db.head.state.read();
@@ -205,7 +218,8 @@ impl View<'_> {
             timelines.sort_unstable();
             timelines.dedup();
             timelines.retain(|t| self.overlaps(&state, *t, range));
-            if timelines.is_empty() {
+            let late = self.has_late(&state, series, all);
+            if timelines.is_empty() && !late {
                 continue;
             }
             let known = if by_labels.is_empty() {
@@ -220,9 +234,17 @@ impl View<'_> {
             if let Some(f) = found.get_mut(at) {
                 f.series = Some(series);
                 f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
+                f.key.extend(late.then_some((LATE, series)));
             }
         }
         found
+    }
+
+    /// Whether a series may have late samples in a range, wherever it begins.
+    fn has_late(&self, state: &State, series: u32, range: TimeRange) -> bool {
+        let old = (!self.late.is_empty()).then(|| state.series_in_epoch(series, self.epoch));
+        let old = old.flatten();
+        old.is_some_and(|s| self.late.overlaps(s, range.start.millis(), range.end.millis()))
     }
 
     fn seen(&self, timeline: u32) -> Seen {
@@ -238,6 +260,9 @@ impl View<'_> {
     }
 
     fn overlaps(&self, state: &State, timeline: u32, range: TimeRange) -> bool {
+        if range.is_empty() {
+            return false;
+        }
         let Some(t) = state.timeline(timeline) else {
             return false;
         };
@@ -276,6 +301,21 @@ impl View<'_> {
         for (nth, (source, id)) in key.iter().enumerate() {
             if *source == HEAD {
                 self.head_parts(&state, *id, range, &mut group.parts, &mut shapes, &mut part_times)?;
+            } else if *source == LATE {
+                let series = state.series_in_epoch(*id, self.epoch).unwrap_or(NONE);
+                let range = range.start.millis()..range.end.millis().saturating_add(1);
+                let samples = self.late.read(series, range).map_err(|e| malformed(&e))?;
+                let (times, values): (Vec<Timestamp>, Vec<f64>) = samples
+                    .iter()
+                    .map(|(at, value)| (Timestamp::from_millis(*at), *value))
+                    .unzip();
+                group.parts.push(Part {
+                    clip: 0..times.len(),
+                    source: Source::Plain(values),
+                    at: 0,
+                });
+                shapes.push(Shape::Plain);
+                part_times.push(times);
             } else if let Some(reader) = self.blocks.get(*source as usize) {
                 let span = reader.span(*id).map_err(|e| select_error(&e))?;
                 let mut times = Vec::with_capacity(span.count as usize);
@@ -304,6 +344,7 @@ impl View<'_> {
                         None => Cell::Head(NONE),
                     },
                     Shape::Run => Cell::Head(member.series.unwrap_or(NONE)),
+                    Shape::Plain => Cell::Plain,
                     Shape::Open(timeline) => group.copy_open(&state, *timeline, member.series.unwrap_or(NONE)),
                 };
                 group.cells.push(cell);
@@ -392,6 +433,7 @@ enum Shape {
     Block(usize),
     Run,
     Open(u32),
+    Plain,
 }
 
 impl Querier for View<'_> {
@@ -487,7 +529,7 @@ impl View<'_> {
     /// The head's series that match and may have samples in the view's range; `None` in place of all there are.
     fn head_series(&self, matchers: &[Matcher]) -> Option<HeadSeries> {
         let range = self.head_range(self.range);
-        if range.is_empty() {
+        if range.is_empty() && self.late.is_empty() {
             return None;
         }
         let state = self.db.head.state.read();
@@ -496,7 +538,8 @@ impl View<'_> {
         let timelines = 0..state.timelines.len() as u32;
         let hit: Vec<bool> = timelines.map(|t| self.overlaps(&state, t, range)).collect();
         let is_hit = |timeline: u32| hit.get(timeline as usize).copied().unwrap_or(false);
-        let whole = state.oldest().is_some_and(|oldest| range.start.millis() <= oldest)
+        let whole = !range.is_empty()
+            && state.oldest().is_some_and(|oldest| range.start.millis() <= oldest)
             && state.timelines.iter().zip(&hit).all(|(t, hit)| *hit || t.is_none())
             && state.series.len() == index.read().len()
             && state.series.iter().all(|s| s.owner != NONE);
@@ -516,6 +559,7 @@ impl View<'_> {
                             .left
                             .range((*series, 0)..=(*series, NONE))
                             .any(|(_, t)| is_hit(*t))
+                    || self.has_late(&state, *series, self.range)
             });
         }
         drop(state);

@@ -26,7 +26,7 @@ pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics
         .filter_map(|e| segment::number(&e.name))
         .collect();
     numbers.sort_unstable();
-    let mut segments = Vec::with_capacity(numbers.len());
+    let mut segments: Vec<SegmentInfo> = Vec::with_capacity(numbers.len());
     for (i, number) in numbers.iter().enumerate() {
         let path = dir.join(segment::name(*number));
         let mut one = Segment {
@@ -37,11 +37,14 @@ pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics
             head: &mut *head,
             metrics,
             newest: i64::MIN,
+            late: segments.iter().map(|s| s.late).max().unwrap_or(0),
+            has_late: false,
         };
         one.replay()?;
         segments.push(SegmentInfo {
             number: *number,
             newest: one.newest,
+            late: if one.has_late { one.late + 1 } else { 0 },
         });
     }
     Ok(segments)
@@ -55,6 +58,9 @@ struct Segment<'a> {
     head: &'a mut Head,
     metrics: &'a Metrics,
     newest: i64,
+    /// The number of the newest segment of before that has late samples.
+    late: u64,
+    has_late: bool,
 }
 
 impl Segment<'_> {
@@ -81,7 +87,8 @@ impl Segment<'_> {
                 Found::End => return Ok(()),
                 Found::Frame { kind, payload, end } => {
                     let read = segment::unpack(kind, payload).and_then(|record| {
-                        book.replay(&record, self.head, &mut self.newest, self.metrics)
+                        let late = &mut self.has_late;
+                        book.replay(&record, self.head, &mut self.newest, late, self.metrics)
                             .map_err(|m| m.what)
                     });
                     if let Err(what) = read {
@@ -157,9 +164,16 @@ impl Dictionary {
         }
     }
 
-    fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
+    fn replay(
+        &mut self,
+        record: &[u8],
+        head: &mut Head,
+        newest: &mut i64,
+        has_late: &mut bool,
+        metrics: &Metrics,
+    ) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
-        let (mut rows, mut count) = (Vec::new(), 0);
+        let (mut rows, mut late, mut count) = (Vec::new(), Vec::new(), 0);
         while !cursor.is_empty() {
             match record::read(&mut cursor)? {
                 Read::Timeline { timeline, key } => {
@@ -201,6 +215,22 @@ impl Dictionary {
                         rows.extend(self.resolved(timeline, at, head));
                     }
                 }
+                Read::Late { column, samples } => late.push((Some(column), 0..0, samples)),
+                Read::LateDone(range) => late.push((None, range, Vec::new())),
+            }
+        }
+        for (column, done, samples) in late {
+            let Some(column) = column else {
+                head.replay_late_done(done)?;
+                continue;
+            };
+            *has_late = true;
+            *newest = samples.iter().map(|s| s.0).fold(*newest, i64::max);
+            count += samples.len() as u64;
+            match self.column(column, head) {
+                Some(series) => head.replay_late(series, &samples)?,
+                // Damage took its definition.
+                None => Metrics::add(&metrics.wal_rows_lost, samples.len() as u64),
             }
         }
         // All rows of a record, or none if it is damaged.
@@ -209,6 +239,7 @@ impl Dictionary {
             Bounds {
                 oldest: i64::MIN,
                 newest: i64::MAX,
+                late: None,
             },
         );
         Metrics::add(&metrics.replay_rows, count);
@@ -327,6 +358,10 @@ impl Dictionary {
     fn series(&mut self, timeline: u32, place: u32, head: &mut Head) -> Option<SeriesRef> {
         let track = self.timelines.get(&timeline)?;
         let column = *track.columns.get(place as usize)?;
+        self.column(column, head)
+    }
+
+    fn column(&mut self, column: u32, head: &mut Head) -> Option<SeriesRef> {
         let described = self.columns.get(&column)?;
         let (home, labels, known) = (described.home, described.labels.clone(), described.series);
         let series = match known {

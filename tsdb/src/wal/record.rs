@@ -11,6 +11,9 @@
 //!                       bit 3: changed places as a bitmap; else how many, then steps
 //!                 values: a code after the place's value before, for each place that changed; in a key row, a code
 //!                       after 0 for every place of the shape
+//!   5 late      column + 1, how many, then for each: zigzag step of its time from the one before, the first from 0; its
+//!               value: a code after the value before, the first after 0
+//!               or: 0, zigzag start, zigzag end: blocks have the late samples of these times that were told so far
 //! ```
 //!
 //! All numbers are varints. Codes are those of [`crate::head::delta`]. A place that is new in this row changes from 0.
@@ -20,15 +23,18 @@ use crate::codec::varint::{put, put_signed};
 use crate::codec::{Cursor, Malformed};
 use crate::head::State;
 use crate::head::delta;
+use crate::head::late::LateSample;
 use crate::head::series::Index;
-use crate::head::stage::Plan;
+use crate::head::stage::{LateAppend, Plan};
 use crate::head::staged::Staged;
 use crate::timeline::{Logged, NONE, Timeline};
+use std::ops::Range;
 
 const TIMELINE: u8 = 1;
 const COLUMN: u8 = 2;
 const SHAPE: u8 = 3;
 const ROW: u8 = 4;
+const LATE: u8 = 5;
 pub(crate) const KEY: u8 = 1;
 pub(crate) const RANGES: u8 = 2;
 pub(crate) const ENDED: u8 = 4;
@@ -44,6 +50,18 @@ pub(crate) fn encode(
     book: &mut Book,
     out: &mut Vec<u8>,
 ) -> Vec<(u32, Logged)> {
+    // Before the rows: a row that cannot be read hides what is behind it in the record.
+    let mut late: Vec<LateAppend> = plan.late.clone();
+    late.sort_by_key(|l| (l.column, l.at));
+    for same in late.chunk_by(|a, b| a.column == b.column) {
+        let mut entry = Entry {
+            state,
+            index,
+            book: &mut *book,
+            out: &mut *out,
+        };
+        entry.late(same);
+    }
     plan.staged
         .iter()
         .filter(|s| !s.rows.is_empty())
@@ -57,6 +75,31 @@ pub(crate) fn encode(
             (staged.timeline, entry.timeline_rows(staged))
         })
         .collect()
+}
+
+/// Appends the record that follows late samples into blocks: those of these times that the log told of so far are
+/// there, but for the `rest`, which follows.
+pub(crate) fn encode_late_done(
+    range: &Range<i64>,
+    rest: &[LateAppend],
+    state: &State,
+    index: &Index,
+    book: &mut Book,
+    out: &mut Vec<u8>,
+) {
+    out.push(LATE);
+    put(out, 0);
+    put_signed(out, range.start);
+    put_signed(out, range.end);
+    for same in rest.chunk_by(|a, b| a.column == b.column) {
+        let mut entry = Entry {
+            state,
+            index,
+            book: &mut *book,
+            out: &mut *out,
+        };
+        entry.late(same);
+    }
 }
 
 struct Entry<'a> {
@@ -125,6 +168,30 @@ impl Entry<'_> {
                 put(self.out, text.len() as u64);
                 self.out.extend_from_slice(text.as_bytes());
             }
+        }
+    }
+
+    /// Late samples of one column, in order of time.
+    fn late(&mut self, samples: &[LateAppend]) {
+        let Some(column) = samples.first().map(|l| l.column) else {
+            return;
+        };
+        if self.book.define(column, true) {
+            let home = self.state.column(column).map(|c| c.home).filter(|h| *h != NONE);
+            if let Some(home) = home {
+                let key = self.state.timeline(home).and_then(|t| t.key.as_deref());
+                self.timeline(home, key);
+            }
+            self.column(column);
+        }
+        self.out.push(LATE);
+        put(self.out, u64::from(column) + 1);
+        put(self.out, samples.len() as u64);
+        let (mut at, mut value, mut exponent) = (0i64, 0.0, 0);
+        for late in samples {
+            put_signed(self.out, late.at.wrapping_sub(at));
+            delta::put(self.out, value, late.value, &mut exponent);
+            (at, value) = (late.at, late.value);
         }
     }
 
@@ -279,6 +346,11 @@ pub(crate) enum Read<'a> {
         step: i64,
         flags: u8,
     },
+    Late {
+        column: u32,
+        samples: Vec<LateSample>,
+    },
+    LateDone(Range<i64>),
 }
 
 fn number(cursor: &mut Cursor<'_>) -> Result<u32, Malformed> {
@@ -348,8 +420,27 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
             step: cursor.signed()?,
             flags: cursor.u8()?,
         }),
+        LATE => match number(cursor)?.checked_sub(1) {
+            Some(column) => Ok(Read::Late {
+                column,
+                samples: read_late(cursor)?,
+            }),
+            None => Ok(Read::LateDone(cursor.signed()?..cursor.signed()?)),
+        },
         _ => Err(cursor.malformed("an entry of no known kind")),
     }
+}
+
+fn read_late(cursor: &mut Cursor<'_>) -> Result<Vec<LateSample>, Malformed> {
+    let n = count(cursor)?;
+    let (mut at, mut value) = (0i64, 0.0);
+    (0..n)
+        .map(|_| {
+            at = at.wrapping_add(cursor.signed()?);
+            value = delta::get(cursor, value)?;
+            Ok((at, value))
+        })
+        .collect()
 }
 
 /// The places that changed in a row.

@@ -6,6 +6,9 @@ use tidegauge_model::{Appendable, CommitError, OnReject};
 use tidegauge_tsdb::fs::{Fault, FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options};
 
+/// How far the loose samples of a commit lie behind its rows; no two ever share a time.
+const BACK: [i64; 3] = [-3, 16, 154];
+
 /// The content after each commit that was acknowledged, and that of the one under way, should it have made it.
 #[derive(Default)]
 struct Told {
@@ -13,7 +16,8 @@ struct Told {
     doubtful: Option<Content>,
 }
 
-/// A short day: rows of two timelines and loose samples, over the end of a block's window and of a segment.
+/// A short day: rows of two timelines, loose samples and late ones (some of windows that are in blocks), over the end of
+/// a block's window and of a segment.
 fn day(db: &Db, told: &mut Told, from: usize) {
     for step in from..24 {
         let mut next = told.states.last().cloned().unwrap_or_default();
@@ -33,7 +37,10 @@ fn day(db: &Db, told: &mut Told, from: usize) {
                 appender.append_row(timeline, at(time), &row)?;
             }
             let loose = appender.resolve(None, &labels("loose"))?;
-            appender.append_at(loose, at(time + 3), step as f64)
+            for back in BACK {
+                appender.append_at(loose, at(time - back), step as f64)?;
+            }
+            Ok(())
         };
         fill().unwrap();
         for c in 0..4 {
@@ -43,9 +50,9 @@ fn day(db: &Db, told: &mut Told, from: usize) {
                     .push((time, ((step * c) as f64).to_bits()));
             }
         }
-        next.entry(labels("loose"))
-            .or_default()
-            .push((time + 3, (step as f64).to_bits()));
+        let loose = next.entry(labels("loose")).or_default();
+        loose.extend(BACK.map(|back| (time - back, (step as f64).to_bits())));
+        loose.sort_unstable();
         match appender.commit(OnReject::Fail) {
             Ok(_) => told.states.push(next),
             Err(CommitError::Rejected(r)) => panic!("rejected: {r:?}"),
@@ -65,6 +72,8 @@ fn narrow(fsync: Fsync) -> Options {
     Options {
         block_ms: 100,
         segment_bytes: 600,
+        out_of_order_ms: 1000,
+        late_bytes: 100,
         ..options(fsync)
     }
 }
@@ -185,7 +194,7 @@ fn a_full_disk_refuses_appends_and_heals_by_itself() {
 fn a_failed_sync_closes_the_log_and_reads_go_on() {
     let fs = FaultFs::new(MemoryFs::new());
     let disk: Arc<dyn Fs> = Arc::new(fs.clone());
-    let db = open(&disk, options(Fsync::Never)).unwrap();
+    let db = open(&disk, narrow(Fsync::Never)).unwrap();
     let mut told = Told::default();
     day(&db, &mut told, 20);
     fs.fail_at(fs.changes(), Fault::Error);

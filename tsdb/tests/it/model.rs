@@ -2,9 +2,8 @@
 
 use crate::support::{Content, all, at, content, open, options};
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use tidegauge_model::testing::MemoryStore;
+use tidegauge_model::testing::{MemoryStore, Rules};
 use tidegauge_model::{
     Appendable, Labels, Matcher, OnReject, Queryable, ReadContext, RejectReason, SelectHints, TimeRange, stale_marker,
 };
@@ -17,6 +16,8 @@ enum Op {
     Row(usize, i64, Vec<(usize, usize)>),
     /// Samples with their own times.
     Loose(Vec<(usize, i64, usize)>),
+    /// Another out-of-order window.
+    Window(i64),
     Reopen,
     Seal,
     Maintain,
@@ -34,6 +35,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => proptest::collection::vec((0usize..7, -9i64..30, 0usize..9), 1..9).prop_map(Op::Loose),
         3 => (0i64..30, proptest::collection::btree_set(0usize..7, 1..7), 0usize..9)
             .prop_map(|(t, s, v)| Op::Loose(s.into_iter().map(|s| (s, t, v)).collect())),
+        2 => proptest::collection::vec((0usize..7, -600i64..30, 0usize..9), 1..5).prop_map(Op::Loose),
+        1 => prop_oneof![1 => Just(0i64), 1 => Just(40), 2 => Just(300), 1 => Just(10_000)].prop_map(Op::Window),
         1 => Just(Op::Reopen),
         1 => Just(Op::Seal),
         1 => Just(Op::Maintain),
@@ -96,6 +99,14 @@ fn bits(reason: &RejectReason) -> String {
     }
 }
 
+/// What the oracle must know to decide as the store does.
+fn rules(options: &Options) -> Rules {
+    Rules {
+        behind_ms: options.block_ms / 2,
+        out_of_order_ms: options.out_of_order_ms,
+    }
+}
+
 struct Machine {
     fs: Arc<dyn Fs>,
     options: Options,
@@ -105,19 +116,21 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(block_ms: i64, segment_bytes: u64) -> Self {
+    fn new(block_ms: i64, segment_bytes: u64, window_ms: i64, late_bytes: usize) -> Self {
         let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
         let options = Options {
             block_ms,
             segment_bytes,
+            out_of_order_ms: window_ms,
+            late_bytes,
             ..options(Fsync::Never)
         };
         let db = Some(open(&fs, options.clone()).unwrap());
         Self {
             fs,
+            oracle: MemoryStore::with_rules(rules(&options)),
             options,
             db,
-            oracle: MemoryStore::new(),
             now: [1000; 3],
         }
     }
@@ -127,27 +140,9 @@ impl Machine {
     }
 
     fn give(&self, given: &[Given]) {
-        let refused = commit(self.db(), given);
-        // What is too old here the oracle would take: it knows no blocks.
-        let old: BTreeSet<u64> = refused
-            .iter()
-            .filter(|r| r.1 == RejectReason::TooOld)
-            .map(|r| r.0)
-            .collect();
-        let kept: Vec<(u64, Given)> = (0u64..)
-            .zip(given.iter().cloned())
-            .filter(|(n, _)| !old.contains(n))
-            .collect();
-        let plain: Vec<Given> = kept.iter().map(|k| k.1.clone()).collect();
-        let expect: Vec<_> = commit(&self.oracle, &plain)
-            .iter()
-            .map(|(n, r)| (kept[*n as usize].0, bits(r)))
-            .collect();
-        let got: Vec<_> = refused
-            .iter()
-            .filter(|r| r.1 != RejectReason::TooOld)
-            .map(|(n, r)| (*n, bits(r)))
-            .collect();
+        let told =
+            |refused: Vec<(u64, RejectReason)>| -> Vec<_> { refused.iter().map(|(n, r)| (*n, bits(r))).collect() };
+        let (got, expect) = (told(commit(self.db(), given)), told(commit(&self.oracle, given)));
         assert_eq!(got, expect, "{given:?}");
     }
 
@@ -175,6 +170,11 @@ impl Machine {
                     })
                     .collect();
                 self.give(&given);
+            }
+            Op::Window(window_ms) => {
+                self.options.out_of_order_ms = *window_ms;
+                self.db().set_out_of_order_ms(*window_ms);
+                self.oracle.set_rules(rules(&self.options));
             }
             Op::Reopen => {
                 self.db = None;
@@ -235,10 +235,12 @@ proptest! {
         ops in proptest::collection::vec(op(), 1..60),
         block_ms in prop_oneof![Just(100i64), Just(500), Just(1_000_000)],
         segment_bytes in prop_oneof![Just(200u64), Just(1 << 20)],
+        window_ms in prop_oneof![1 => Just(0i64), 3 => Just(500)],
+        late_bytes in prop_oneof![Just(0usize), Just(1 << 20)],
         from in 900i64..1500,
         width in 0i64..400,
     ) {
-        let mut machine = Machine::new(block_ms, segment_bytes);
+        let mut machine = Machine::new(block_ms, segment_bytes, window_ms, late_bytes);
         for op in &ops {
             machine.run(op);
             machine.check(TimeRange::new(at(from), at(from + width)));
