@@ -349,7 +349,10 @@ impl Append<'_> {
             count += 1;
             match rejected.reason {
                 RejectReason::OutOfOrder => metrics.out_of_order.inc(),
-                RejectReason::Duplicate { .. } | RejectReason::Repeated => metrics.duplicates.inc(),
+                RejectReason::Duplicate { .. }
+                | RejectReason::HistogramExists { .. }
+                | RejectReason::DuplicateHistogram { .. }
+                | RejectReason::Repeated => metrics.duplicates.inc(),
                 RejectReason::OutOfBounds | RejectReason::TooOld | RejectReason::TooNew => metrics.out_of_bounds.inc(),
             }
         }

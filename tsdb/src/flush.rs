@@ -1,9 +1,10 @@
 //! From the head to blocks: which window is due, and a block of its runs.
 
-use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, SeriesRun};
+use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, HistogramRun, SeriesRun};
 use crate::column::MAX_VALUES;
 use crate::db::Db;
 use crate::head::State;
+use crate::head::histogram::HistogramRun as HeadHistograms;
 use crate::head::late::{Late, LateSample};
 use crate::head::run::Run;
 use crate::head::seal::window_start;
@@ -17,7 +18,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tidegauge_model::Timestamp;
+use tidegauge_model::{Histogram, Timestamp};
 
 impl Db {
     /// The start of the oldest window, if it is complete: half a window behind its end has begun to fill.
@@ -28,12 +29,14 @@ impl Db {
         (state.newest.saturating_sub(start) > block_ms.saturating_add(block_ms / 2)).then_some(start)
     }
 
-    /// The time of the oldest row that no block holds.
+    /// The time of the oldest row or histogram that no block holds.
     fn oldest_row(&self, state: &State) -> Option<i64> {
         let bound = self.flushed();
         let timelines = state.timelines.iter().flatten();
         let all = timelines.flat_map(|t| t.runs.iter().map(|r| r.first).chain(t.times.first().copied()));
-        all.filter(|first| *first >= bound).min()
+        all.filter(|first| *first >= bound)
+            .chain(state.histograms.oldest_from(bound))
+            .min()
     }
 
     /// Where the windows end that no row is in or will come to, unless a block holds it.
@@ -75,7 +78,7 @@ impl Db {
     pub(crate) fn write_late(&self, cleaning: &mut Cleaning) -> Result<(), Error> {
         let (bound, block_ms) = (self.late_bound(), self.head.options.block_ms);
         let late = self.head.state.read().late.clone();
-        let windows = late.windows(bound, block_ms).map_err(|e| in_head(&e, &self.dir))?;
+        let windows = late.windows(bound, block_ms).map_err(|e| e.in_file(&self.dir, 0))?;
         let Some(first) = windows.first().copied() else {
             return Ok(());
         };
@@ -117,12 +120,12 @@ impl Db {
         let rest = {
             let mut state = self.head.state.write();
             let lost = state.late.take_out(taken, range.clone());
-            let lost = lost.map_err(|e| in_head(&e, &self.dir))?;
+            let lost = lost.map_err(|e| e.in_file(&self.dir, 0))?;
             if lost.is_empty() {
                 return Ok(());
             }
             state.late_leaving.extend(lost);
-            state.late_appends(&range).map_err(|e| in_head(&e, &self.dir))?
+            state.late_appends(&range).map_err(|e| e.in_file(&self.dir, 0))?
         };
         let runs = cleaning.runs.get_or_insert((self.flushed(), Vec::new()));
         runs.1.push(self.readers.turn());
@@ -145,9 +148,7 @@ impl Db {
         let flushed = self.flushed();
         let mut log = self.log.lock();
         let Some(wal) = &mut log.wal else { return Ok(()) };
-        if wal.has_rows() {
-            wal.rotate().map_err(not_written)?;
-        }
+        wal.begin_segment().map_err(not_written)?;
         let late = self.head.state.read().late.oldest();
         if late.is_none_or(|oldest| oldest >= flushed) {
             wal.late_is_in_blocks();
@@ -188,8 +189,12 @@ impl Db {
             level: 0,
             parents: Vec::new(),
         };
-        let writer = BlockWriter::create(&self.fs, parent, spec)?;
+        let mut writer = BlockWriter::create(&self.fs, parent, spec)?;
+        if !plan.histograms.is_empty() {
+            writer = writer.with_histograms();
+        }
         plan.write(self, writer)?;
+        plan.forget_cached();
         Metrics::add(&self.head.metrics.blocks_written, 1);
         BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache).map(Some)
     }
@@ -219,6 +224,8 @@ struct BlockPlan<'a> {
     late: &'a Late,
     /// Series in order of their labels.
     series: Vec<u32>,
+    /// By series.
+    histograms: HashMap<u32, Vec<Arc<HeadHistograms>>>,
 }
 
 /// A timeline as the block knows it, and where each run begins on it.
@@ -226,10 +233,6 @@ struct Laid {
     number: u32,
     starts: Vec<u32>,
     times: Vec<Timestamp>,
-}
-
-fn in_head(error: &crate::Malformed, path: &Path) -> Error {
-    error.in_file(path, 0)
 }
 
 impl<'a> BlockPlan<'a> {
@@ -255,27 +258,58 @@ impl<'a> BlockPlan<'a> {
             series.retain(|s| late.overlaps(*s, start, end.saturating_sub(1)));
         }
         series.sort_by(|a, b| index.compare(*a, *b));
+        let numbers = state.histograms.numbers().filter(|_| content == Content::All);
+        let histograms = numbers.map(|series| (series, state.histograms.runs_in(series, start, end)));
         Self {
             range,
             runs,
             late,
             series,
+            histograms: histograms.filter(|(_, runs)| !runs.is_empty()).collect(),
         }
     }
 
     fn is_empty(&self) -> bool {
         let (start, last) = (self.range.start.millis(), self.range.end.millis().saturating_sub(1));
-        self.runs.is_empty() && !self.series.iter().any(|s| self.late.overlaps(*s, start, last))
+        self.runs.is_empty()
+            && self.histograms.is_empty()
+            && !self.series.iter().any(|s| self.late.overlaps(*s, start, last))
     }
 
-    fn lay(&self, db: &Db, writer: &mut BlockWriter) -> Result<HashMap<u32, Laid>, Error> {
+    /// The histograms of a series, and the timeline they make in the block.
+    fn histograms(
+        &self,
+        series: u32,
+        db: &Db,
+        writer: &mut BlockWriter,
+    ) -> Result<Option<(u32, Vec<Arc<Histogram>>)>, Error> {
+        let Some(runs) = self.histograms.get(&series) else {
+            return Ok(None);
+        };
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for run in runs {
+            run.times(&mut times).map_err(|e| e.in_file(&db.dir, 0))?;
+            run.histograms(&mut values).map_err(|e| e.in_file(&db.dir, 0))?;
+        }
+        // Equal timelines are kept once: histograms that come together share theirs.
+        Ok(Some((writer.timeline(&times)?, values)))
+    }
+
+    /// The runs' files were read from end to end and will hardly be again.
+    fn forget_cached(&self) {
+        let runs = self.runs.values().flatten();
+        let files: HashMap<u64, _> = runs.filter_map(|r| r.file()).map(|(f, _)| (f.number, f)).collect();
+        files.values().for_each(|f| f.forget_cached());
+    }
+
+    fn lay(&self, writer: &mut BlockWriter) -> Result<HashMap<u32, Laid>, Error> {
         let mut laid = HashMap::with_capacity(self.runs.len());
         for (timeline, runs) in &self.runs {
             let (mut times, mut starts) = (Vec::new(), Vec::with_capacity(runs.len()));
             let mut own = Vec::new();
             for run in runs {
                 own.clear();
-                run.times(&mut own).map_err(|e| in_head(&e, &db.dir))?;
+                run.times(&mut own).map_err(|e| run.corrupt(&e))?;
                 // Two runs may share the time where one ends and the other begins.
                 let shared = usize::from(times.last().is_some() && times.last() == own.first());
                 starts.push((times.len() - shared) as u32);
@@ -288,7 +322,7 @@ impl<'a> BlockPlan<'a> {
     }
 
     fn write(&self, db: &Db, mut writer: BlockWriter) -> Result<(), Error> {
-        let laid = self.lay(db, &mut writer)?;
+        let laid = self.lay(&mut writer)?;
         let mut column = ColumnRuns::default();
         for series in &self.series {
             column.clear();
@@ -313,16 +347,17 @@ impl<'a> BlockPlan<'a> {
             };
             for timeline in &timelines {
                 if let (Some(runs), Some(laid)) = (self.runs.get(timeline), laid.get(timeline)) {
-                    column.add(runs, laid).map_err(|e| in_head(&e, &db.dir))?;
+                    column.add(runs, laid)?;
                 }
             }
             let range = self.range.start.millis()..self.range.end.millis();
-            let late = self.late.read(*series, range).map_err(|e| in_head(&e, &db.dir))?;
+            let late = self.late.read(*series, range).map_err(|e| e.in_file(&db.dir, 0))?;
             if timelines.len() > 1 || !late.is_empty() {
                 column.merge(&late, &mut writer)?;
             }
             column.ranges.retain(|r| r.values.1 > r.values.0);
-            if column.ranges.is_empty() {
+            let histograms = self.histograms(*series, db, &mut writer)?;
+            if column.ranges.is_empty() && histograms.is_none() {
                 continue;
             }
             let runs: Vec<SeriesRun<'_>> = column
@@ -335,7 +370,13 @@ impl<'a> BlockPlan<'a> {
                     values: column.values.get(r.values.0..r.values.1).unwrap_or_default(),
                 })
                 .collect();
-            writer.series(&labels, &runs)?;
+            let histograms = histograms.as_ref().map(|(timeline, values)| HistogramRun {
+                timeline: *timeline,
+                first_row: 0,
+                presence: None,
+                values,
+            });
+            writer.series_of_kinds(&labels, &runs, histograms.as_slice())?;
         }
         let meta = writer.finish()?;
         let (from_ms, to_ms) = (self.range.start.millis(), self.range.end.millis());
@@ -368,13 +409,15 @@ impl ColumnRuns {
         self.ranges.clear();
     }
 
-    fn add(&mut self, runs: &[Arc<Run>], laid: &Laid) -> Result<(), crate::Malformed> {
+    fn add(&mut self, runs: &[Arc<Run>], laid: &Laid) -> Result<(), Error> {
         for (run, start) in runs.iter().zip(&laid.starts) {
             let number = self.numbers.get(&run.epoch).copied().unwrap_or(NONE);
-            let Some(column) = run.find(number) else { continue };
-            let chunk = run.chunk(column)?;
+            let Some(column) = run.find(number).map_err(|e| run.corrupt(&e))? else {
+                continue;
+            };
+            let chunk = run.chunk(column).map_err(|e| run.corrupt(&e))?;
             let mut from = self.values.len();
-            chunk.values(run.rows, &mut self.values)?;
+            chunk.values(run.rows, &mut self.values).map_err(|e| run.corrupt(&e))?;
             for (first, end) in chunk.ranges(run.rows) {
                 let count = (end - first) as usize;
                 self.ranges.push(RowRange {

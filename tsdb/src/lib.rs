@@ -49,6 +49,7 @@
 //! of several samples of one time, the one that was stored first stays.
 
 pub mod block;
+mod checkpoint;
 mod codec;
 pub mod column;
 mod db;
@@ -60,6 +61,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod offload;
 mod options;
 mod select;
 mod snapshot;

@@ -22,6 +22,7 @@ impl State {
             t.runs.retain(|r| r.last >= bound);
             t.runs.shrink_to(t.runs.len() + 4);
         }
+        self.histograms.drop_before(bound);
         let timelines = &self.timelines;
         self.left.retain(|(_, timeline)| {
             let t = timelines.get(*timeline as usize).and_then(Option::as_ref);
@@ -57,8 +58,9 @@ impl State {
     /// Marks columns that hold nothing, and lets go of those that were marked before; gives their numbers.
     pub(crate) fn drop_columns(&mut self, bound: i64) -> Vec<u32> {
         self.drop_places(bound);
-        let mut held: HashSet<u32> = self.left.iter().map(|(series, _)| *series).collect();
-        held.extend(self.late.series().chain(self.late_leaving.iter().copied()));
+        let left = self.left.iter().map(|(series, _)| *series);
+        let late = self.late.series().chain(self.late_leaving.iter().copied());
+        let held: HashSet<u32> = left.chain(late).chain(self.histograms.numbers()).collect();
         let mut gone = Vec::new();
         for (number, c) in (0u32..).zip(&self.columns) {
             if c.free || c.place != NONE || c.last_at >= bound || held.contains(&c.series) {
@@ -182,6 +184,7 @@ impl State {
             .collect();
         self.late.renumber(&new_of);
         self.late_leaving = self.late_leaving.iter().map(|s| new(*s)).collect();
+        self.histograms.renumber(new);
         self.renumbered.push((self.epoch, old_of.into()));
         self.epoch += 1;
         self.series = series;

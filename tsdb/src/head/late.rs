@@ -8,9 +8,18 @@
 //! They stay beside the timelines, which only grow, until a block takes them: that of their window, or, if that window
 //! is in a block already, a block of their own. One sample for a time: what came first stays. A clone is a view that
 //! later samples do not change: it shares everything that nobody writes to.
+//!
+//! In a checkpoint (all numbers are varints, times are zigzag):
+//!
+//! ```text
+//!   columns, then for each: series, chunks, open samples
+//!     a chunk:        first time, last time, samples, bytes of times, bytes of all, the bytes (see `crate::column`)
+//!     an open sample: step of its time from the one before, the first from 0; bits u64
+//! ```
 
 use super::seal::window_start;
-use crate::codec::Malformed;
+use crate::codec::varint::{put, put_signed};
+use crate::codec::{Cursor, Malformed};
 use crate::column::{self, Encoder};
 use crate::timeline::NONE;
 use hashbrown::{HashMap, HashSet};
@@ -53,7 +62,7 @@ struct LateChunk {
 }
 
 impl Late {
-    /// Whether there is no late sample: a checkpoint may pass over this part then.
+    /// Whether there is no late sample.
     pub(crate) fn is_empty(&self) -> bool {
         self.samples == 0
     }
@@ -199,6 +208,37 @@ impl Late {
         self.shards = shards.into_iter().map(Arc::new).collect();
     }
 
+    /// As bytes, for a checkpoint.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out, self.series().count() as u64);
+        for (series, column) in self.columns() {
+            put(&mut out, u64::from(series));
+            column.save(&mut out);
+        }
+        out
+    }
+
+    /// Reads what [`Late::save`] wrote.
+    pub(crate) fn load(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let mut late = Self {
+            shards: (0..SHARDS).map(|_| Arc::default()).collect(),
+            samples: 0,
+        };
+        let left = cursor.remaining();
+        for _ in 0..cursor.bounded(left, "more columns than bytes")? {
+            let series = u32::try_from(cursor.varint()?).map_err(|_| cursor.malformed("a number is too large"))?;
+            let column = LateColumn::load(cursor)?;
+            late.samples += column.len() as u64;
+            let shard = late.shards.get_mut(series as usize % SHARDS).map(Arc::make_mut);
+            let before = shard.and_then(|s| s.insert(series, Arc::new(column)));
+            if before.is_some() {
+                return Err(cursor.malformed("a series comes twice"));
+            }
+        }
+        Ok(late)
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         let entry = size_of::<(u32, Arc<LateColumn>)>() * 2;
         self.columns().map(|(_, c)| c.heap_bytes() + entry).sum()
@@ -301,6 +341,64 @@ impl LateColumn {
         Ok(samples)
     }
 
+    fn save(&self, out: &mut Vec<u8>) {
+        put(out, self.chunks.len() as u64);
+        put(out, self.times.len() as u64);
+        for chunk in &self.chunks {
+            put_signed(out, chunk.first);
+            put_signed(out, chunk.last);
+            for number in [chunk.samples as usize, chunk.times_bytes as usize, chunk.bytes.len()] {
+                put(out, number as u64);
+            }
+            out.extend_from_slice(&chunk.bytes);
+        }
+        let mut before = 0;
+        for (at, value) in self.times.iter().zip(&self.values) {
+            put_signed(out, at.wrapping_sub(before));
+            out.extend_from_slice(&value.to_bits().to_le_bytes());
+            before = *at;
+        }
+    }
+
+    fn load(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let left = cursor.remaining();
+        let chunks = cursor.bounded(left, "more chunks than bytes")?;
+        let open = cursor.bounded(left, "more samples than bytes")?;
+        let mut column = Self::default();
+        let mut samples = Vec::new();
+        for _ in 0..chunks {
+            let (first, last) = (cursor.signed()?, cursor.signed()?);
+            let count = cursor.bounded(CHUNK_SAMPLES, "more samples than a chunk holds")?;
+            let times_bytes = cursor.bounded(left, "more times than bytes")?;
+            let bytes = cursor.bounded(left, "a chunk is cut short")?;
+            let chunk = LateChunk {
+                first,
+                last,
+                samples: count as u32,
+                times_bytes: times_bytes as u32,
+                bytes: cursor.take(bytes)?.into(),
+            };
+            let before = samples.len();
+            chunk.read(&mut samples)?;
+            let ends = (samples.get(before).map(|s| s.0), samples.last().map(|s| s.0));
+            if ends != (Some(first), Some(last)) {
+                return Err(cursor.malformed("a chunk of late samples has other times"));
+            }
+            column.chunks.push(Arc::new(chunk));
+        }
+        let mut at = 0i64;
+        for _ in 0..open {
+            at = at.wrapping_add(cursor.signed()?);
+            column.times.push(at);
+            column.values.push(f64::from_bits(cursor.u64()?));
+        }
+        let rises = |times: &[i64]| times.is_sorted_by(|a, b| a < b);
+        if !rises(&column.times) || !samples.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(cursor.malformed("late samples do not rise"));
+        }
+        Ok(column)
+    }
+
     fn heap_bytes(&self) -> usize {
         let chunks: usize = self
             .chunks
@@ -391,6 +489,12 @@ mod tests {
                     let within = of.iter().filter(|s| (-100..100).contains(&s.0));
                     prop_assert_eq!(some.len(), within.count());
                     prop_assert!(some.is_empty() || late.overlaps(series, -100, 99));
+                }
+                let saved = late.save();
+                let loaded = Late::load(&mut Cursor::new(&saved)).unwrap();
+                prop_assert_eq!((all(&loaded, 1), loaded.len()), (all(late, 1), late.len()));
+                for cut in (0..saved.len()).step_by(7) {
+                    prop_assert!(Late::load(&mut Cursor::new(&saved[..cut])).is_err());
                 }
                 prop_assert_eq!(late.len(), expect.len() as u64);
                 prop_assert_eq!(late.oldest(), expect.keys().map(|k| k.1).min());

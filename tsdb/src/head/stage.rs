@@ -5,9 +5,12 @@
 //! first, and a commit that fails leaves no trace.
 
 use super::State;
+use super::exemplar::Stored;
+use super::histogram::{Logged, StagedHistogram};
 use super::staged::{Staged, ranges};
 use crate::timeline::NONE;
 use hashbrown::{HashMap, HashSet};
+use std::sync::Arc;
 use tidegauge_model::{Committed, RejectReason, Rejected, SeriesRef, Timestamp, is_stale};
 
 /// A sample with its time and its ordinal.
@@ -41,7 +44,7 @@ pub(crate) struct LateAppend {
 }
 
 /// What becomes of one sample.
-enum Verdict {
+pub(super) enum Verdict {
     Accept,
     /// It comes behind the newest one of its series, which is this.
     Late(u32),
@@ -54,13 +57,13 @@ enum Verdict {
 
 /// A sample on its way into a row.
 #[derive(Debug, Clone, Copy)]
-struct Item {
+pub(super) struct Item {
     timeline: u32,
     /// `NONE`: a new place is needed.
     place: u32,
-    column: u32,
+    pub(super) column: u32,
     bits: u64,
-    value: f64,
+    pub(super) value: f64,
     ordinal: u64,
     of_row: bool,
 }
@@ -68,10 +71,10 @@ struct Item {
 /// The plan of one commit, in the making.
 #[derive(Debug)]
 pub(crate) struct Stage<'s> {
-    state: &'s State,
-    bounds: Bounds,
+    pub(super) state: &'s State,
+    pub(super) bounds: Bounds,
     fail_fast: bool,
-    plan: Plan,
+    pub(super) plan: Plan,
     by_timeline: HashMap<u32, usize>,
     touched: Vec<bool>,
     items: Vec<Item>,
@@ -93,10 +96,34 @@ pub(crate) struct Plan {
     pub(crate) foreign: HashSet<u32>,
     /// In the order they were handed in, one for each series and time.
     pub(crate) late: Vec<LateAppend>,
+    pub(crate) histograms: Vec<StagedHistogram>,
+    /// Where the newest of each series is among them.
+    pub(super) newest_histograms: HashMap<u32, usize>,
+    /// Where the log stands with the series of these.
+    pub(crate) histograms_logged: Vec<(u32, Logged)>,
+    pub(crate) exemplars: Vec<Arc<Stored>>,
     pub(crate) done: Committed,
     pub(crate) stale_dropped: u64,
     /// Late samples of a time that a late sample is stored for.
     pub(crate) late_repeated: u64,
+}
+
+impl Plan {
+    /// Whether nothing is to be stored.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.staged.iter().all(|s| s.rows.is_empty())
+            && self.late.is_empty()
+            && self.histograms.is_empty()
+            && self.exemplars.is_empty()
+    }
+
+    /// Time of the newest sample to be stored; `i64::MIN` if there is none.
+    pub(crate) fn newest(&self) -> i64 {
+        let rows = self.staged.iter().filter_map(|s| s.rows.last()).map(|r| r.at);
+        let histograms = self.histograms.iter().map(|h| h.at);
+        let late = self.late.iter().map(|l| l.at);
+        rows.chain(histograms).chain(late).max().unwrap_or(i64::MIN)
+    }
 }
 
 impl<'s> Stage<'s> {
@@ -135,7 +162,7 @@ impl<'s> Stage<'s> {
     }
 
     /// Where a column's samples go now; a place that has ended does not count.
-    fn location(&self, column: u32) -> (u32, u32) {
+    pub(super) fn location(&self, column: u32) -> (u32, u32) {
         let (timeline, place) = match self.plan.moved.get(&column) {
             Some(moved) => *moved,
             None => self
@@ -160,7 +187,7 @@ impl<'s> Stage<'s> {
     }
 
     /// The newest sample of a column, the staged rows included.
-    fn last_of(&self, column: u32) -> Option<(i64, f64)> {
+    pub(super) fn last_of(&self, column: u32) -> Option<(i64, f64)> {
         let moved = self.plan.moved.get(&column).copied();
         let (timeline, place) = match moved {
             Some(moved) => moved,
@@ -183,7 +210,7 @@ impl<'s> Stage<'s> {
             .is_some_and(|p| p.end != NONE)
     }
 
-    fn owner(&self, series: u32) -> u32 {
+    pub(super) fn owner(&self, series: u32) -> u32 {
         match self.plan.owners.get(&series) {
             Some(owner) => *owner,
             None => self.state.series.get(series as usize).map_or(NONE, |s| s.owner),
@@ -196,6 +223,11 @@ impl<'s> Stage<'s> {
         let Some(series) = self.state.column(column).map(|c| c.series) else {
             return Verdict::Reject(RejectReason::OutOfOrder);
         };
+        if at >= self.bounds.oldest
+            && let Some(verdict) = self.float_among_histograms(series, item, at)
+        {
+            return verdict;
+        }
         let owner = self.owner(series);
         if owner == column && in_order {
             return Verdict::Accept;
@@ -229,16 +261,31 @@ impl<'s> Stage<'s> {
         Verdict::Accept
     }
 
+    /// Why a sample cannot be stored that is out of bounds and of a kind that never comes late.
+    pub(super) fn out_of_bounds(&self, at: i64) -> Option<RejectReason> {
+        if at < self.bounds.oldest {
+            return Some(self.never_late(at));
+        }
+        (at > self.bounds.newest).then_some(RejectReason::TooNew)
+    }
+
+    /// Why a sample that is behind, and of a kind that never comes late, is not stored.
+    pub(super) fn never_late(&self, at: i64) -> RejectReason {
+        match self.bounds.late {
+            Some(oldest) if at < oldest => RejectReason::TooOld,
+            None if at < self.bounds.oldest => RejectReason::OutOfBounds,
+            _ => RejectReason::OutOfOrder,
+        }
+    }
+
     /// What becomes of a sample behind the newest one of its series, or of all. A stale marker that a row brings says
     /// that its series ends there: it never comes late.
-    fn behind(&self, item: &Item, series: u32, at: i64) -> Verdict {
-        match self.bounds.late {
-            Some(oldest) if at < oldest => Verdict::Reject(RejectReason::TooOld),
-            Some(_) if item.of_row && is_stale(item.value) => Verdict::Reject(RejectReason::OutOfOrder),
-            Some(_) => Verdict::Late(series),
-            None if at < self.bounds.oldest => Verdict::Reject(RejectReason::OutOfBounds),
-            None => Verdict::Reject(RejectReason::OutOfOrder),
+    pub(super) fn behind(&self, item: &Item, series: u32, at: i64) -> Verdict {
+        let inside = self.bounds.late.is_some_and(|oldest| at >= oldest);
+        if inside && !(item.of_row && is_stale(item.value)) {
+            return Verdict::Late(series);
         }
+        Verdict::Reject(self.never_late(at))
     }
 
     /// Plans a late sample, unless one of its time is there.
@@ -258,7 +305,7 @@ impl<'s> Stage<'s> {
     }
 
     /// Counts a sample that goes no further; `true` if it was accepted.
-    fn settle(&mut self, item: &Item, at: i64, verdict: &Verdict) -> Result<bool, Rejected> {
+    pub(super) fn settle(&mut self, item: &Item, at: i64, verdict: &Verdict) -> Result<bool, Rejected> {
         match verdict {
             Verdict::Accept => {
                 self.plan.done.samples += 1;
@@ -492,7 +539,11 @@ impl<'s> Stage<'s> {
         for sample in backward {
             let item = item_of_loose(&sample);
             let series = self.state.column(item.column).map_or(NONE, |c| c.series);
-            let verdict = self.behind(&item, series, sample.at);
+            let verdict = if is_stale(sample.value) && self.newest_is_histogram(series).is_some() {
+                Verdict::Reject(self.never_late(sample.at))
+            } else {
+                self.behind(&item, series, sample.at)
+            };
             self.settle(&item, sample.at, &verdict)?;
         }
         Ok(())
@@ -632,7 +683,7 @@ impl<'s> Stage<'s> {
     }
 }
 
-fn item_of(series: SeriesRef, value: f64, ordinal: u64) -> Item {
+pub(super) fn item_of(series: SeriesRef, value: f64, ordinal: u64) -> Item {
     Item {
         timeline: NONE,
         place: NONE,
