@@ -217,6 +217,7 @@ pub async fn run(
         config,
         state,
         reloads,
+        exemplars,
     } = running;
     gate.open(api::router(state.clone()));
     state.ready.set_ready();
@@ -228,7 +229,12 @@ pub async fn run(
     });
     tracing::info!(address = %site.local, "ready");
 
-    control(&shutdown, reloads, &config, &scraper, &db, &mut servers).await?;
+    let reloaded = Reloaded {
+        scraper: scraper.clone(),
+        db: db.clone(),
+        exemplars,
+    };
+    control(&shutdown, reloads, &config, reloaded, &mut servers).await?;
 
     state.ready.set_not_ready("shutting down");
     if tokio::time::timeout(SCRAPE_GRACE, scraper.stop()).await.is_err() {
@@ -250,6 +256,8 @@ struct Running {
     config: Arc<Reloader>,
     state: Arc<ApiState>,
     reloads: mpsc::Receiver<ReloadReply>,
+    /// Whether exemplars are kept.
+    exemplars: bool,
 }
 
 impl Running {
@@ -268,13 +276,16 @@ impl Running {
             "memory limit"
         );
 
-        let store = store_options(options, &config.config(), shares.head.clone());
+        let features = features::read(&options.features);
+        let mut store = store_options(options, &config.config(), shares.head.clone());
+        if features.exemplar_storage {
+            store.max_exemplars = config.config().max_exemplars();
+        }
         let (dir, store_clock) = (options.data_dir.clone(), clock.clone());
         let db = tokio::task::spawn_blocking(move || Db::open(&dir, store, store_clock))
             .await?
             .map_err(|e| advise(&e, options))?;
         tell_replay(&db);
-        let features = features::read(&options.features);
         let engine = Arc::new(Engine::new(EngineOptions {
             lookback_ms: i64::try_from(options.lookback.millis()).unwrap_or(i64::MAX),
             max_samples: options.max_samples,
@@ -335,7 +346,29 @@ impl Running {
             config,
             state,
             reloads,
+            exemplars: features.exemplar_storage,
         })
+    }
+}
+
+/// The parts that follow a reload.
+#[derive(Clone)]
+struct Reloaded {
+    scraper: Manager,
+    db: Arc<Db>,
+    /// Whether exemplars are kept.
+    exemplars: bool,
+}
+
+impl Reloaded {
+    fn take(&self, new: &Config) -> Result<(), String> {
+        let applied = self.scraper.apply(new.jobs().to_vec(), new.external_labels());
+        applied.map_err(|e| e.to_string())?;
+        self.db.set_out_of_order_ms(out_of_order_ms(new));
+        if self.exemplars {
+            self.db.set_max_exemplars(new.max_exemplars());
+        }
+        Ok(())
     }
 }
 
@@ -344,8 +377,7 @@ async fn control(
     shutdown: &CancellationToken,
     mut reloads: mpsc::Receiver<ReloadReply>,
     config: &Arc<Reloader>,
-    scraper: &Manager,
-    db: &Arc<Db>,
+    parts: Reloaded,
     servers: &mut JoinSet<std::io::Result<()>>,
 ) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -359,18 +391,10 @@ async fn control(
                 return Ok(());
             }
         };
-        let (config, scraper, db) = (config.clone(), scraper.clone(), db.clone());
-        let done = tokio::task::spawn_blocking(move || {
-            config.reload(|new| {
-                scraper
-                    .apply(new.jobs().to_vec(), new.external_labels())
-                    .map_err(|e| e.to_string())?;
-                db.set_out_of_order_ms(out_of_order_ms(new));
-                Ok(())
-            })
-        })
-        .await
-        .unwrap_or_else(|e| Err(e.to_string()));
+        let (config, parts) = (config.clone(), parts.clone());
+        let done = tokio::task::spawn_blocking(move || config.reload(|new| parts.take(new)))
+            .await
+            .unwrap_or_else(|e| Err(e.to_string()));
         if let Some(reply) = reply {
             // Whoever asked may have gone.
             drop(reply.send(done));

@@ -20,6 +20,9 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+use super::exemplar::Exemplars;
+use super::histogram::Histograms;
+use super::kept_kinds::{self, KeptKinds, SavedExemplar};
 use super::late::Late;
 use super::run::{Run, RunMeta};
 use super::runfile::RunFile;
@@ -63,10 +66,12 @@ enum Kind {
     Moved = 6,
     Runs = 7,
     Late = 8,
+    Histograms = 9,
+    Exemplars = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Log,
         Self::Labels,
         Self::Renumbered,
@@ -75,6 +80,8 @@ impl Kind {
         Self::Moved,
         Self::Runs,
         Self::Late,
+        Self::Histograms,
+        Self::Exemplars,
     ];
 
     fn of(kind: u32) -> Option<Self> {
@@ -93,11 +100,12 @@ pub(crate) struct Captured {
     renumbered: Vec<(u64, Arc<[u32]>)>,
     runs: Vec<(u32, Arc<Run>)>,
     late: Late,
+    kinds: KeptKinds,
 }
 
 /// Takes the head as it is. The caller holds the log, which has just begun a segment; `segments` are those before it,
 /// and samples before `flushed` lie in blocks.
-pub(crate) fn capture(state: &State, segments: &[SegmentInfo], flushed: i64) -> Captured {
+pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentInfo], flushed: i64) -> Captured {
     let State {
         timelines,
         // Given anew from the slots that are empty.
@@ -110,8 +118,7 @@ pub(crate) fn capture(state: &State, segments: &[SegmentInfo], flushed: i64) -> 
         columns: _,
         series: _,
         left: _,
-        // While there are some, no checkpoint is written.
-        histograms: _,
+        histograms,
         loose: _,
         index,
         epoch,
@@ -152,6 +159,7 @@ pub(crate) fn capture(state: &State, segments: &[SegmentInfo], flushed: i64) -> 
         renumbered: renumbered.clone(),
         runs,
         late: late.clone(),
+        kinds: KeptKinds::capture(histograms, exemplars, flushed),
     }
 }
 
@@ -268,6 +276,8 @@ impl Captured {
             (Kind::Moved, self.moved),
             (Kind::Runs, put_runs(&self.runs)),
             (Kind::Late, self.late.save()),
+            (Kind::Histograms, self.kinds.histograms()),
+            (Kind::Exemplars, self.kinds.exemplars()),
         ]
     }
 
@@ -350,6 +360,7 @@ pub(crate) struct Restored {
     pub(crate) segments: Vec<SegmentInfo>,
     /// The files of runs that are in use.
     pub(crate) files: Vec<Arc<RunFile>>,
+    pub(crate) exemplars: Vec<SavedExemplar>,
 }
 
 /// Reads a checkpoint; samples before `flushed` lie in blocks.
@@ -449,6 +460,12 @@ impl Loading {
             Kind::Moved => self.restored.state.load_moved(cursor)?,
             Kind::Runs => self.runs(cursor)?,
             Kind::Late => self.restored.state.late = Late::load(cursor)?,
+            Kind::Histograms => {
+                // Labels come first.
+                let series = self.restored.state.index.read().len();
+                self.restored.state.histograms = Histograms::load(cursor, series)?;
+            }
+            Kind::Exemplars => self.restored.exemplars = kept_kinds::get_exemplars(cursor)?,
         }
         if cursor.is_empty() {
             Ok(())

@@ -1,8 +1,8 @@
 //! The disk fails at each of its operations in turn, the power goes, the store opens again.
 
-use crate::support::{Content, all, at, labels, open, options};
+use crate::support::{Content, all, at, fingerprint, histogram, labels, of_histograms, open, options};
 use std::sync::Arc;
-use tidegauge_model::{Appendable, CommitError, OnReject};
+use tidegauge_model::{Appendable, CommitError, Exemplar, OnReject};
 use tidegauge_tsdb::fs::{Fault, FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options};
 
@@ -16,8 +16,8 @@ struct Told {
     doubtful: Option<Content>,
 }
 
-/// A short day: rows of two timelines, loose samples and late ones (some of windows that are in blocks), over the end of
-/// a block's window and of a segment.
+/// A short day: rows of two timelines, loose samples and late ones (some of windows that are in blocks), histograms and
+/// exemplars, over the end of a block's window and of a segment.
 fn day(db: &Db, told: &mut Told, from: usize) {
     for step in from..24 {
         let mut next = told.states.last().cloned().unwrap_or_default();
@@ -40,7 +40,14 @@ fn day(db: &Db, told: &mut Told, from: usize) {
             for back in BACK {
                 appender.append_at(loose, at(time - back), step as f64)?;
             }
-            Ok(())
+            let native = appender.resolve(None, &labels("native"))?;
+            let exemplar = Exemplar {
+                labels: labels("trace"),
+                value: step as f64,
+                at: None,
+            };
+            appender.append_exemplar(native, at(time + 1), &exemplar)?;
+            appender.append_histogram(native, at(time + 1), Arc::new(histogram(step as u32)))
         };
         fill().unwrap();
         for c in 0..4 {
@@ -53,6 +60,9 @@ fn day(db: &Db, told: &mut Told, from: usize) {
         let loose = next.entry(labels("loose")).or_default();
         loose.extend(BACK.map(|back| (time - back, (step as f64).to_bits())));
         loose.sort_unstable();
+        next.entry(of_histograms(&labels("native")))
+            .or_default()
+            .push((time + 1, fingerprint(&histogram(step as u32))));
         match appender.commit(OnReject::Fail) {
             Ok(_) => told.states.push(next),
             Err(CommitError::Rejected(r)) => panic!("rejected: {r:?}"),
@@ -74,6 +84,7 @@ fn narrow(fsync: Fsync) -> Options {
         segment_bytes: 600,
         out_of_order_ms: 1000,
         late_bytes: 100,
+        max_exemplars: 5,
         ..options(fsync)
     }
 }
@@ -150,7 +161,7 @@ fn a_killed_process_loses_nothing() {
         }
     }
     let db = open(&fs, narrow(Fsync::Never)).unwrap();
-    assert_eq!(all(&*db).len(), 9);
+    assert_eq!(all(&*db).len(), 10);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod atomic;
 mod crash;
 mod damage;
 mod directory;
+mod kinds;
 mod late;
 mod log_format;
 mod measure;
