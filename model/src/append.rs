@@ -139,7 +139,8 @@ pub enum OnReject {
 /// What a commit did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Committed {
-    /// Samples stored. An exact repeat (same time, same bits) counts as stored.
+    /// Samples stored. An exact repeat (same time, same bits) counts as stored, and so does a late sample of a time that
+    /// a late sample came for before: what is stored stays.
     pub samples: u64,
     /// Samples left out, in order of ordinal.
     pub rejected: Vec<Rejected>,
@@ -176,7 +177,8 @@ pub struct Rejected {
 /// Why a sample does not fit its series.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum RejectReason {
-    /// Older than the newest sample of the series (and than the out-of-order window allows).
+    /// Older than the newest sample of the series, and the store takes no late samples (or it is a stale marker of a
+    /// row, which never comes late).
     #[error("out of order sample")]
     OutOfOrder,
     /// Same time as the newest sample, another value.
@@ -206,8 +208,11 @@ pub enum RejectReason {
     /// A second value for the same series in one row.
     #[error("repeated sample for the same series in one scrape")]
     Repeated,
-    /// Too old for what the store still appends to.
+    /// Older than what the store still appends to; it takes no late samples.
     #[error("out of bounds")]
+    OutOfBounds,
+    /// Older than the newest sample of the series and than the store's out-of-order window.
+    #[error("too old sample")]
     TooOld,
     /// Further in the future than the store's bound.
     #[error("too far in the future")]

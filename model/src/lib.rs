@@ -54,5 +54,5 @@ pub use select::{
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use crate::clock::HandClock;
-    pub use crate::memory::MemoryStore;
+    pub use crate::memory::{MemoryStore, Rules};
 }

@@ -1,6 +1,7 @@
 //! Both doors over a map in memory: the oracle that tests compare the real store with.
 //!
-//! Slow and plain on purpose. Each series is a group of its own; nothing is ever stale, durable or limited.
+//! Slow and plain on purpose. Each series is a group of its own; nothing is ever stale, durable or limited. What is old
+//! is decided as the real store does, once it is told the same [`Rules`].
 
 use crate::{
     AppendError, Appendable, Appender, Column, ColumnBuf, ColumnKind, CommitError, Committed, Exemplar,
@@ -21,16 +22,44 @@ pub struct MemoryStore {
     inner: RwLock<Inner>,
 }
 
+/// Which samples are too old or late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Samples further than this behind the newest one of all are out of bounds, unless they may come late.
+    pub behind_ms: i64,
+    /// How far behind the newest sample of all a late sample may be; 0: none may come late.
+    pub out_of_order_ms: i64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            behind_ms: i64::MAX,
+            out_of_order_ms: 0,
+        }
+    }
+}
+
+/// The rules in terms of time, as they are when a commit begins.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    oldest: Timestamp,
+    late: Option<Timestamp>,
+}
+
 #[derive(Debug, Default, Clone)]
 struct Inner {
     timelines: Vec<String>,
     /// `SeriesRef` is an index into this.
     names: Vec<Labels>,
     samples: BTreeMap<Labels, Vec<Sample>>,
-    /// Times of samples that were deleted: new ones are still judged by them.
+    /// Times of histograms that were deleted: new ones are still judged by them.
     deleted: BTreeMap<Labels, BTreeSet<Timestamp>>,
     histograms: BTreeMap<Labels, Vec<HistogramSample>>,
     exemplars: BTreeMap<Labels, Vec<(Timestamp, Exemplar)>>,
+    /// The newest sample of each series that came in order, and its value if it is a float.
+    newest: BTreeMap<Labels, (Timestamp, Option<f64>)>,
+    rules: Rules,
 }
 
 type HistogramSample = (Timestamp, Arc<Histogram>);
@@ -41,9 +70,25 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// An empty store with rules about what is old.
+    pub fn with_rules(rules: Rules) -> Self {
+        let store = Self::default();
+        store.set_rules(rules);
+        store
+    }
+
+    /// Changes the rules for commits from now on.
+    pub fn set_rules(&self, rules: Rules) {
+        self.inner.write().rules = rules;
+    }
+
     /// Puts one sample in, wherever in time it lies; a sample of the same time is replaced.
     pub fn insert(&self, labels: &Labels, at: Timestamp, value: f64) {
         let mut inner = self.inner.write();
+        let newer = inner.newest.get(labels).is_none_or(|last| last.0 <= at);
+        if newer {
+            inner.newest.insert(labels.clone(), (at, Some(value)));
+        }
         let samples = inner.samples.entry(labels.clone()).or_default();
         match samples.binary_search_by_key(&at, |s| s.at) {
             Ok(i) => samples[i].value = value,
@@ -55,21 +100,24 @@ impl MemoryStore {
     /// newer than the newest sample of its series, deleted or not.
     pub fn delete(&self, matchers: &[Matcher], range: TimeRange) {
         let inner = &mut *self.inner.write();
-        let floats = inner.samples.iter().flat_map(|(l, s)| s.iter().map(move |s| (l, s.at)));
-        let histograms = inner
-            .histograms
-            .iter()
-            .flat_map(|(l, s)| s.iter().map(move |s| (l, s.0)));
-        for (labels, at) in floats.chain(histograms) {
-            if range.contains(at) && matchers.iter().all(|m| m.matches(labels.value(m.name()))) {
-                inner.deleted.entry(labels.clone()).or_default().insert(at);
-            }
+        let meets = |labels: &Labels| matchers.iter().all(|m| m.matches(labels.value(m.name())));
+        for (labels, samples) in inner.samples.iter_mut().filter(|(l, _)| meets(l)) {
+            debug_assert!(inner.newest.contains_key(labels), "new samples are judged by it");
+            samples.retain(|s| !range.contains(s.at));
+        }
+        for (labels, histograms) in inner.histograms.iter().filter(|(l, _)| meets(l)) {
+            let times = histograms.iter().map(|h| h.0).filter(|at| range.contains(*at));
+            inner.deleted.entry(labels.clone()).or_default().extend(times);
         }
     }
 
-    /// Drops everything.
+    /// Drops everything but the rules.
     pub fn clear(&self) {
-        *self.inner.write() = Inner::default();
+        let mut inner = self.inner.write();
+        *inner = Inner {
+            rules: inner.rules,
+            ..Inner::default()
+        };
     }
 }
 
@@ -78,9 +126,6 @@ impl Inner {
     fn visible(&self) -> Self {
         let mut left = self.clone();
         for (labels, times) in &self.deleted {
-            if let Some(samples) = left.samples.get_mut(labels) {
-                samples.retain(|s| !times.contains(&s.at));
-            }
             if let Some(histograms) = left.histograms.get_mut(labels) {
                 histograms.retain(|s| !times.contains(&s.0));
             }
@@ -114,15 +159,18 @@ struct Pending<T> {
     ordinal: u64,
     series: SeriesRef,
     sample: T,
+    /// It came in a row.
+    row: bool,
     repeated: bool,
 }
 
 impl MemoryAppender<'_> {
-    fn push(&mut self, series: SeriesRef, sample: Sample, repeated: bool) {
+    fn push(&mut self, series: SeriesRef, sample: Sample, row: bool, repeated: bool) {
         self.pending.push(Pending {
             ordinal: self.ordinal,
             series,
             sample,
+            row,
             repeated,
         });
         self.ordinal += 1;
@@ -135,50 +183,96 @@ impl Inner {
         name.ok_or_else(|| CommitError::Closed("a reference this store never gave".into()))
     }
 
-    /// The newest sample of a series: when, and whether it is a float.
-    fn newest(&self, labels: &Labels) -> Option<(Timestamp, Option<f64>)> {
-        let float = self
-            .samples
-            .get(labels)
-            .and_then(|s| s.last())
-            .map(|s| (s.at, Some(s.value)));
-        let histogram = self.histograms.get(labels).and_then(|s| s.last()).map(|s| (s.0, None));
-        float.into_iter().chain(histogram).max_by_key(|(at, _)| *at)
-    }
-
-    fn put(&mut self, labels: Labels, sample: Sample) -> Option<RejectReason> {
-        match self.newest(&labels) {
-            Some((_, None)) if is_stale(sample.value) => {
-                return self.put_histogram(labels, sample.at, Arc::new(Histogram::stale()));
-            }
-            Some((last, _)) if last > sample.at => return Some(RejectReason::OutOfOrder),
-            Some((last, Some(existing))) if last == sample.at => {
-                return (existing.to_bits() != sample.value.to_bits()).then_some(RejectReason::Duplicate {
-                    at: sample.at,
-                    existing,
-                    new: sample.value,
-                });
-            }
-            Some((last, None)) if last == sample.at => {
-                return Some(RejectReason::HistogramExists {
-                    at: sample.at,
-                    new: sample.value,
-                });
-            }
-            _ => self.samples.entry(labels).or_default().push(sample),
+    fn bounds(&self, first: Option<Timestamp>) -> Bounds {
+        let newest = self.newest.values().map(|(at, _)| *at).max().or(first);
+        let newest = newest.unwrap_or(Timestamp::MIN).millis();
+        let behind = |ms: i64| Timestamp::from_millis(newest.saturating_sub(ms));
+        let window = self.rules.out_of_order_ms;
+        Bounds {
+            oldest: behind(self.rules.behind_ms),
+            late: (window > 0).then(|| behind(window)),
         }
-        None
     }
 
-    fn put_histogram(&mut self, labels: Labels, at: Timestamp, histogram: Arc<Histogram>) -> Option<RejectReason> {
-        match self.newest(&labels) {
-            Some((last, _)) if last > at => return Some(RejectReason::OutOfOrder),
-            Some((last, float)) if last == at => {
+    /// Puts a sample in, or says why not.
+    fn put(&mut self, labels: Labels, pending: &Pending<Sample>, bounds: Bounds) -> Option<RejectReason> {
+        let sample = pending.sample;
+        let newest = self.newest.get(&labels).copied();
+        if sample.at >= bounds.oldest && matches!(newest, Some((_, None))) && is_stale(sample.value) {
+            return self.put_histogram(labels, sample.at, Arc::new(Histogram::stale()), bounds);
+        }
+        if sample.at >= bounds.oldest {
+            match newest {
+                Some((last, _)) if last > sample.at => {}
+                Some((last, Some(existing))) if last == sample.at => {
+                    return (existing.to_bits() != sample.value.to_bits()).then_some(RejectReason::Duplicate {
+                        at: sample.at,
+                        existing,
+                        new: sample.value,
+                    });
+                }
+                Some((last, None)) if last == sample.at => {
+                    return Some(RejectReason::HistogramExists {
+                        at: sample.at,
+                        new: sample.value,
+                    });
+                }
+                _ => {
+                    self.newest.insert(labels.clone(), (sample.at, Some(sample.value)));
+                    self.insert(labels, sample);
+                    return None;
+                }
+            }
+        }
+        match bounds.late {
+            Some(oldest) if sample.at < oldest => Some(RejectReason::TooOld),
+            Some(_) if pending.row && is_stale(sample.value) => Some(RejectReason::OutOfOrder),
+            Some(_) => {
+                self.insert(labels, sample);
+                None
+            }
+            None if sample.at < bounds.oldest => Some(RejectReason::OutOfBounds),
+            None => Some(RejectReason::OutOfOrder),
+        }
+    }
+
+    /// What is stored for a time stays.
+    fn insert(&mut self, labels: Labels, sample: Sample) {
+        let samples = self.samples.entry(labels).or_default();
+        if let Err(i) = samples.binary_search_by_key(&sample.at, |s| s.at) {
+            samples.insert(i, sample);
+        }
+    }
+
+    /// Histograms never come late.
+    fn put_histogram(
+        &mut self,
+        labels: Labels,
+        at: Timestamp,
+        histogram: Arc<Histogram>,
+        bounds: Bounds,
+    ) -> Option<RejectReason> {
+        if at < bounds.oldest {
+            return Some(match bounds.late {
+                Some(oldest) if at < oldest => RejectReason::TooOld,
+                Some(_) => RejectReason::OutOfOrder,
+                None => RejectReason::OutOfBounds,
+            });
+        }
+        match self.newest.get(&labels) {
+            Some((last, _)) if *last > at => match bounds.late {
+                Some(oldest) if at < oldest => return Some(RejectReason::TooOld),
+                _ => return Some(RejectReason::OutOfOrder),
+            },
+            Some((last, float)) if *last == at => {
                 let same = self.histograms.get(&labels).and_then(|h| h.last());
                 let same = float.is_none() && same.is_some_and(|h| h.1.same_bits(&histogram));
                 return (!same).then_some(RejectReason::DuplicateHistogram { at });
             }
-            _ => self.histograms.entry(labels).or_default().push((at, histogram)),
+            _ => {
+                self.newest.insert(labels.clone(), (at, None));
+                self.histograms.entry(labels).or_default().push((at, histogram));
+            }
         }
         None
     }
@@ -206,13 +300,13 @@ impl Appender for MemoryAppender<'_> {
     fn append_row(&mut self, _: TimelineRef, at: Timestamp, row: &[(SeriesRef, f64)]) -> Result<(), AppendError> {
         let mut seen = BTreeSet::new();
         for (series, value) in row {
-            self.push(*series, Sample { at, value: *value }, !seen.insert(*series));
+            self.push(*series, Sample { at, value: *value }, true, !seen.insert(*series));
         }
         Ok(())
     }
 
     fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError> {
-        self.push(series, Sample { at, value }, false);
+        self.push(series, Sample { at, value }, false, false);
         Ok(())
     }
 
@@ -227,6 +321,7 @@ impl Appender for MemoryAppender<'_> {
             ordinal: self.ordinal,
             series,
             sample: (at, histogram),
+            row: false,
             repeated: false,
         });
         self.ordinal += 1;
@@ -251,19 +346,22 @@ impl Appender for MemoryAppender<'_> {
         let mut next = inner.clone();
         let mut done = Committed::default();
         let mut rejected = Vec::new();
+        let firsts = self.pending.iter().map(|p| (p.ordinal, p.sample.at));
+        let firsts = firsts.chain(self.histograms.iter().map(|h| (h.ordinal, h.sample.0)));
+        let bounds = next.bounds(firsts.min().map(|(_, at)| at));
         for one in &self.pending {
             let labels = next.name(one.series)?;
             let reason = if one.repeated {
                 Some(RejectReason::Repeated)
             } else {
-                next.put(labels, one.sample)
+                next.put(labels, one, bounds)
             };
             rejected.push((one.ordinal, one.series, one.sample.at, reason));
         }
         for one in &self.histograms {
             let labels = next.name(one.series)?;
             let (at, histogram) = &one.sample;
-            let reason = next.put_histogram(labels, *at, Arc::clone(histogram));
+            let reason = next.put_histogram(labels, *at, Arc::clone(histogram), bounds);
             rejected.push((one.ordinal, one.series, *at, reason));
         }
         for (ordinal, series, at, reason) in rejected {
@@ -601,5 +699,38 @@ mod tests {
                 truncated: true
             }
         );
+    }
+
+    #[test]
+    fn what_is_old_is_late_or_refused_by_the_rules() {
+        let offer = |store: &MemoryStore, at_ms: i64, value: f64| {
+            let mut appender = store.appender();
+            let series = appender.resolve(None, &labels("a")).unwrap();
+            appender.append_at(series, at(at_ms), value).unwrap();
+            let done = appender.commit(OnReject::Skip).unwrap();
+            done.rejected.first().map(|r| r.reason)
+        };
+        let rules = |out_of_order_ms| {
+            MemoryStore::with_rules(Rules {
+                behind_ms: 50,
+                out_of_order_ms,
+            })
+        };
+        let strict = rules(0);
+        assert_eq!(offer(&strict, 100, 1.0), None);
+        assert_eq!(offer(&strict, 99, 1.0), Some(RejectReason::OutOfOrder));
+        assert_eq!(offer(&strict, 49, 1.0), Some(RejectReason::OutOfBounds));
+        let lenient = rules(70);
+        for (at_ms, reason) in [(100, None), (99, None), (30, None), (29, Some(RejectReason::TooOld))] {
+            assert_eq!(offer(&lenient, at_ms, 1.0), reason);
+        }
+        assert_eq!(offer(&lenient, 99, 2.0), None, "what is stored stays");
+        assert!(matches!(
+            offer(&lenient, 100, 2.0),
+            Some(RejectReason::Duplicate { .. })
+        ));
+        let stored = lenient.inner.read().samples[&labels("a")].clone();
+        let stored: Vec<(i64, f64)> = stored.iter().map(|s| (s.at.millis(), s.value)).collect();
+        assert_eq!(stored, [(30, 1.0), (99, 1.0), (100, 1.0)]);
     }
 }

@@ -362,7 +362,7 @@ impl Append<'_> {
                 | RejectReason::HistogramExists { .. }
                 | RejectReason::DuplicateHistogram { .. }
                 | RejectReason::Repeated => metrics.duplicates.inc(),
-                RejectReason::TooOld | RejectReason::TooNew => metrics.out_of_bounds.inc(),
+                RejectReason::OutOfBounds | RejectReason::TooOld | RejectReason::TooNew => metrics.out_of_bounds.inc(),
             }
         }
         let refused = count > 0 || counts.refused_series > 0;

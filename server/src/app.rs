@@ -11,7 +11,7 @@
 use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Readiness, Registry, ReloadReply};
 use crate::budget::Shares;
 use crate::clock::SystemClock;
-use crate::config::{PromDuration, Reloader, Source};
+use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::http::{self, ServeOptions};
 use crate::site::{Site, bind};
@@ -229,8 +229,12 @@ pub async fn run(
     });
     tracing::info!(address = %site.local, "ready");
 
-    let kept = exemplars.then_some(&db);
-    control(&shutdown, reloads, &config, &scraper, kept, &mut servers).await?;
+    let reloaded = Reloaded {
+        scraper: scraper.clone(),
+        db: db.clone(),
+        exemplars,
+    };
+    control(&shutdown, reloads, &config, reloaded, &mut servers).await?;
 
     state.ready.set_not_ready("shutting down");
     if tokio::time::timeout(SCRAPE_GRACE, scraper.stop()).await.is_err() {
@@ -273,7 +277,7 @@ impl Running {
         );
 
         let features = features::read(&options.features);
-        let mut store = store_options(options, shares.head.clone());
+        let mut store = store_options(options, &config.config(), shares.head.clone());
         if features.exemplar_storage {
             store.max_exemplars = config.config().max_exemplars();
         }
@@ -347,13 +351,33 @@ impl Running {
     }
 }
 
+/// The parts that follow a reload.
+#[derive(Clone)]
+struct Reloaded {
+    scraper: Manager,
+    db: Arc<Db>,
+    /// Whether exemplars are kept.
+    exemplars: bool,
+}
+
+impl Reloaded {
+    fn take(&self, new: &Config) -> Result<(), String> {
+        let applied = self.scraper.apply(new.jobs().to_vec(), new.external_labels());
+        applied.map_err(|e| e.to_string())?;
+        self.db.set_out_of_order_ms(out_of_order_ms(new));
+        if self.exemplars {
+            self.db.set_max_exemplars(new.max_exemplars());
+        }
+        Ok(())
+    }
+}
+
 /// Serves reloads until it is time to stop, or a listener fails.
 async fn control(
     shutdown: &CancellationToken,
     mut reloads: mpsc::Receiver<ReloadReply>,
     config: &Arc<Reloader>,
-    scraper: &Manager,
-    exemplars: Option<&Arc<Db>>,
+    parts: Reloaded,
     servers: &mut JoinSet<std::io::Result<()>>,
 ) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -367,20 +391,10 @@ async fn control(
                 return Ok(());
             }
         };
-        let (config, scraper, exemplars) = (config.clone(), scraper.clone(), exemplars.cloned());
-        let done = tokio::task::spawn_blocking(move || {
-            config.reload(|new| {
-                scraper
-                    .apply(new.jobs().to_vec(), new.external_labels())
-                    .map_err(|e| e.to_string())?;
-                if let Some(db) = exemplars {
-                    db.set_max_exemplars(new.max_exemplars());
-                }
-                Ok(())
-            })
-        })
-        .await
-        .unwrap_or_else(|e| Err(e.to_string()));
+        let (config, parts) = (config.clone(), parts.clone());
+        let done = tokio::task::spawn_blocking(move || config.reload(|new| parts.take(new)))
+            .await
+            .unwrap_or_else(|e| Err(e.to_string()));
         if let Some(reply) = reply {
             // Whoever asked may have gone.
             drop(reply.send(done));
@@ -445,9 +459,14 @@ fn serve(
     servers
 }
 
-fn store_options(options: &AppOptions, head: Meter) -> StoreOptions {
+fn out_of_order_ms(config: &Config) -> i64 {
+    i64::try_from(config.out_of_order().millis()).unwrap_or(i64::MAX)
+}
+
+fn store_options(options: &AppOptions, config: &Config, head: Meter) -> StoreOptions {
     StoreOptions {
         retention_ms: i64::try_from(options.retention.millis()).unwrap_or(i64::MAX),
+        out_of_order_ms: out_of_order_ms(config),
         fsync: match options.fsync {
             FsyncChoice::Always => Fsync::Always,
             FsyncChoice::Every(span) => Fsync::Interval(span.get()),

@@ -144,6 +144,9 @@ impl Db {
             from,
             Arc::clone(&metrics),
         )?;
+        if head.state.get_mut().late.is_empty() {
+            wal.late_is_in_blocks();
+        }
         wal.cut(flushed)?;
         let db = Arc::new(Self {
             fs,
@@ -186,6 +189,11 @@ impl Db {
         Metrics::set(&self.head.metrics.blocks, blocks.len() as u64);
         *self.blocks.write() = blocks.into();
         self.flushed.store(flushed, Ordering::Release);
+    }
+
+    /// Changes [`Options::out_of_order_ms`] for commits from now on; less than 0 is 0. What is stored stays.
+    pub fn set_out_of_order_ms(&self, window_ms: i64) {
+        self.head.out_of_order_ms.store(window_ms.max(0), Ordering::Relaxed);
     }
 
     /// Writes what is stored as blocks into a new folder under `snapshots/`, sharing files with the store's own
@@ -323,8 +331,8 @@ fn check(options: &Options) -> Result<(), Error> {
     if options.block_ms <= 0 {
         return invalid("the width of blocks must be positive");
     }
-    if options.out_of_order_ms != 0 {
-        return invalid("an out-of-order window is not supported: it must be 0");
+    if options.out_of_order_ms < 0 {
+        return invalid("the out-of-order window must not be negative");
     }
     if options.retention_ms < 0 || options.max_future_ms < 0 {
         return invalid("retention and the bound on the future must not be negative");

@@ -143,18 +143,27 @@ impl Db {
         // The system tells a failed sync once: not to a sync beside the log while this one runs.
         let _syncing = self.syncing.lock();
         let mut log = self.log.lock();
-        let hidden = self.head.state.read().deleted_by(matchers, range, self.flushed());
+        let (hidden, (late, lost)) = {
+            let state = self.head.state.read();
+            let late = state.late_without(matchers, range);
+            (
+                state.deleted_by(matchers, range, self.flushed()),
+                late.map_err(|e| e.in_file(&self.dir, 0))?,
+            )
+        };
         // Also if the head has nothing of it: the log may hold rows that no block has any more at the next start.
         let mut entry = Vec::new();
         record::encode_deletion(matchers, range, &mut entry);
         let wal = usable(&mut log)?;
         wal.prepare().map_err(failed)?;
-        wal.append(&entry, i64::MIN).map_err(failed)?;
+        wal.append(&entry, i64::MIN, false).map_err(failed)?;
         wal.sync()?;
         let mut state = self.head.state.write();
         state.delete(&hidden);
+        state.late = late;
         *self.blocks.write() = blocks.into();
-        Ok(hidden.len() as u64)
+        let known = |series: &&u32| hidden.binary_search_by_key(*series, |h| h.0).is_err();
+        Ok((hidden.len() + lost.iter().filter(known).count()) as u64)
     }
 
     /// Rewrites every block of which something was deleted without it, and removes those of which nothing is left.

@@ -1,18 +1,22 @@
 //! From the head to blocks: which window is due, and a block of its runs.
 
 use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, HistogramRun, SeriesRun};
+use crate::column::MAX_VALUES;
 use crate::db::Db;
 use crate::head::State;
 use crate::head::deleted::HeadTombstones;
 use crate::head::histogram::HistogramRun as HeadHistograms;
+use crate::head::late::{Late, LateSample};
 use crate::head::run::Run;
 use crate::head::seal::window_start;
 use crate::maintain::Cleaning;
 use crate::timeline::NONE;
 use crate::tombstones::Intervals;
+use crate::wal::record;
 use crate::wal::writer::WriteError;
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,63 +27,159 @@ impl Db {
     pub(crate) fn due_window(&self) -> Option<i64> {
         let block_ms = self.head.options.block_ms;
         let state = self.head.state.read();
-        let bound = self.flushed();
-        let oldest = state
-            .timelines
-            .iter()
-            .flatten()
-            .flat_map(|t| t.runs.iter().map(|r| r.first).chain(t.times.first().copied()))
-            .filter(|first| *first >= bound)
-            .chain(state.histograms.oldest_from(bound))
-            .min()?;
-        let start = window_start(oldest, block_ms);
+        let start = window_start(self.oldest_row(&state)?, block_ms);
         (state.newest.saturating_sub(start) > block_ms.saturating_add(block_ms / 2)).then_some(start)
+    }
+
+    /// The time of the oldest row or histogram that no block holds.
+    fn oldest_row(&self, state: &State) -> Option<i64> {
+        let bound = self.flushed();
+        let timelines = state.timelines.iter().flatten();
+        let all = timelines.flat_map(|t| t.runs.iter().map(|r| r.first).chain(t.times.first().copied()));
+        all.filter(|first| *first >= bound)
+            .chain(state.histograms.oldest_from(bound))
+            .min()
+    }
+
+    /// Where the windows end that no row is in or will come to, unless a block holds it.
+    pub(crate) fn late_bound(&self) -> i64 {
+        let block_ms = self.head.options.block_ms;
+        let state = self.head.state.read();
+        let open = self.oldest_row(&state);
+        let open = open.map(|oldest| oldest.min(state.newest.saturating_sub(block_ms / 2)));
+        open.map_or(i64::MIN, |open| window_start(open, block_ms))
+            .max(self.flushed())
     }
 
     /// Makes a block of one window and lets the head go of it.
     pub(crate) fn write_window(&self, start: i64, cleaning: &mut Cleaning) -> Result<(), Error> {
         let end = start.saturating_add(self.head.options.block_ms);
-        {
-            // From here on no row enters the window; those that are in it are sealed below.
+        let late = {
+            // From here on no row enters the window; those that are in it are sealed below. Late samples that come from
+            // here on wait for a block of their own.
             let _log = self.log.lock();
             let mut state = self.head.state.write();
             state.min_valid = state.min_valid.max(end);
-        }
+            state.late.clone()
+        };
         self.seal_before(end);
+        self.sync_late(&late)?;
         let range = BlockRange::new(Timestamp::from_millis(start), Timestamp::from_millis(end));
-        let written = self.write_block(&self.dir, range)?;
+        let written = self.write_block(&self.dir, range, &late, Content::All)?;
         let mut blocks: Vec<Arc<BlockReader>> = self.blocks.read().to_vec();
         blocks.extend(written);
         self.publish(blocks, end);
         let runs = cleaning.runs.get_or_insert((end, Vec::new()));
         runs.0 = end;
         runs.1.push(self.readers.turn());
-        let mut log = self.log.lock();
-        if let Some(wal) = &mut log.wal {
-            wal.begin_segment().map_err(|e| match e {
-                WriteError::Failed(e) => e,
-                WriteError::Poisoned(what) => Error::Invalid { what },
-            })?;
-            wal.cut(end)?;
-        }
-        Ok(())
+        self.drop_late(&late, start..end, cleaning)?;
+        self.cut_log()
     }
 
-    /// A name that no block has had: the clock may stand or go back.
-    pub(crate) fn block_id(&self, parent: &Path) -> BlockId {
-        let now = self.clock.now().millis().max(0).cast_unsigned();
-        loop {
-            let name = u128::from(self.names.fetch_add(1, Ordering::Relaxed));
-            let id = BlockId::new(now, name << 64 | u128::from(std::process::id()));
-            if !self.fs.exists(&parent.join(id.to_string())) {
-                return id;
+    /// Makes blocks of the late samples whose windows no row comes to any more.
+    pub(crate) fn write_late(&self, cleaning: &mut Cleaning) -> Result<(), Error> {
+        let (bound, block_ms) = (self.late_bound(), self.head.options.block_ms);
+        let late = self.head.state.read().late.clone();
+        let windows = late.windows(bound, block_ms).map_err(|e| e.in_file(&self.dir, 0))?;
+        let Some(first) = windows.first().copied() else {
+            return Ok(());
+        };
+        self.sync_late(&late)?;
+        let (mut done, mut written) = (first, Ok(()));
+        for start in windows {
+            let end = start.saturating_add(block_ms).min(bound);
+            let range = BlockRange::new(Timestamp::from_millis(start), Timestamp::from_millis(end));
+            match self.write_block(&self.dir, range, &late, Content::Late) {
+                Ok(block) => {
+                    // Until they leave the head, views find these samples twice, which are one to them.
+                    let mut blocks: Vec<Arc<BlockReader>> = self.blocks.read().to_vec();
+                    blocks.extend(block);
+                    self.publish(blocks, self.flushed().max(end));
+                    Metrics::add(&self.head.metrics.late_blocks, 1);
+                    done = end;
+                }
+                Err(e) => {
+                    written = Err(e);
+                    break;
+                }
             }
         }
+        self.drop_late(&late, first..done, cleaning)?;
+        written?;
+        self.cut_log()
     }
 
-    /// Writes the sealed runs of a range as a block, without what was deleted; `None` if nothing is left.
-    pub(crate) fn write_block(&self, parent: &Path, range: BlockRange) -> Result<Option<Arc<BlockReader>>, Error> {
-        let plan = BlockPlan::gather(&self.head.state.read(), range);
+    /// Late samples may reach a block before the log of their commit reaches the disk: a power cut must not halve it.
+    fn sync_late(&self, late: &Late) -> Result<(), Error> {
+        if late.is_empty() { Ok(()) } else { self.sync() }
+    }
+
+    /// Lets the head go of late samples that blocks have: those of `taken` in `range`. The log is told, so that they do
+    /// not come back when it is read.
+    fn drop_late(&self, taken: &Late, range: Range<i64>, cleaning: &mut Cleaning) -> Result<(), Error> {
+        let mut guard = self.log.lock();
+        let log = &mut *guard;
+        let rest = {
+            let mut state = self.head.state.write();
+            let lost = state.late.take_out(taken, range.clone());
+            let lost = lost.map_err(|e| e.in_file(&self.dir, 0))?;
+            if lost.is_empty() {
+                return Ok(());
+            }
+            state.late_leaving.extend(lost);
+            state.late_appends(&range).map_err(|e| e.in_file(&self.dir, 0))?
+        };
+        let runs = cleaning.runs.get_or_insert((self.flushed(), Vec::new()));
+        runs.1.push(self.readers.turn());
+        let Some(wal) = &mut log.wal else { return Ok(()) };
+        wal.prepare().map_err(not_written)?;
+        let mut told = Vec::new();
+        {
+            let state = self.head.state.read();
+            record::encode_late_done(&range, &rest, &state, &state.index.read(), &mut wal.book, &mut told);
+        }
+        let newest = rest.iter().map(|l| l.at).max();
+        wal.append(&told, newest.unwrap_or(i64::MIN), newest.is_some())
+            .map_err(not_written)?;
+        // The log may be cut where they stood before.
+        newest.map_or(Ok(()), |_| wal.sync())
+    }
+
+    /// Deletes the segments of the log that hold nothing but what blocks have.
+    fn cut_log(&self) -> Result<(), Error> {
+        let flushed = self.flushed();
+        let mut log = self.log.lock();
+        let Some(wal) = &mut log.wal else { return Ok(()) };
+        wal.begin_segment().map_err(not_written)?;
+        let late = self.head.state.read().late.oldest();
+        if late.is_none_or(|oldest| oldest >= flushed) {
+            wal.late_is_in_blocks();
+        }
+        wal.cut(flushed)
+    }
+
+    /// A name behind those of all blocks, whatever the clock says: of several samples of one time, readers take that of
+    /// the oldest block.
+    pub(crate) fn block_id(&self, parent: &Path) -> BlockId {
+        let now = self.clock.now().millis().max(0).cast_unsigned();
+        let name = u128::from(self.names.fetch_add(1, Ordering::Relaxed));
+        let mut id = BlockId::new(now, name << 64 | u128::from(std::process::id()));
+        let newest = self.blocks.read().iter().map(|b| b.meta().id).max();
+        while newest.is_some_and(|newest| newest >= id) || self.fs.exists(&parent.join(id.to_string())) {
+            id = BlockId::from_bits(newest.map_or(id, |newest| newest.max(id)).bits().wrapping_add(1));
+        }
+        id
+    }
+
+    /// Writes what the head holds of a range as a block, without what was deleted; `None` if nothing is left.
+    pub(crate) fn write_block(
+        &self,
+        parent: &Path,
+        range: BlockRange,
+        late: &Late,
+        content: Content,
+    ) -> Result<Option<Arc<BlockReader>>, Error> {
+        let plan = BlockPlan::gather(&self.head.state.read(), range, late, content);
         if plan.is_empty() {
             return Ok(None);
         }
@@ -105,11 +205,28 @@ impl Db {
     }
 }
 
-/// Runs of the head that become a block.
-struct BlockPlan {
+fn not_written(error: WriteError) -> Error {
+    match error {
+        WriteError::Failed(e) => e,
+        WriteError::Poisoned(what) => Error::Invalid { what },
+    }
+}
+
+/// What of the head a block gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Sealed runs and late samples.
+    All,
+    /// Late samples: the runs are in a block.
+    Late,
+}
+
+/// What of the head becomes a block.
+struct BlockPlan<'a> {
     range: BlockRange,
     /// By timeline.
     runs: HashMap<u32, Vec<Arc<Run>>>,
+    late: &'a Late,
     /// Series in order of their labels.
     series: Vec<u32>,
     deleted: Arc<HeadTombstones>,
@@ -127,15 +244,15 @@ struct Laid {
 /// The timeline of a series' histograms in the block, and they.
 type LaidHistograms = (u32, Vec<Arc<Histogram>>);
 
-impl BlockPlan {
-    fn gather(state: &State, range: BlockRange) -> Self {
+impl<'a> BlockPlan<'a> {
+    fn gather(state: &State, range: BlockRange, late: &'a Late, content: Content) -> Self {
         let (start, end) = (range.start.millis(), range.end.millis());
         let mut runs: HashMap<u32, Vec<Arc<Run>>> = HashMap::new();
         for (number, t) in (0u32..).zip(&state.timelines) {
             let own: Vec<Arc<Run>> = t
                 .iter()
                 .flat_map(|t| &t.runs)
-                .filter(|r| r.first >= start && r.last < end)
+                .filter(|r| content == Content::All && r.first >= start && r.last < end)
                 .cloned()
                 .collect();
             if !own.is_empty() {
@@ -146,13 +263,17 @@ impl BlockPlan {
         let mut series: Vec<u32> = (0..index.len() as u32)
             .filter(|s| state.series.get(*s as usize).is_some_and(|s| s.first != NONE))
             .collect();
+        if content == Content::Late {
+            series.retain(|s| late.overlaps(*s, start, end.saturating_sub(1)));
+        }
         series.sort_by(|a, b| index.compare(*a, *b));
         let deleted = state.deleted.current();
-        let numbers = state.histograms.numbers();
+        let numbers = state.histograms.numbers().filter(|_| content == Content::All);
         let histograms = numbers.map(|series| (series, state.histograms.runs_in(series, start, end)));
         Self {
             range,
             runs,
+            late,
             series,
             deleted,
             histograms: histograms.filter(|(_, runs)| !runs.is_empty()).collect(),
@@ -160,7 +281,10 @@ impl BlockPlan {
     }
 
     fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.histograms.is_empty()
+        let (start, last) = (self.range.start.millis(), self.range.end.millis().saturating_sub(1));
+        self.runs.is_empty()
+            && self.histograms.is_empty()
+            && !self.series.iter().any(|s| self.late.overlaps(*s, start, last))
     }
 
     /// The histograms of a series, and the timeline they make in the block.
@@ -251,8 +375,11 @@ impl BlockPlan {
             if let Some(deleted) = &deleted {
                 column.cut(deleted);
             }
-            if timelines.len() > 1 {
-                column.merge(&mut writer)?;
+            // Late samples that were deleted are gone from where they are kept.
+            let range = self.range.start.millis()..self.range.end.millis();
+            let late = self.late.read(*series, range).map_err(|e| e.in_file(&db.dir, 0))?;
+            if timelines.len() > 1 || !late.is_empty() {
+                column.merge(&late, &mut writer)?;
             }
             column.ranges.retain(|r| r.values.1 > r.values.0);
             let histograms = self.histograms(*series, deleted.as_ref(), db, &mut writer)?;
@@ -366,22 +493,27 @@ impl ColumnRuns {
         }
     }
 
-    /// Samples of several timelines: in order of time on a timeline of their own, unless they follow each other.
-    fn merge(&mut self, writer: &mut BlockWriter) -> Result<(), Error> {
+    /// Samples of several timelines and late ones: in order of time on a timeline of their own, unless they follow each
+    /// other. Of a late sample and one in order at the same time, the latter stays.
+    fn merge(&mut self, late: &[LateSample], writer: &mut BlockWriter) -> Result<(), Error> {
         let mut samples: Vec<(Timestamp, f64)> = self.times.iter().copied().zip(self.values.iter().copied()).collect();
-        if samples.is_sorted_by(|a, b| a.0 < b.0) {
+        if late.is_empty() && samples.is_sorted_by(|a, b| a.0 < b.0) {
             return Ok(());
         }
+        samples.extend(late.iter().map(|(at, value)| (Timestamp::from_millis(*at), *value)));
         samples.sort_by_key(|s| s.0);
         samples.dedup_by_key(|s| s.0);
         let times: Vec<Timestamp> = samples.iter().map(|s| s.0).collect();
-        let timeline = writer.timeline(&times)?;
         self.values = samples.iter().map(|s| s.1).collect();
-        self.ranges = vec![RowRange {
-            timeline,
-            first_row: 0,
-            values: (0, samples.len()),
-        }];
+        self.ranges.clear();
+        for (nth, times) in times.chunks(MAX_VALUES).enumerate() {
+            let from = nth * MAX_VALUES;
+            self.ranges.push(RowRange {
+                timeline: writer.timeline(times)?,
+                first_row: 0,
+                values: (from, from + times.len()),
+            });
+        }
         Ok(())
     }
 }

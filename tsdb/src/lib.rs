@@ -52,6 +52,10 @@
 //! go the same way, but for files of runs. Exemplars ([`Options::max_exemplars`]) live in memory, in the log and in
 //! checkpoints.
 //!
+//! A sample that comes behind the newest one of its series, inside [`Options::out_of_order_ms`], goes beside the
+//! timelines: to the block of its window when that is written, or, if it is, to a block of its own. Blocks may overlap;
+//! of several samples of one time, the one that was stored first stays.
+//!
 //! What is deleted is hidden at once by tombstones, of the head and of each block, and left out of blocks written from
 //! then on; [`Db::clean_tombstones`] takes it off the disk.
 //!

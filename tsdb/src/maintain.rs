@@ -120,14 +120,28 @@ impl Db {
         // What cannot leave the heap now does not keep windows from becoming blocks.
         let eased = self.ease(&mut cleaning.files);
         let moved = self.move_runs(&mut cleaning.files, Move::Due);
+        let mut written = false;
         while let Some(start) = self.due_window() {
             self.write_window(start, cleaning)?;
+            written = true;
+        }
+        if written || self.late_is_due() {
+            self.write_late(cleaning)?;
         }
         self.retain()?;
         self.clean(cleaning);
         self.sweep_runs(&mut cleaning.files)?;
         self.checkpoint_if_due(&cleaning.files, &mut cleaning.checkpoints)?;
         eased.and(moved)
+    }
+
+    /// Whether late samples of windows that no row comes to any more take too much memory.
+    fn late_is_due(&self) -> bool {
+        if self.head.state.read().late.is_empty() {
+            return false;
+        }
+        let bound = self.late_bound();
+        self.head.state.read().late.bytes_before(bound) > self.head.options.late_bytes
     }
 
     /// Seals timelines that no row comes to any more.
@@ -202,7 +216,7 @@ impl Db {
             cleaning.runs = None;
             let _log = self.log.lock();
             let mut state = self.head.state.write();
-            state.drop_runs(bound);
+            state.drop_runs(bound, self.head.views.oldest_epoch());
             cleaning.columns.get_or_insert((bound, Weak::new())).0 = bound;
         }
         let Some((bound, appenders)) = &cleaning.columns else {
@@ -252,6 +266,8 @@ impl Db {
             &metrics.columns,
             (state.columns.len() - state.free_columns.len()) as u64,
         );
+        Metrics::set(&metrics.late_samples, state.late.len());
+        Metrics::set(&metrics.late_bytes, state.late.heap_bytes() as u64);
         let runs = state.timelines.iter().flatten().flat_map(|t| &t.runs);
         Metrics::set(&metrics.run_bytes, runs.map(|r| r.heap_bytes() as u64).sum());
         Metrics::set(&metrics.min_time, state.oldest().unwrap_or(0).max(0).cast_unsigned());

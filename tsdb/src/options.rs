@@ -32,9 +32,12 @@ pub struct Options {
     pub fsync: Fsync,
     /// How values are encoded in runs and blocks.
     pub encoding: EncodingChoice,
-    /// How far behind its series' newest sample a sample may come. Only 0 is supported: [`crate::Db::open`] refuses
-    /// another value.
+    /// How far behind the newest sample of all a sample may be that comes behind the newest one of its series, in
+    /// milliseconds; 0 takes none. [`crate::Db::set_out_of_order_ms`] changes it while the store is open.
     pub out_of_order_ms: i64,
+    /// Late samples of windows that are in blocks already are written to blocks of their own once they take this much
+    /// memory; at the latest when the next window becomes a block.
+    pub late_bytes: usize,
     /// How far ahead of the clock a sample may be; beyond it, it is refused as too new.
     pub max_future_ms: i64,
     /// Pays for the head. When it is used up, new series are refused and existing ones go on.
@@ -83,6 +86,7 @@ impl Default for Options {
             fsync: Fsync::Interval(Duration::from_secs(1)),
             encoding: EncodingChoice::Auto,
             out_of_order_ms: 0,
+            late_bytes: 32 << 20,
             max_future_ms: 10 * 60 * 1000,
             head: Meter::unlimited("head"),
             max_series: 0,

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::block::{self, BlockRange};
 use crate::db::{Db, SnapshotHead};
 use crate::directory::SNAPSHOTS;
+use crate::flush::Content;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use tidegauge_model::Timestamp;
@@ -46,15 +47,22 @@ impl Db {
         }
         if head == SnapshotHead::Include {
             self.seal_before(i64::MAX);
-            let (oldest, newest) = {
+            let (oldest, newest, late) = {
                 let state = self.head.state.read();
-                (state.oldest(), state.newest)
+                (state.oldest(), state.newest, state.late.clone())
             };
-            // One block for all of it; the head of the store itself stays as it is.
-            if let Some(oldest) = oldest.map(|t| t.max(self.flushed())).filter(|t| *t <= newest) {
-                let end = newest.saturating_add(1);
-                let range = BlockRange::new(Timestamp::from_millis(oldest), Timestamp::from_millis(end));
-                self.write_block(folder, range)?;
+            let flushed = self.flushed();
+            let range = |from: i64, to: i64| BlockRange::new(Timestamp::from_millis(from), Timestamp::from_millis(to));
+            // One block for all of it, one for late samples between the blocks' times; the head of the store itself stays
+            // as it is.
+            let first_late = late.oldest();
+            if let Some(oldest) = first_late.filter(|t| *t < flushed) {
+                self.write_block(folder, range(oldest, flushed), &late, Content::Late)?;
+            }
+            let oldest = oldest.into_iter().chain(first_late).min();
+            if let Some(oldest) = oldest.map(|t| t.max(flushed)).filter(|t| *t <= newest) {
+                let range = range(oldest, newest.saturating_add(1));
+                self.write_block(folder, range, &late, Content::All)?;
             }
         }
         self.fs.sync_dir(folder)

@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::yaml::{Fault, Node, Place, Value};
-use super::{de, show, validate};
+use super::{PromDuration, de, show, validate};
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
@@ -39,6 +39,7 @@ pub struct Config {
     global: GlobalConfig,
     jobs: Vec<ScrapeConfig>,
     external_labels: Labels,
+    out_of_order: PromDuration,
     max_exemplars: usize,
     unsupported: Vec<Unsupported>,
     yaml: String,
@@ -70,6 +71,11 @@ impl Config {
     /// The labels of everything that leaves this server, with the environment's values put in.
     pub fn external_labels(&self) -> &Labels {
         &self.external_labels
+    }
+
+    /// How far behind the newest sample a late one may be: `storage.tsdb.out_of_order_time_window`.
+    pub fn out_of_order(&self) -> PromDuration {
+        self.out_of_order
     }
 
     /// `storage.exemplars.max_exemplars`: how many are kept where the feature `exemplar-storage` is on; 0 keeps none.
@@ -178,7 +184,13 @@ fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Resul
     unsupported.sort();
     unsupported.dedup_by(|b, a| a.section == b.section);
     let yaml = show::yaml(&global, &shown, &root);
+    let out_of_order = root
+        .get("storage")
+        .and_then(|storage| storage.get("tsdb")?.get("out_of_order_time_window")?.as_text())
+        .and_then(|text| text.parse().ok());
     Ok(Config {
+        // Its form was checked with the section.
+        out_of_order: out_of_order.unwrap_or(PromDuration::from_millis(0)),
         global,
         jobs,
         external_labels,
@@ -336,7 +348,8 @@ fn storage_keys(node: &Node) -> Vec<Unsupported> {
         if !matches!(key.text.as_str(), "tsdb" | "exemplars") {
             found.push((format!("storage.{}", key.text), key.at.line));
         }
-        for (inner, value) in nested.iter().filter(|(_, v)| !v.is_null()) {
+        let obeyed = |name: &str| name == "out_of_order_time_window";
+        for (inner, value) in nested.iter().filter(|(k, v)| !v.is_null() && !obeyed(&k.text)) {
             let zero = value.as_text().is_some_and(|t| matches!(t, "0" | "0s"));
             if !zero {
                 found.push((format!("storage.tsdb.{}", inner.text), inner.at.line));
@@ -571,8 +584,8 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_listed_by_line() {
         let c = config(
-            "rule_files: [a.yml]\nalerting:\n  alertmanagers: []\nstorage:\n  tsdb:\n    out_of_order_time_window: 30m\n\
-             scrape_configs:\n  - job_name: k\n    kubernetes_sd_configs: [{role: pod}]\n",
+            "rule_files: [a.yml]\nalerting:\n  alertmanagers: []\nstorage:\n  tsdb:\n    out_of_order_time_window: 30m\n    \
+             stale_series_compaction_threshold: 0.5\nscrape_configs:\n  - job_name: k\n    kubernetes_sd_configs: [{role: pod}]\n",
         )
         .unwrap();
         let listed: Vec<_> = c.unsupported().iter().map(|u| (u.section.as_str(), u.line)).collect();
@@ -581,10 +594,24 @@ mod tests {
             [
                 ("alerting", 2),
                 ("rule_files", 1),
-                ("scrape_configs.kubernetes_sd_configs", 8),
-                ("storage.tsdb.out_of_order_time_window", 6),
+                ("scrape_configs.kubernetes_sd_configs", 10),
+                ("storage.tsdb.stale_series_compaction_threshold", 7),
             ]
         );
+        assert_eq!(c.out_of_order(), PromDuration::from_millis(30 * 60 * 1000));
+        for text in [
+            "storage: {tsdb: {out_of_order_time_window: 0}}",
+            "storage: {tsdb: {}}",
+            "storage:",
+            "",
+        ] {
+            assert_eq!(
+                config(text).unwrap().out_of_order(),
+                PromDuration::from_millis(0),
+                "{text}"
+            );
+        }
+        assert!(error("storage: {tsdb: {out_of_order_time_window: soon}}").contains("not a valid duration"));
     }
 
     #[test]

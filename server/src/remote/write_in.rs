@@ -1,7 +1,7 @@
 //! `POST /api/v1/write`: the receiver.
 //!
 //! A request is kept whole or not at all if a sample does not fit what is stored of its series; one that only comes
-//! behind a newer one of the same request is left out, as upstream does. A series whose labels are not valid is left
+//! behind a newer one of the same request is left out, as upstream does, unless it may come late. A series whose labels are not valid is left
 //! out, counted and logged, and the rest is kept, as upstream does. A series or sample that this store cannot take (a
 //! limit, a histogram that is none) is left out too, but the sender is told. An exemplar that does not fit is left out
 //! and counted, no more, as upstream does.
@@ -62,19 +62,43 @@ struct Taken {
     example: Option<String>,
 }
 
+/// What of a request is left out because of another sample of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LeaveOut {
+    Nothing,
+    /// A sample of the time of the newest one before it.
+    Repeats,
+    /// A sample no newer than one before it.
+    Older,
+}
+
 /// The newest sample that a request has brought of each series.
-#[derive(Debug, Default)]
-struct Newest(HashMap<SeriesRef, i64>);
+#[derive(Debug)]
+struct Newest {
+    leave_out: LeaveOut,
+    of: HashMap<SeriesRef, i64>,
+}
 
 impl Newest {
-    /// Whether the sample is newer than those before it, which makes it the newest.
-    fn moves_to(&mut self, series: SeriesRef, at_ms: i64) -> bool {
-        let known = self.0.get(&series).copied();
-        let newer = known.is_none_or(|newest| at_ms > newest);
-        if newer {
-            self.0.insert(series, at_ms);
+    fn new(leave_out: LeaveOut) -> Self {
+        Self {
+            leave_out,
+            of: HashMap::new(),
         }
-        newer
+    }
+
+    /// Whether a sample is to be kept, and takes note of it.
+    fn keeps(&mut self, series: SeriesRef, at_ms: i64) -> bool {
+        if self.leave_out == LeaveOut::Nothing {
+            return true;
+        }
+        let Some(newest) = self.of.get_mut(&series) else {
+            self.of.insert(series, at_ms);
+            return true;
+        };
+        let keeps = at_ms > *newest || (at_ms < *newest && self.leave_out == LeaveOut::Repeats);
+        *newest = at_ms.max(*newest);
+        keeps
     }
 }
 
@@ -312,27 +336,37 @@ impl Receiver {
             .decompress(body, room)
             .map_err(|_| WriteError::Snappy)?;
         let message = buffer.get(..length).unwrap_or_default();
-        match self.offer(store, message, None) {
-            // What does not fit may do so only because of another sample of this request: looked at only now, so that
-            // requests in order do not pay for it.
+        // What does not fit may do so only because of another sample of this request: looked at only then, so that
+        // requests in order do not pay for it. What comes behind a newer one may come late, if the store has it so.
+        let mut taken = self.offer(store, message, LeaveOut::Nothing);
+        if matches!(
+            taken,
             Err(WriteError::Rejected(
                 RejectReason::OutOfOrder
-                | RejectReason::Duplicate { .. }
-                | RejectReason::HistogramExists { .. }
-                | RejectReason::DuplicateHistogram { .. },
-            )) => self.offer(store, message, Some(Newest::default())),
-            other => other,
+                    | RejectReason::Duplicate { .. }
+                    | RejectReason::HistogramExists { .. }
+                    | RejectReason::DuplicateHistogram { .. }
+            ))
+        ) {
+            taken = self.offer(store, message, LeaveOut::Repeats);
         }
+        if matches!(
+            taken,
+            Err(WriteError::Rejected(RejectReason::OutOfOrder | RejectReason::TooOld))
+        ) {
+            taken = self.offer(store, message, LeaveOut::Older);
+        }
+        taken
     }
 
-    /// Hands a message's samples to the store; with `newest`, only those that are newer than the ones before them.
-    fn offer(&self, store: &dyn Appendable, message: &[u8], newest: Option<Newest>) -> Result<Taken, WriteError> {
+    /// Hands a message's samples to the store.
+    fn offer(&self, store: &dyn Appendable, message: &[u8], leave_out: LeaveOut) -> Result<Taken, WriteError> {
         let mut offer = Offer {
             appender: store.appender(),
             finger: Finger::new(&self.known),
             samples: Vec::with_capacity(BATCH + 16),
             labels: Vec::with_capacity(BATCH + 16),
-            newest,
+            newest: Newest::new(leave_out),
             taken: Taken::default(),
         };
         let mut fields = Fields::new(message);
@@ -371,7 +405,7 @@ struct Offer<'b, 's> {
     samples: Vec<(SeriesRef, Timestamp, f64)>,
     /// The label bytes of each, for when the store has let go of the series.
     labels: Vec<&'b [u8]>,
-    newest: Option<Newest>,
+    newest: Newest,
     taken: Taken,
 }
 
@@ -391,7 +425,7 @@ impl<'b> Offer<'b, '_> {
                 (series, length)
             }
         };
-        if self.newest.is_some() {
+        if self.newest.leave_out != LeaveOut::Nothing {
             return false;
         }
         let Some((labels, rest)) = message.split_at_checked(length) else {
@@ -436,7 +470,7 @@ impl<'b> Offer<'b, '_> {
                     None => return Ok(()),
                 },
             };
-            if self.newest.as_mut().is_some_and(|n| !n.moves_to(reference, at_ms)) {
+            if !self.newest.keeps(reference, at_ms) {
                 self.taken.unordered += 1;
                 continue;
             }

@@ -1,5 +1,6 @@
 //! `POST /api/v1/write`, row by row of what was observed of Prometheus 3.5.3.
 
+use crate::process::{Running, free_port, request, tidegauge};
 use crate::site::{Answer, NOW_MS, Site, Switches, escape};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -201,9 +202,6 @@ async fn series_with_invalid_labels_are_dropped_and_the_rest_kept() {
 async fn one_sample_that_does_not_fit_keeps_all_of_the_request_out() {
     let site = Site::new();
     assert_answer(&write(&site, vec![named("a", &[(T, 2.0)])]).await, 204, "");
-    // What lies in a block is closed to appends.
-    site.store(&[("__name__", "seed")], &[(T - 24 * 3_600_000, 1.0), (T, 1.0)]);
-    site.db.maintain().unwrap();
     let around = |bad: Series| vec![named("before", &[(T, 1.0)]), bad, named("after", &[(T, 1.0)])];
     for (bad, text) in [
         (named("a", &[(T - 1, 1.0)]), "out of order sample\n".to_owned()),
@@ -211,7 +209,9 @@ async fn one_sample_that_does_not_fit_keeps_all_of_the_request_out() {
             named("a", &[(T, 3.0)]),
             format!("duplicate sample for timestamp {T}; overrides not allowed: existing 2, new value 3\n"),
         ),
-        (named("old", &[(T - 25 * 3_600_000, 1.0)]), "out of bounds\n".to_owned()),
+        // Half a block's window behind the newest sample of all.
+        (named("old", &[(T - 3_600_001, 1.0)]), "out of bounds\n".to_owned()),
+        (named("a", &[(T - 3_600_001, 1.0)]), "out of bounds\n".to_owned()),
         (
             named("new", &[(NOW_MS + 24 * 3_600_000, 1.0)]),
             "out of bounds: timestamp is too far in the future\n".to_owned(),
@@ -223,7 +223,150 @@ async fn one_sample_that_does_not_fit_keeps_all_of_the_request_out() {
         assert_eq!(value(&site, name).await, json!(null), "{name} was kept");
     }
     assert_eq!(value(&site, "a").await, json!("2"));
-    assert_answer(&write(&site, vec![named("a", &[(T + 1, 4.0)])]).await, 204, "");
+    assert_answer(
+        &write(
+            &site,
+            vec![named("a", &[(T + 1, 4.0)]), named("old", &[(T - 3_599_999, 1.0)])],
+        )
+        .await,
+        204,
+        "",
+    );
+}
+
+/// What Prometheus 3.5.3 answered to the same requests, with `out_of_order_time_window: 1h`.
+#[tokio::test]
+async fn inside_the_window_samples_may_come_late() {
+    let site = Site::new();
+    site.db.set_out_of_order_ms(3_600_000);
+    let seed = named("a", &[(T - 10_000, 1.0), (T - 5000, 2.0), (T, 3.0)]);
+    assert_answer(&write(&site, vec![seed]).await, 204, "");
+    let duplicate = format!("duplicate sample for timestamp {T}; overrides not allowed: existing 3, new value 4\n");
+    for (request, status, text) in [
+        (vec![named("a", &[(T - 7000, 50.0)])], 204, ""),
+        (vec![named("a", &[(T - 7000, 51.0)])], 204, ""),
+        (vec![named("a", &[(T, 4.0)])], 400, duplicate.as_str()),
+        (vec![named("a", &[(T, 3.0)])], 204, ""),
+        (vec![named("a", &[(T - 3_600_001, 4.0)])], 400, "too old sample\n"),
+        (vec![named("a", &[(T - 3_600_000, 4.0)])], 204, ""),
+        (vec![named("b", &[(T - 3_599_000, 4.0)])], 204, ""),
+        (vec![named("c", &[(T - 3_700_000, 4.0)])], 400, "too old sample\n"),
+        (
+            vec![named(
+                "d",
+                &[
+                    (T - 1000, 1.0),
+                    (T - 3000, 2.0),
+                    (T - 1000, 5.0),
+                    (T - 3000, 6.0),
+                    (T, 7.0),
+                ],
+            )],
+            204,
+            "",
+        ),
+        (
+            vec![named("e", &[(T - 1000, 1.0), (T - 3_700_000, 2.0)])],
+            400,
+            "too old sample\n",
+        ),
+    ] {
+        let told = format!("{request:?}");
+        let answer = write(&site, request).await;
+        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (status, text), "{told}");
+    }
+    for (query, expected) in [
+        ("count_over_time(a[2h])", "5"),
+        ("sum_over_time(a[2h])", "60"),
+        ("count_over_time(d[1m])", "3"),
+        ("sum_over_time(d[1m])", "10"),
+        ("count_over_time(b[2h])", "1"),
+    ] {
+        assert_eq!(value(&site, query).await, json!(expected), "{query}");
+    }
+    assert_eq!(value(&site, "e").await, json!(null));
+    // A window narrower than half a block's: what is in bounds, and behind another of its request, is left out.
+    site.db.set_out_of_order_ms(300_000);
+    for (request, status, text) in [
+        (named("a", &[(T - 600_000, 1.0)]), 400, "too old sample\n"),
+        (named("z", &[(T - 600_000, 1.0)]), 204, ""),
+        (named("y", &[(T - 1000, 1.0), (T - 600_000, 2.0)]), 204, ""),
+    ] {
+        assert_answer(&write(&site, vec![request]).await, status, text);
+    }
+    assert_eq!(value(&site, "count_over_time(y[1h])").await, json!("1"));
+    site.db.set_out_of_order_ms(0);
+    assert_answer(
+        &write(&site, vec![named("a", &[(T - 1, 1.0)])]).await,
+        400,
+        "out of order sample\n",
+    );
+    assert_eq!(
+        value(&site, "count_over_time(a[2h])").await,
+        json!("5"),
+        "what is stored stays"
+    );
+    let metrics = site.get("/metrics").await.text;
+    for line in [
+        "tidegauge_tsdb_head_late_samples_appended_total 4",
+        "tidegauge_tsdb_head_late_samples_repeated_total 1",
+        "tidegauge_tsdb_head_too_old_samples_total",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
+#[test]
+fn the_window_is_read_from_the_file_and_follows_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prometheus.yml");
+    let set = |text: &str| std::fs::write(&file, text).unwrap();
+    set("storage: {tsdb: {out_of_order_time_window: 10m}}\n");
+    let port = free_port();
+    let args = [
+        format!("--config.file={}", file.display()),
+        format!("--storage.tsdb.path={}", dir.path().join("data").display()),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+        "--web.enable-remote-write-receiver".to_owned(),
+        "--web.enable-lifecycle".to_owned(),
+    ];
+    let running = Running::start(&tidegauge(), &args, port, "/-/ready", &dir.path().join("log"));
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let now = i64::try_from(now.as_millis()).unwrap();
+    let send = |back_ms: i64| {
+        let body = packed(
+            &WriteRequest {
+                series: vec![named("a", &[(now - back_ms, back_ms as f64)])],
+            }
+            .encode_to_vec(),
+        );
+        let headers = [
+            ("Content-Type", "application/x-protobuf"),
+            ("Content-Encoding", "snappy"),
+        ];
+        let answer = request(port, "POST", "/api/v1/write", &headers, &body).unwrap();
+        (answer.status, answer.body.trim().to_owned())
+    };
+    let reload = || assert_eq!(request(port, "POST", "/-/reload", &[], b"").unwrap().status, 200);
+    assert_eq!(send(0), (204, String::new()));
+    assert_eq!(send(599_000), (204, String::new()));
+    assert_eq!(send(601_000), (400, "too old sample".to_owned()));
+    set("storage: {tsdb: {out_of_order_time_window: 20m}}\n");
+    reload();
+    assert_eq!(send(601_000), (204, String::new()));
+    set("global: {}\n");
+    reload();
+    assert_eq!(send(602_000), (400, "out of order sample".to_owned()));
+    let answer = running.api("/api/v1/query", &[("query", "count_over_time(a[1h])")]);
+    assert_eq!(answer.pointer("/data/result/0/value/1"), Some(&json!("3")));
+    let metrics = running.get("/metrics").unwrap();
+    assert!(
+        !metrics
+            .body
+            .contains("section=\"storage.tsdb.out_of_order_time_window\"")
+    );
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 use super::exemplar::{Exemplars, PendingExemplar};
 use super::kept_kinds::{self, SavedExemplar};
+use super::late::LateSample;
 use super::seal::{self, window_start};
 use super::stage::{Bounds, Loose, Plan, Stage};
 use super::stage_histogram::PendingHistogram;
 use super::{State, delta, symbols};
+use crate::codec::Malformed;
 use crate::column::{Encoder, EncodingChoice, MAX_BUCKETS, histogram_weight};
 use crate::db::Db;
 use crate::select::Views;
@@ -15,8 +17,9 @@ use crate::wal::writer::{Wal, WriteError, cause};
 use crate::{Metrics, Options};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tidegauge_model::{
     AppendError, Appender, CommitError, Committed, Exemplar, Histogram, Labels, MAX_EXEMPLAR_CHARS, Matcher, OnReject,
     RejectReason, SeriesRef, TimeRange, TimelineRef, Timestamp,
@@ -70,6 +73,8 @@ pub(crate) struct Head {
     /// Bytes that are not in the state and that the meter pays for with it: tombstones of blocks.
     pub(crate) beside: AtomicU64,
     pub(crate) options: Options,
+    /// How far behind the newest row a late sample may be; may change at any time.
+    pub(crate) out_of_order_ms: AtomicI64,
     pub(crate) metrics: Arc<Metrics>,
     replay: Replay,
 }
@@ -112,6 +117,7 @@ impl Head {
                 loose: HashMap::new(),
                 encoder: Encoder::new(options.encoding),
             },
+            out_of_order_ms: AtomicI64::new(options.out_of_order_ms),
             options,
             metrics,
         }
@@ -147,7 +153,7 @@ impl Head {
                 .plan_seal(series, self.options.block_ms, &mut self.replay.encoder);
             state.histograms.seal(series, runs);
         }
-        state.drop_runs(flushed);
+        state.drop_runs(flushed, None);
     }
 
     /// Puts the exemplars of a checkpoint back.
@@ -266,10 +272,29 @@ impl Head {
     }
 
     /// Hides again what was deleted when the log stood here.
-    pub(crate) fn replay_deletion(&mut self, matchers: &[Matcher], range: TimeRange) {
+    pub(crate) fn replay_deletion(&mut self, matchers: &[Matcher], range: TimeRange) -> Result<(), Malformed> {
         let state = self.state.get_mut();
         let hidden = state.deleted_by(matchers, range, state.min_valid);
         state.delete(&hidden);
+        state.late = state.late_without(matchers, range)?.0;
+        Ok(())
+    }
+
+    /// Puts late samples of one record where they were.
+    pub(crate) fn replay_late(&mut self, series: SeriesRef, samples: &[LateSample]) -> Result<(), Malformed> {
+        let state = self.state.get_mut();
+        let Some(series) = state.column_of(series.bits()).map(|(_, c)| c.series) else {
+            return Ok(());
+        };
+        for (at, value) in samples {
+            state.late.insert(series, *at, *value)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks have the late samples of these times that the log told of so far.
+    pub(crate) fn replay_late_done(&mut self, range: Range<i64>) -> Result<(), Malformed> {
+        self.state.get_mut().late.void(range)
     }
 
     /// Puts the histograms of one record back.
@@ -526,6 +551,10 @@ pub(crate) fn apply(state: &mut State, plan: Plan, logged: &[(u32, Logged)]) {
             s.owner = owner;
         }
     }
+    for late in plan.late {
+        let added = state.late.insert(late.series, late.at, late.value);
+        debug_assert!(matches!(added, Ok(true)), "a plan has what is not there");
+    }
     for timeline in plan.foreign {
         if let Some(t) = state.timeline_mut(timeline) {
             t.foreign = true;
@@ -666,11 +695,7 @@ impl<'a> HeadAppender<'a> {
             None => return Err(CommitError::Closed("the store is closed".into())),
         }
         self.seal_first(log);
-        let newest = self.db.clock.now().saturating_add(head.options.max_future_ms).millis();
-        let bounds = Bounds {
-            oldest: head.state.read().min_valid,
-            newest,
-        };
+        let bounds = self.bounds();
         let (mut plan, logged) = self.plan(on_reject, bounds, log)?;
         let stores = !plan.is_empty();
         if let (true, Some(wal)) = (stores, &mut log.wal) {
@@ -682,13 +707,14 @@ impl<'a> HeadAppender<'a> {
                     head.options.max_commit_bytes
                 )));
             }
-            wal.append(&log.record, plan.newest()).map_err(refused)?;
+            wal.append(&log.record, plan.newest(), !plan.late.is_empty())
+                .map_err(refused)?;
         }
         if log.record.capacity() > (4 << 20) {
             log.record = Vec::new();
         }
         let done = plan.done.clone();
-        let dropped = plan.stale_dropped;
+        let (dropped, late) = (plan.stale_dropped, (plan.late.len() as u64, plan.late_repeated));
         let histograms = plan.histograms.len() as u64;
         if stores {
             let exemplars = std::mem::take(&mut plan.exemplars);
@@ -700,8 +726,37 @@ impl<'a> HeadAppender<'a> {
         }
         drop(guard);
         Metrics::add(&head.metrics.histograms_appended, histograms);
-        count(&head.metrics, &done, dropped);
+        count(&head.metrics, &done, dropped, late);
         Ok(done)
+    }
+
+    /// What times this commit may use. Rows begin half a window behind the newest one of before it, so that a window
+    /// that is written gets none; if there is none, the first sample that was handed in counts.
+    fn bounds(&self) -> Bounds {
+        let head = &self.db.head;
+        let latest = self.db.clock.now().saturating_add(head.options.max_future_ms).millis();
+        let (min_valid, newest) = {
+            let state = head.state.read();
+            (state.min_valid, state.newest)
+        };
+        let first = || {
+            let rows = self.rows.iter().map(|r| (r.ordinal, r.at));
+            let all = rows.chain(self.loose.iter().map(|l| (l.ordinal, l.at)));
+            let all = all.chain(self.histograms.iter().map(|h| (h.ordinal, h.at)));
+            all.filter(|(_, at)| *at <= latest).min().map(|(_, at)| at)
+        };
+        let newest = match newest {
+            i64::MIN => first().unwrap_or(i64::MIN),
+            newest => newest,
+        };
+        // What blocks hold is older.
+        let newest = newest.max(min_valid.saturating_sub(1));
+        let window = head.out_of_order_ms.load(Ordering::Relaxed);
+        Bounds {
+            oldest: min_valid.max(newest.saturating_sub(head.options.block_ms / 2)),
+            newest: latest,
+            late: (window > 0).then(|| newest.saturating_sub(window)),
+        }
     }
 }
 
@@ -715,10 +770,12 @@ fn refused(error: WriteError) -> CommitError {
     }
 }
 
-fn count(metrics: &Metrics, done: &Committed, stale_dropped: u64) {
+fn count(metrics: &Metrics, done: &Committed, stale_dropped: u64, (late, late_repeated): (u64, u64)) {
     Metrics::add(&metrics.commits, 1);
     Metrics::add(&metrics.samples_appended, done.samples);
     Metrics::add(&metrics.stale_dropped, stale_dropped);
+    Metrics::add(&metrics.late_appended, late);
+    Metrics::add(&metrics.late_repeated, late_repeated);
     for rejected in &done.rejected {
         let counter = match rejected.reason {
             RejectReason::OutOfOrder => &metrics.rejected_out_of_order,
@@ -726,6 +783,7 @@ fn count(metrics: &Metrics, done: &Committed, stale_dropped: u64) {
             | RejectReason::HistogramExists { .. }
             | RejectReason::DuplicateHistogram { .. } => &metrics.rejected_duplicate,
             RejectReason::Repeated => &metrics.rejected_repeated,
+            RejectReason::OutOfBounds => &metrics.rejected_out_of_bounds,
             RejectReason::TooOld => &metrics.rejected_too_old,
             RejectReason::TooNew => &metrics.rejected_too_new,
         };
@@ -821,6 +879,7 @@ impl Appender for HeadAppender<'_> {
             at: at.millis(),
             value,
             ordinal: self.ordinal,
+            of_row: false,
         });
         self.ordinal += 1;
         Ok(())
@@ -838,6 +897,7 @@ impl Appender for HeadAppender<'_> {
                 at: at.millis(),
                 value: *value,
                 ordinal: self.ordinal,
+                of_row: false,
             });
             self.ordinal += 1;
         }

@@ -23,6 +23,7 @@
 use super::exemplar::Exemplars;
 use super::histogram::Histograms;
 use super::kept_kinds::{self, KeptKinds, SavedExemplar};
+use super::late::Late;
 use super::run::{Run, RunMeta};
 use super::runfile::RunFile;
 use super::series::Index;
@@ -68,10 +69,11 @@ enum Kind {
     Deleted = 8,
     Histograms = 9,
     Exemplars = 10,
+    Late = 11,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Log,
         Self::Labels,
         Self::Renumbered,
@@ -82,6 +84,7 @@ impl Kind {
         Self::Deleted,
         Self::Histograms,
         Self::Exemplars,
+        Self::Late,
     ];
 
     fn of(kind: u32) -> Option<Self> {
@@ -100,6 +103,7 @@ pub(crate) struct Captured {
     renumbered: Vec<(u64, Arc<[u32]>)>,
     runs: Vec<(u32, Arc<Run>)>,
     deleted: Vec<u8>,
+    late: Late,
     kinds: KeptKinds,
 }
 
@@ -127,6 +131,9 @@ pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentI
         min_valid: _,
         newest,
         deleted,
+        late,
+        // Views do not outlive the process.
+        late_leaving: _,
     } = state;
     let mut tombstones = Vec::new();
     deleted.tombstones().encode(&mut tombstones);
@@ -138,6 +145,7 @@ pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentI
     for segment in segments {
         put(&mut log, segment.number);
         put_signed(&mut log, segment.newest);
+        put(&mut log, segment.late);
     }
     let mut slots = Vec::with_capacity(timelines.iter().flatten().map(Timeline::saved_bytes).sum());
     put(&mut slots, timelines.len() as u64);
@@ -158,6 +166,7 @@ pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentI
         renumbered: renumbered.clone(),
         runs,
         deleted: tombstones,
+        late: late.clone(),
         kinds: KeptKinds::capture(histograms, exemplars, flushed),
     }
 }
@@ -275,6 +284,7 @@ impl Captured {
             (Kind::Moved, self.moved),
             (Kind::Runs, put_runs(&self.runs)),
             (Kind::Deleted, self.deleted),
+            (Kind::Late, self.late.save()),
             (Kind::Histograms, self.kinds.histograms()),
             (Kind::Exemplars, self.kinds.exemplars()),
         ]
@@ -459,6 +469,7 @@ impl Loading {
             Kind::Moved => self.restored.state.load_moved(cursor)?,
             Kind::Runs => self.runs(cursor)?,
             Kind::Deleted => self.deleted(cursor)?,
+            Kind::Late => self.restored.state.late = Late::load(cursor)?,
             Kind::Histograms => {
                 // Labels come first.
                 let series = self.restored.state.index.read().len();
@@ -482,6 +493,7 @@ impl Loading {
             self.restored.segments.push(SegmentInfo {
                 number: cursor.varint()?,
                 newest: cursor.signed()?,
+                late: cursor.varint()?,
             });
         }
         Ok(())
@@ -681,10 +693,11 @@ impl State {
         Ok(())
     }
 
-    /// Whether columns name timelines that there are.
+    /// Whether columns name timelines that there are, and late samples series that have a column.
     fn names_only_what_is_there(&self) -> bool {
         let there = |timeline: u32| timeline == NONE || self.timeline(timeline).is_some();
         let mut columns = self.columns.iter().filter(|c| !c.free);
-        columns.all(|c| there(c.timeline) && there(c.home))
+        let held = |series: u32| self.series.get(series as usize).is_some_and(|s| s.first != NONE);
+        columns.all(|c| there(c.timeline) && there(c.home)) && self.late.series().all(held)
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! An interval ends, at the latest, with the newest sample its series had when it was deleted. Samples that come in
 //! order lie behind that, so they are never hidden. What blocks hold is not told here: blocks have tombstones of
-//! their own.
+//! their own. Late samples are not hidden but taken out, so that others may come at their times.
 
 use super::State;
+use super::late::Late;
+use crate::codec::Malformed;
 use crate::timeline::NONE;
 use crate::tombstones::{Intervals, Tombstones};
 use std::sync::{Arc, Weak};
@@ -89,6 +91,17 @@ impl State {
                 new.then_some((series, hidden))
             })
             .collect()
+    }
+
+    /// The late samples without those that a deletion takes, and the series that lose some.
+    pub(crate) fn late_without(&self, matchers: &[Matcher], range: TimeRange) -> Result<(Late, Vec<u32>), Malformed> {
+        let mut late = self.late.clone();
+        if late.is_empty() {
+            return Ok((late, Vec::new()));
+        }
+        let found = self.index.read().select(matchers);
+        let lost = late.delete(&found, &(range.start.millis()..range.end.millis().saturating_add(1)))?;
+        Ok((late, lost))
     }
 
     /// The time of a series' newest sample.

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl State {
-    /// Drops runs that end before `bound`, and what was deleted of them; they lie in blocks.
-    pub(crate) fn drop_runs(&mut self, bound: i64) {
+    /// Drops runs that end before `bound`, and what was deleted of them; they lie in blocks. No view of before is left
+    /// but, at most, views of `oldest_view`'s epoch and later.
+    pub(crate) fn drop_runs(&mut self, bound: i64, oldest_view: Option<u64>) {
+        self.late_leaving.clear();
         for t in self.timelines.iter_mut().flatten() {
             t.runs.retain(|r| r.last >= bound);
             t.runs.shrink_to(t.runs.len() + 4);
@@ -33,7 +35,7 @@ impl State {
             .flat_map(|t| t.runs.iter().map(|r| r.epoch))
             .collect();
         self.deleted.drop_before(bound);
-        let in_use = epochs.into_iter().chain(self.deleted.oldest_epoch());
+        let in_use = epochs.into_iter().chain(self.deleted.oldest_epoch()).chain(oldest_view);
         let oldest = in_use.min().unwrap_or(self.epoch);
         self.renumbered.retain(|(epoch, _)| *epoch >= oldest);
     }
@@ -59,7 +61,8 @@ impl State {
     pub(crate) fn drop_columns(&mut self, bound: i64) -> Vec<u32> {
         self.drop_places(bound);
         let left = self.left.iter().map(|(series, _)| *series);
-        let held: HashSet<u32> = left.chain(self.histograms.numbers()).collect();
+        let late = self.late.series().chain(self.late_leaving.iter().copied());
+        let held: HashSet<u32> = left.chain(late).chain(self.histograms.numbers()).collect();
         let mut gone = Vec::new();
         for (number, c) in (0u32..).zip(&self.columns) {
             if c.free || c.place != NONE || c.last_at >= bound || held.contains(&c.series) {
@@ -185,6 +188,8 @@ impl State {
             .deleted
             .tombstones()
             .renumbered(|s| Some(new(s)).filter(|s| *s != NONE));
+        self.late.renumber(&new_of);
+        self.late_leaving = self.late_leaving.iter().map(|s| new(*s)).collect();
         self.histograms.renumber(new);
         self.renumbered.push((self.epoch, old_of.into()));
         self.epoch += 1;

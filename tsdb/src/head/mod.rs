@@ -3,6 +3,7 @@
 //! ```text
 //!   Index   label set <-> series number, postings                      (its own lock; replaced whole by gc)
 //!   State   timelines: open rows + sealed runs                         (one lock; written only by who holds the log)
+//!           late:      samples that came behind their series' newest
 //!           columns:   SeriesRef -> (series, timeline, place)
 //!           series:    its columns, its owner
 //! ```
@@ -20,6 +21,7 @@ pub(crate) mod gc;
 pub(crate) mod histogram;
 pub(crate) mod histogram_code;
 pub(crate) mod kept_kinds;
+pub(crate) mod late;
 pub(crate) mod postings;
 pub(crate) mod run;
 pub(crate) mod runfile;
@@ -30,13 +32,16 @@ pub(crate) mod stage_histogram;
 pub(crate) mod staged;
 pub(crate) mod symbols;
 
+use crate::codec::Malformed;
 use crate::timeline::{NONE, Timeline};
 use deleted::Deletions;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use histogram::Histograms;
 use parking_lot::RwLock;
 use series::Index;
+use stage::LateAppend;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegauge_model::SeriesRef;
@@ -90,10 +95,14 @@ pub(crate) struct State {
     pub(crate) epoch: u64,
     /// For each older epoch still in use, the old number of each series of the next one.
     pub(crate) renumbered: Vec<(u64, Arc<[u32]>)>,
-    /// Samples before it are too old: their window is closed.
+    /// Rows before it are too old: their window is closed.
     pub(crate) min_valid: i64,
+    /// Time of the newest row.
     pub(crate) newest: i64,
     pub(crate) deleted: Deletions,
+    pub(crate) late: late::Late,
+    /// Series whose late samples went to a block while views of before may still read them here.
+    pub(crate) late_leaving: HashSet<u32>,
 }
 
 impl Default for State {
@@ -115,6 +124,8 @@ impl Default for State {
             min_valid: i64::MIN,
             newest: i64::MIN,
             deleted: Deletions::default(),
+            late: late::Late::default(),
+            late_leaving: HashSet::new(),
         }
     }
 }
@@ -271,7 +282,26 @@ impl State {
         Some(series)
     }
 
-    /// The oldest time in the head; `None` if it is empty.
+    /// The late samples in a range of time, by columns of their series.
+    pub(crate) fn late_appends(&self, range: &Range<i64>) -> Result<Vec<LateAppend>, Malformed> {
+        let mut found = Vec::new();
+        for series in self.late.series() {
+            let samples = self.late.read(series, range.clone())?;
+            let Some((column, _)) = self.columns_of(series).next() else {
+                debug_assert!(samples.is_empty(), "a series with late samples is held");
+                continue;
+            };
+            found.extend(samples.into_iter().map(|(at, value)| LateAppend {
+                column,
+                series,
+                at,
+                value,
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The time of the oldest row in the head; `None` if there is none.
     pub(crate) fn oldest(&self) -> Option<i64> {
         self.timelines
             .iter()
@@ -301,6 +331,7 @@ impl State {
             + self.keys.capacity() * 64
             + self.loose.capacity() * 16
             + self.deleted.heap_bytes()
+            + self.late.heap_bytes()
             + self.histograms.heap_bytes()
     }
 }

@@ -25,18 +25,34 @@ pub(crate) struct Loose {
     pub(crate) at: i64,
     pub(crate) value: f64,
     pub(crate) ordinal: u64,
+    /// It came in a row of a timeline that is ahead of it.
+    pub(crate) of_row: bool,
 }
 
 /// What times a commit may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
+    /// Rows begin here.
     pub(crate) oldest: i64,
     pub(crate) newest: i64,
+    /// Late samples begin here; `None`: there are none.
+    pub(crate) late: Option<i64>,
+}
+
+/// A sample that goes beside the timelines.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LateAppend {
+    pub(crate) column: u32,
+    pub(crate) series: u32,
+    pub(crate) at: i64,
+    pub(crate) value: f64,
 }
 
 /// What becomes of one sample.
 pub(super) enum Verdict {
     Accept,
+    /// It comes behind the newest one of its series, which is this.
+    Late(u32),
     /// It is there already.
     Stored,
     /// A stale marker of a column that does not own its series.
@@ -52,20 +68,23 @@ pub(super) struct Item {
     place: u32,
     pub(super) column: u32,
     bits: u64,
-    value: f64,
+    pub(super) value: f64,
     ordinal: u64,
+    of_row: bool,
 }
 
 /// The plan of one commit, in the making.
 #[derive(Debug)]
 pub(crate) struct Stage<'s> {
     pub(super) state: &'s State,
-    bounds: Bounds,
+    pub(super) bounds: Bounds,
     fail_fast: bool,
     pub(super) plan: Plan,
     by_timeline: HashMap<u32, usize>,
     touched: Vec<bool>,
     items: Vec<Item>,
+    /// Series and times of the plan's late samples.
+    late: HashSet<(u32, i64)>,
 }
 
 /// The plan of one commit.
@@ -80,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) owners: HashMap<u32, u32>,
     /// Timelines some column of which lost its series.
     pub(crate) foreign: HashSet<u32>,
+    /// In the order they were handed in, one for each series and time.
+    pub(crate) late: Vec<LateAppend>,
     pub(crate) histograms: Vec<StagedHistogram>,
     /// Where the newest of each series is among them.
     pub(super) newest_histograms: HashMap<u32, usize>,
@@ -88,19 +109,25 @@ pub(crate) struct Plan {
     pub(crate) exemplars: Vec<Arc<Stored>>,
     pub(crate) done: Committed,
     pub(crate) stale_dropped: u64,
+    /// Late samples of a time that a late sample is stored for.
+    pub(crate) late_repeated: u64,
 }
 
 impl Plan {
     /// Whether nothing is to be stored.
     pub(crate) fn is_empty(&self) -> bool {
-        self.staged.iter().all(|s| s.rows.is_empty()) && self.histograms.is_empty() && self.exemplars.is_empty()
+        self.staged.iter().all(|s| s.rows.is_empty())
+            && self.late.is_empty()
+            && self.histograms.is_empty()
+            && self.exemplars.is_empty()
     }
 
     /// Time of the newest sample to be stored; `i64::MIN` if there is none.
     pub(crate) fn newest(&self) -> i64 {
         let rows = self.staged.iter().filter_map(|s| s.rows.last()).map(|r| r.at);
         let histograms = self.histograms.iter().map(|h| h.at);
-        rows.chain(histograms).max().unwrap_or(i64::MIN)
+        let late = self.late.iter().map(|l| l.at);
+        rows.chain(histograms).chain(late).max().unwrap_or(i64::MIN)
     }
 }
 
@@ -114,6 +141,7 @@ impl<'s> Stage<'s> {
             by_timeline: HashMap::new(),
             touched: Vec::new(),
             items: Vec::new(),
+            late: HashSet::new(),
         }
     }
 
@@ -195,11 +223,14 @@ impl<'s> Stage<'s> {
     }
 
     /// Whether a sample fits its series. `in_order`: it is known to come after its own column's last one.
-    fn verdict(&mut self, column: u32, at: i64, value: f64, in_order: bool) -> Verdict {
+    fn verdict(&mut self, item: &Item, at: i64, in_order: bool) -> Verdict {
+        let (column, value) = (item.column, item.value);
         let Some(series) = self.state.column(column).map(|c| c.series) else {
             return Verdict::Reject(RejectReason::OutOfOrder);
         };
-        if let Some(verdict) = self.float_among_histograms(series, column, at, value) {
+        if at >= self.bounds.oldest
+            && let Some(verdict) = self.float_among_histograms(series, item, at)
+        {
             return verdict;
         }
         let owner = self.owner(series);
@@ -209,11 +240,14 @@ impl<'s> Stage<'s> {
         if owner != NONE && owner != column && is_stale(value) {
             return Verdict::Foreign;
         }
+        if at < self.bounds.oldest {
+            return self.behind(item, series, at);
+        }
         if owner != NONE
             && let Some((last_at, last)) = self.last_of(owner)
         {
             if at < last_at {
-                return Verdict::Reject(RejectReason::OutOfOrder);
+                return self.behind(item, series, at);
             }
             if at == last_at && last.to_bits() == value.to_bits() {
                 return Verdict::Stored;
@@ -232,12 +266,59 @@ impl<'s> Stage<'s> {
         Verdict::Accept
     }
 
+    /// Why a sample cannot be stored that is out of bounds and of a kind that never comes late.
+    pub(super) fn out_of_bounds(&self, at: i64) -> Option<RejectReason> {
+        if at < self.bounds.oldest {
+            return Some(self.never_late(at));
+        }
+        (at > self.bounds.newest).then_some(RejectReason::TooNew)
+    }
+
+    /// Why a sample that is behind, and of a kind that never comes late, is not stored.
+    pub(super) fn never_late(&self, at: i64) -> RejectReason {
+        match self.bounds.late {
+            Some(oldest) if at < oldest => RejectReason::TooOld,
+            None if at < self.bounds.oldest => RejectReason::OutOfBounds,
+            _ => RejectReason::OutOfOrder,
+        }
+    }
+
+    /// What becomes of a sample behind the newest one of its series, or of all. A stale marker that a row brings says
+    /// that its series ends there: it never comes late.
+    pub(super) fn behind(&self, item: &Item, series: u32, at: i64) -> Verdict {
+        let inside = self.bounds.late.is_some_and(|oldest| at >= oldest);
+        if inside && !(item.of_row && is_stale(item.value)) {
+            return Verdict::Late(series);
+        }
+        Verdict::Reject(self.never_late(at))
+    }
+
+    /// Plans a late sample, unless one of its time is there.
+    fn put_late(&mut self, item: &Item, series: u32, at: i64) {
+        // What cannot be read is told by whoever reads it next.
+        let stored = self.state.late.contains(series, at).unwrap_or(true);
+        if stored || !self.late.insert((series, at)) {
+            self.plan.late_repeated += 1;
+            return;
+        }
+        self.plan.late.push(LateAppend {
+            column: item.column,
+            series,
+            at,
+            value: item.value,
+        });
+    }
+
     /// Counts a sample that goes no further; `true` if it was accepted.
     pub(super) fn settle(&mut self, item: &Item, at: i64, verdict: &Verdict) -> Result<bool, Rejected> {
         match verdict {
             Verdict::Accept => {
                 self.plan.done.samples += 1;
                 return Ok(true);
+            }
+            Verdict::Late(series) => {
+                self.plan.done.samples += 1;
+                self.put_late(item, *series, at);
             }
             Verdict::Stored => self.plan.done.samples += 1,
             Verdict::Foreign => self.plan.stale_dropped += 1,
@@ -257,13 +338,6 @@ impl<'s> Stage<'s> {
         Ok(false)
     }
 
-    pub(super) fn out_of_bounds(&self, at: i64) -> Option<RejectReason> {
-        if at < self.bounds.oldest {
-            return Some(RejectReason::TooOld);
-        }
-        (at > self.bounds.newest).then_some(RejectReason::TooNew)
-    }
-
     /// Plans a row of a timeline.
     pub(crate) fn row(
         &mut self,
@@ -272,18 +346,18 @@ impl<'s> Stage<'s> {
         row: &[(SeriesRef, f64)],
         ordinal: u64,
     ) -> Result<(), Rejected> {
-        if let Some(reason) = self.out_of_bounds(at) {
+        if at > self.bounds.newest {
             for ((series, value), ordinal) in row.iter().zip(ordinal..) {
                 let item = item_of(*series, *value, ordinal);
-                self.settle(&item, at, &Verdict::Reject(reason))?;
+                self.settle(&item, at, &Verdict::Reject(RejectReason::TooNew))?;
             }
             return Ok(());
         }
-        if self.dense_row(timeline, at, row) {
+        if at >= self.bounds.oldest && self.dense_row(timeline, at, row) {
             self.plan.done.samples += row.len() as u64;
             return Ok(());
         }
-        if self.placed_row(timeline, at, row, ordinal)? {
+        if at >= self.bounds.oldest && self.placed_row(timeline, at, row, ordinal)? {
             return Ok(());
         }
         let newest = self.newest(timeline);
@@ -297,12 +371,19 @@ impl<'s> Stage<'s> {
                 self.settle(&item, at, &Verdict::Reject(RejectReason::Repeated))?;
                 continue;
             }
+            item.of_row = true;
+            if at < self.bounds.oldest {
+                let verdict = self.verdict(&item, at, false);
+                self.settle(&item, at, &verdict)?;
+                continue;
+            }
             if at < newest {
                 behind.push(Loose {
                     series: *series,
                     at,
                     value: *value,
                     ordinal,
+                    of_row: true,
                 });
                 continue;
             }
@@ -310,7 +391,7 @@ impl<'s> Stage<'s> {
             item.timeline = timeline;
             item.place = if on == timeline { place } else { NONE };
             let in_order = item.place != NONE && at > newest;
-            let verdict = self.verdict(item.column, at, item.value, in_order);
+            let verdict = self.verdict(&item, at, in_order);
             if self.settle(&item, at, &verdict)? {
                 items.push(item);
             }
@@ -478,37 +559,54 @@ impl<'s> Stage<'s> {
 
     /// Plans samples with their own times, in any order of series.
     pub(crate) fn loose(&mut self, samples: &mut Vec<Loose>) -> Result<(), Rejected> {
+        let mut backward = Vec::new();
         if !samples.is_sorted_by_key(|s| s.at) {
             if self.repeats(samples) {
-                self.refuse_backward(samples)?;
+                backward = self.part_backward(samples);
             }
             samples.sort_by_key(|s| s.at);
         }
         for same in samples.chunk_by(|a, b| a.at == b.at) {
             self.loose_group(same)?;
         }
+        for sample in backward {
+            let item = item_of_loose(&sample);
+            let series = self.state.column(item.column).map_or(NONE, |c| c.series);
+            let verdict = if is_stale(sample.value) && self.newest_is_histogram(series).is_some() {
+                Verdict::Reject(self.never_late(sample.at))
+            } else {
+                self.behind(&item, series, sample.at)
+            };
+            self.settle(&item, sample.at, &verdict)?;
+        }
         Ok(())
     }
 
-    /// Times of one series must not fall in the order they were handed in; sorting would hide that.
-    fn refuse_backward(&mut self, samples: &mut Vec<Loose>) -> Result<(), Rejected> {
+    /// Takes out the samples that come behind one of their own series in the order they were handed in; sorting would
+    /// hide that. What is out of bounds does not count.
+    fn part_backward(&mut self, samples: &mut Vec<Loose>) -> Vec<Loose> {
         let mut newest: HashMap<u32, i64> = HashMap::new();
-        let mut kept = Vec::with_capacity(samples.len());
+        let (oldest, latest) = (self.bounds.oldest, self.bounds.newest);
+        let (mut kept, mut backward) = (Vec::with_capacity(samples.len()), Vec::new());
         for sample in samples.drain(..) {
-            let item = item_of(sample.series, sample.value, sample.ordinal);
-            let series = self.state.column(item.column).map_or(NONE, |c| c.series);
-            let before = newest.entry(series).or_insert(i64::MIN);
-            if self.out_of_bounds(sample.at).is_none() && sample.at < *before {
-                self.settle(&item, sample.at, &Verdict::Reject(RejectReason::OutOfOrder))?;
+            if sample.at < oldest || sample.at > latest {
+                kept.push(sample);
                 continue;
             }
-            if self.out_of_bounds(sample.at).is_none() {
+            let series = self
+                .state
+                .column(sample.series.bits() as u32)
+                .map_or(NONE, |c| c.series);
+            let before = newest.entry(series).or_insert(i64::MIN);
+            if sample.at < *before {
+                backward.push(sample);
+            } else {
                 *before = sample.at;
+                kept.push(sample);
             }
-            kept.push(sample);
         }
         *samples = kept;
-        Ok(())
+        backward
     }
 
     /// Plans samples that share a time: those of a timeline go on it together, others find or make one.
@@ -516,15 +614,20 @@ impl<'s> Stage<'s> {
         let Some(at) = samples.first().map(|s| s.at) else {
             return Ok(());
         };
-        let bad = self.out_of_bounds(at);
-        if bad.is_none() && self.rising_row(at, samples) {
+        let inside = (self.bounds.oldest..=self.bounds.newest).contains(&at);
+        if inside && self.rising_row(at, samples) {
             return Ok(());
         }
         let mut items = Vec::with_capacity(samples.len());
         for sample in samples {
-            let mut item = item_of(sample.series, sample.value, sample.ordinal);
-            if let Some(reason) = bad {
-                self.settle(&item, at, &Verdict::Reject(reason))?;
+            let mut item = item_of_loose(sample);
+            if at > self.bounds.newest {
+                self.settle(&item, at, &Verdict::Reject(RejectReason::TooNew))?;
+                continue;
+            }
+            if at < self.bounds.oldest {
+                let verdict = self.verdict(&item, at, false);
+                self.settle(&item, at, &verdict)?;
                 continue;
             }
             (item.timeline, item.place) = self.location(item.column);
@@ -552,7 +655,7 @@ impl<'s> Stage<'s> {
                     continue;
                 }
                 let in_order = fits && item.place != NONE && at > self.newest(timeline);
-                let verdict = self.verdict(item.column, at, item.value, in_order);
+                let verdict = self.verdict(item, at, in_order);
                 if self.settle(item, at, &verdict)? {
                     taken = Some((item.column, item.value));
                     if fits { row.push(*item) } else { fresh.push(*item) }
@@ -625,6 +728,14 @@ pub(super) fn item_of(series: SeriesRef, value: f64, ordinal: u64) -> Item {
         bits: series.bits(),
         value,
         ordinal,
+        of_row: false,
+    }
+}
+
+fn item_of_loose(sample: &Loose) -> Item {
+    Item {
+        of_row: sample.of_row,
+        ..item_of(sample.series, sample.value, sample.ordinal)
     }
 }
 

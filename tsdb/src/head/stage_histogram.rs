@@ -1,10 +1,10 @@
-//! Decides about the native histograms of a commit, and about floats where a series holds histograms.
+//! Decides about the native histograms of a commit, which never come late, and about floats where a series holds histograms.
 //!
 //! A series has one newest sample, whatever its kind. If that is a histogram, floats are measured against it here; a
 //! float stale marker becomes the marker of a histogram.
 
 use super::histogram::StagedHistogram;
-use super::stage::{Stage, Verdict, item_of};
+use super::stage::{Item, Stage, Verdict, item_of};
 use crate::timeline::NONE;
 use std::sync::Arc;
 use tidegauge_model::{Histogram, RejectReason, Rejected, SeriesRef, Timestamp, is_stale};
@@ -33,7 +33,7 @@ impl Stage<'_> {
     }
 
     /// The newest histogram of a series, if it is its newest sample.
-    fn newest_is_histogram(&self, series: u32) -> Option<(i64, &Arc<Histogram>)> {
+    pub(super) fn newest_is_histogram(&self, series: u32) -> Option<(i64, &Arc<Histogram>)> {
         if self.plan.histograms.is_empty() && self.state.histograms.is_empty() {
             return None;
         }
@@ -42,9 +42,10 @@ impl Stage<'_> {
         float.is_none_or(|float| float < at).then_some((at, histogram))
     }
 
-    /// What becomes of a float, if histograms decide it.
-    pub(super) fn float_among_histograms(&mut self, series: u32, column: u32, at: i64, value: f64) -> Option<Verdict> {
+    /// What becomes of a float that is in bounds, if histograms decide it.
+    pub(super) fn float_among_histograms(&mut self, series: u32, item: &Item, at: i64) -> Option<Verdict> {
         let (last_at, _) = self.newest_is_histogram(series)?;
+        let (column, value) = (item.column, item.value);
         if is_stale(value) {
             return Some(match self.histogram_verdict(series, column, at, &Histogram::stale()) {
                 Verdict::Accept => {
@@ -56,7 +57,7 @@ impl Stage<'_> {
             });
         }
         if at < last_at {
-            return Some(Verdict::Reject(RejectReason::OutOfOrder));
+            return Some(self.behind(item, series, at));
         }
         (at == last_at).then_some(Verdict::Reject(RejectReason::HistogramExists {
             at: Timestamp::from_millis(at),
@@ -73,7 +74,7 @@ impl Stage<'_> {
         let float = self.last_of(owner).map(|(at, _)| at);
         let newest = last.map(|l| l.0).max(float);
         if newest.is_some_and(|newest| at < newest) {
-            return Verdict::Reject(RejectReason::OutOfOrder);
+            return Verdict::Reject(self.never_late(at));
         }
         if newest.is_none_or(|newest| at > newest) {
             return Verdict::Accept;

@@ -1,7 +1,7 @@
 //! A group: series that share their parts, read one after another into one list of values.
 
 use super::view::select_error;
-use crate::block::{BlockReader, Run as BlockRun};
+use crate::block::{BlockId, BlockReader, Run as BlockRun};
 use crate::codec::Malformed;
 use crate::head::State;
 use crate::head::run::{Hidden, Run};
@@ -36,6 +36,8 @@ pub(crate) enum Cell {
     Head(u32),
     /// Its open columns: a range of [`Group::open`].
     Open(u32, u32),
+    /// All that the part has: it is of this series alone.
+    Plain,
 }
 
 /// A source of samples: what cells of a column of the group read from.
@@ -52,6 +54,20 @@ pub(crate) enum Source {
         group_of: Vec<u32>,
         presence: Vec<Presence>,
     },
+    /// Late samples, or what was merged: a value for each time.
+    Plain(Vec<f64>),
+}
+
+impl Source {
+    /// Of several samples of one time, the one of the least counts: what was stored first stays. Late samples come
+    /// behind those in order, and a block of them is younger than the block of their window.
+    fn rank(&self) -> (u8, Option<BlockId>) {
+        match self {
+            Self::Block(reader) => (0, Some(reader.meta().id)),
+            Self::Run { .. } | Self::Open { .. } => (1, None),
+            Self::Plain(_) => (2, None),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -162,53 +178,43 @@ impl Group {
     /// One series of overlapping parts as a group with a part of its own.
     fn merged(&self, series: usize, buf: &mut ColumnBuf, cx: &ReadContext) -> Result<Self, SelectError> {
         cx.cancel.check()?;
-        let column = self.read(series, buf)?;
-        let Values::Float(values) = column.values else {
-            return Err(SelectError::Corrupt {
-                path: "head".into(),
-                offset: 0,
-                what: "not floats".into(),
-            });
-        };
-        let mut samples: Vec<(Timestamp, f64)> =
-            column.timestamps.iter().copied().zip(values.iter().copied()).collect();
+        let n = self.parts.len();
+        let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
+        let mut parts: Vec<(&Part, &Cell)> = self.parts.iter().zip(cells).collect();
+        parts.sort_by_key(|(part, _)| part.source.rank());
+        let mut samples: Vec<(Timestamp, f64)> = Vec::new();
+        for (part, cell) in parts {
+            let mut sink = Sink::new(buf);
+            self.read_part(part, *cell, &mut sink)?;
+            let own = if sink.dense {
+                self.times.get(part.at..).unwrap_or_default()
+            } else {
+                sink.timestamps.as_slice()
+            };
+            samples.extend(own.iter().copied().zip(sink.values.iter().copied()));
+        }
         samples.sort_by_key(|s| s.0);
         samples.dedup_by_key(|s| s.0);
-        let lease = cx.meter.lease(samples.len() as u64 * 24)?;
-        let mut chains = Vec::new();
-        let mut last = 0.0;
-        for (_, value) in &samples {
-            crate::head::delta::put(&mut chains, last, *value, &mut 0);
-            last = *value;
-        }
+        let lease = cx.meter.lease(samples.len() as u64 * 16)?;
         let name = match self.names.get(series) {
             Some(Named::Labels(labels)) => Named::Labels(labels.clone()),
             Some(Named::Head(series)) => Named::Head(*series),
             None => Named::Head(NONE),
         };
-        let rows = samples.len() as u32;
+        let (times, values): (Vec<Timestamp>, Vec<f64>) = samples.into_iter().unzip();
         Ok(Self {
-            times: samples.iter().map(|s| s.0).collect(),
             parts: vec![Part {
-                source: Source::Open {
-                    group_of: (0..rows).collect(),
-                    presence: vec![None; samples.len()],
-                },
-                clip: 0..samples.len(),
+                clip: 0..times.len(),
+                source: Source::Plain(values),
                 at: 0,
                 // What was deleted is left out already.
                 deleted: None,
             }],
+            times,
             names: vec![name],
-            cells: vec![Cell::Open(0, 1)],
-            open: vec![OpenColumn {
-                place: 0,
-                start: 0,
-                end: NONE,
-                last,
-                chain: (0, chains.len() as u32),
-            }],
-            chains,
+            cells: vec![Cell::Plain],
+            open: Vec::new(),
+            chains: Vec::new(),
             index: Arc::clone(&self.index),
             _lease: Some(lease),
         })
@@ -223,7 +229,18 @@ struct Sink<'b> {
     has_stale: bool,
 }
 
-impl Sink<'_> {
+impl<'b> Sink<'b> {
+    fn new(buf: &'b mut ColumnBuf) -> Self {
+        buf.values.clear();
+        buf.timestamps.clear();
+        Self {
+            values: &mut buf.values,
+            timestamps: &mut buf.timestamps,
+            dense: true,
+            has_stale: false,
+        }
+    }
+
     /// The part that begins at `at` holds fewer values than times: from here on each value brings its time.
     fn go_sparse(&mut self, times: &[Timestamp]) {
         if self.dense {
@@ -292,6 +309,14 @@ impl Group {
             }
             (Source::Open { group_of, presence }, Cell::Open(first, count)) => {
                 self.read_open(group_of, presence, first..first + count, part, times, sink)
+            }
+            (Source::Plain(values), Cell::Plain) => {
+                sink.has_stale |= values.iter().any(|v| is_stale(*v));
+                sink.values.extend_from_slice(values);
+                if !sink.dense {
+                    sink.timestamps.extend_from_slice(times);
+                }
+                Ok(())
             }
             _ => {
                 sink.go_sparse(&self.times);
@@ -458,16 +483,9 @@ impl SeriesGroup for Group {
     }
 
     fn read<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf) -> Result<Column<'b>, SelectError> {
-        buf.values.clear();
-        buf.timestamps.clear();
         let n = self.parts.len();
         let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
-        let mut sink = Sink {
-            values: &mut buf.values,
-            timestamps: &mut buf.timestamps,
-            dense: true,
-            has_stale: false,
-        };
+        let mut sink = Sink::new(buf);
         for (part, cell) in self.parts.iter().zip(cells) {
             let from = sink.values.len();
             if part.deleted.is_some() {

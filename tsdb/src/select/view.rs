@@ -7,6 +7,7 @@ use crate::block::{BlockReader, Run as BlockRun};
 use crate::db::Db;
 use crate::head::State;
 use crate::head::deleted::HeadTombstones;
+use crate::head::late::Late;
 use crate::head::series::Index;
 use crate::timeline::{NONE, OpenColumn, Timeline};
 use crate::tombstones::Intervals;
@@ -27,23 +28,29 @@ pub(crate) struct Seen {
     newest: i64,
 }
 
-/// What each living view sees.
+/// What each living view sees, and which numbers series had when it was made.
 #[derive(Debug, Default)]
-pub(crate) struct Views(Mutex<Vec<Weak<[Seen]>>>);
+pub(crate) struct Views(Mutex<Vec<(Weak<[Seen]>, u64)>>);
 
 impl Views {
     /// Enters a view. The caller holds the state that it saw.
-    fn enter(&self, seen: &Arc<[Seen]>) {
+    fn enter(&self, seen: &Arc<[Seen]>, epoch: u64) {
         let mut views = self.0.lock();
-        views.retain(|v| v.strong_count() > 0);
-        views.push(Arc::downgrade(seen));
+        views.retain(|v| v.0.strong_count() > 0);
+        views.push((Arc::downgrade(seen), epoch));
+    }
+
+    /// The oldest epoch that a view is of.
+    pub(crate) fn oldest_epoch(&self) -> Option<u64> {
+        let views = self.0.lock();
+        views.iter().filter(|v| v.0.strong_count() > 0).map(|v| v.1).min()
     }
 
     /// How many rows of a timeline each view sees.
     pub(crate) fn rows(&self, timeline: u32) -> Vec<u64> {
         let mut views = self.0.lock();
-        views.retain(|v| v.strong_count() > 0);
-        let living = views.iter().filter_map(Weak::upgrade);
+        views.retain(|v| v.0.strong_count() > 0);
+        let living = views.iter().filter_map(|v| v.0.upgrade());
         living
             .filter_map(|seen| seen.get(timeline as usize).map(|s| s.rows))
             .collect()
@@ -59,6 +66,9 @@ pub(crate) struct View<'a> {
     /// Head samples before it lie in blocks.
     flushed: i64,
     seen: Arc<[Seen]>,
+    late: Late,
+    /// Whose numbers the late samples go by.
+    epoch: u64,
     /// How many commits had brought histograms.
     histograms: u64,
     /// What was deleted of the head when it was made; blocks bring their own. Later deletions do not show.
@@ -84,13 +94,15 @@ impl<'a> View<'a> {
                 },
             })
             .collect();
-        db.head.views.enter(&seen);
+        db.head.views.enter(&seen, state.epoch);
         Self {
             db,
             range,
             blocks: db.blocks.read().clone(),
             flushed: db.flushed(),
             seen,
+            late: state.late.clone(),
+            epoch: state.epoch,
             histograms: state.histograms.commits(),
             deleted: state.deleted.current(),
             _epoch: db.readers.current(),
@@ -135,6 +147,7 @@ pub(crate) fn select_error(error: &Error) -> SelectError {
 /// A part of a series before it is grouped: its place in the key, and the cell.
 type Key = Vec<(u32, u32)>;
 const HEAD: u32 = u32::MAX;
+const LATE: u32 = u32::MAX - 1;
 
 #[derive(Debug, Default)]
 struct Found {
@@ -222,8 +235,8 @@ impl View<'_> {
         mut found: Vec<Found>,
         by_labels: &ByLabels,
     ) -> Vec<Found> {
-        let range = self.head_range(range);
-        if range.is_empty() {
+        let (all, range) = (range, self.head_range(range));
+        if range.is_empty() && self.late.is_empty() {
             return found;
         }
         let state = self.db.head.state.read();
@@ -241,13 +254,14 @@ impl View<'_> {
             timelines.sort_unstable();
             timelines.dedup();
             timelines.retain(|t| self.overlaps(&state, *t, range));
+            let late = self.has_late(&state, series, all);
             let deleted = self.deleted.get(&state, series).filter(|d| d.overlap(range));
-            if deleted.is_some_and(|d| d.cover(range)) {
+            if deleted.is_some_and(|d| d.cover(range)) && !late {
                 continue;
             }
             let histograms = state.histograms.overlaps(series, range, self.histograms);
             for (kind, hit) in [
-                (ColumnKind::Float, !timelines.is_empty()),
+                (ColumnKind::Float, late || !timelines.is_empty()),
                 (ColumnKind::Histogram, histograms),
             ] {
                 if !hit {
@@ -269,12 +283,20 @@ impl View<'_> {
                     f.series = Some(series);
                     if kind == ColumnKind::Float {
                         f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
+                        f.key.extend(late.then_some((LATE, series)));
                     }
                     f.deleted.extend(deleted.map(|d| (HEAD, d.clone())));
                 }
             }
         }
         found
+    }
+
+    /// Whether a series may have late samples in a range, wherever it begins.
+    fn has_late(&self, state: &State, series: u32, range: TimeRange) -> bool {
+        let old = (!self.late.is_empty()).then(|| state.series_in_epoch(series, self.epoch));
+        let old = old.flatten();
+        old.is_some_and(|s| self.late.overlaps(s, range.start.millis(), range.end.millis()))
     }
 
     /// Adds the series of histograms, each a group of its own.
@@ -321,6 +343,9 @@ impl View<'_> {
     }
 
     fn overlaps(&self, state: &State, timeline: u32, range: TimeRange) -> bool {
+        if range.is_empty() {
+            return false;
+        }
         let Some(t) = state.timeline(timeline) else {
             return false;
         };
@@ -383,6 +408,22 @@ impl View<'_> {
             let known = group.parts.len();
             if *source == HEAD {
                 self.head_parts(&state, *id, range, &mut group.parts, &mut shapes, &mut part_times)?;
+            } else if *source == LATE {
+                let series = state.series_in_epoch(*id, self.epoch).unwrap_or(NONE);
+                let range = range.start.millis()..range.end.millis().saturating_add(1);
+                let samples = self.late.read(series, range).map_err(|e| malformed(&e))?;
+                let (times, values): (Vec<Timestamp>, Vec<f64>) = samples
+                    .iter()
+                    .map(|(at, value)| (Timestamp::from_millis(*at), *value))
+                    .unzip();
+                group.parts.push(Part {
+                    clip: 0..times.len(),
+                    source: Source::Plain(values),
+                    at: 0,
+                    deleted: None,
+                });
+                shapes.push(Shape::Plain);
+                part_times.push(times);
             } else if let Some(reader) = self.blocks.get(*source as usize) {
                 let span = reader.span(*id).map_err(|e| select_error(&e))?;
                 let mut times = Vec::with_capacity(span.count as usize);
@@ -416,6 +457,7 @@ impl View<'_> {
                         None => Cell::Head(NONE),
                     },
                     Shape::Run => Cell::Head(member.series.unwrap_or(NONE)),
+                    Shape::Plain => Cell::Plain,
                     Shape::Open(timeline) => group.copy_open(&state, *timeline, member.series.unwrap_or(NONE)),
                 };
                 group.cells.push(cell);
@@ -506,6 +548,7 @@ enum Shape {
     Block(usize),
     Run,
     Open(u32),
+    Plain,
 }
 
 impl Querier for View<'_> {
@@ -594,7 +637,7 @@ impl View<'_> {
     /// The head's series that match and may have samples in the view's range; `None` in place of all there are.
     fn head_series(&self, matchers: &[Matcher]) -> Option<HeadSeries> {
         let range = self.head_range(self.range);
-        if range.is_empty() {
+        if range.is_empty() && self.late.is_empty() {
             return None;
         }
         let state = self.db.head.state.read();
@@ -603,7 +646,8 @@ impl View<'_> {
         let timelines = 0..state.timelines.len() as u32;
         let hit: Vec<bool> = timelines.map(|t| self.overlaps(&state, t, range)).collect();
         let is_hit = |timeline: u32| hit.get(timeline as usize).copied().unwrap_or(false);
-        let whole = state.oldest().is_some_and(|oldest| range.start.millis() <= oldest)
+        let whole = !range.is_empty()
+            && state.oldest().is_some_and(|oldest| range.start.millis() <= oldest)
             && state.timelines.iter().zip(&hit).all(|(t, hit)| *hit || t.is_none())
             && state.histograms.is_empty()
             && state.series.len() == index.read().len()
@@ -624,6 +668,7 @@ impl View<'_> {
                             .left
                             .range((*series, 0)..=(*series, NONE))
                             .any(|(_, t)| is_hit(*t))
+                    || self.has_late(&state, *series, self.range)
                     || state.histograms.overlaps(*series, range, self.histograms)
             });
         }

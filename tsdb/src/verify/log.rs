@@ -131,6 +131,12 @@ impl Book {
                     }
                     self.rows += 1;
                 }
+                Read::Late { column, .. } => {
+                    if !(self.lost || self.columns.contains(&column)) {
+                        return Err(cursor.malformed("late samples of no column"));
+                    }
+                }
+                Read::LateDone(_) => {}
                 // Decoded whole by what read it.
                 Read::Deletion { .. } => {}
                 Read::Histogram { column, body } => {

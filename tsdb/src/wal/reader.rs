@@ -35,18 +35,16 @@ pub(crate) fn replay(
         .filter_map(|e| segment::number(&e.name))
         .collect();
     numbers.sort_unstable();
-    let mut segments = Vec::with_capacity(numbers.len());
+    let mut segments: Vec<SegmentInfo> = Vec::with_capacity(numbers.len());
     let zstd = ZstdPool::default();
     let mut read = 0;
     for (i, number) in numbers.iter().enumerate() {
         if *number < from {
-            let newest = known
-                .iter()
-                .find(|s| s.number == *number)
-                .map_or(i64::MIN, |s| s.newest);
+            let known = known.iter().find(|s| s.number == *number);
             segments.push(SegmentInfo {
                 number: *number,
-                newest,
+                newest: known.map_or(i64::MIN, |s| s.newest),
+                late: known.map_or(0, |s| s.late),
             });
             continue;
         }
@@ -60,6 +58,8 @@ pub(crate) fn replay(
             metrics,
             zstd: &zstd,
             newest: i64::MIN,
+            late: segments.iter().map(|s| s.late).max().unwrap_or(0),
+            has_late: false,
             read: 0,
         };
         one.replay()?;
@@ -67,6 +67,7 @@ pub(crate) fn replay(
         segments.push(SegmentInfo {
             number: *number,
             newest: one.newest,
+            late: if one.has_late { one.late + 1 } else { 0 },
         });
     }
     Ok((segments, read))
@@ -81,6 +82,9 @@ struct Segment<'a> {
     metrics: &'a Metrics,
     zstd: &'a ZstdPool,
     newest: i64,
+    /// The number of the newest segment of before that has late samples.
+    late: u64,
+    has_late: bool,
     /// Bytes of good frames.
     read: u64,
 }
@@ -111,7 +115,8 @@ impl Segment<'_> {
                 Found::End => return Ok(()),
                 Found::Frame { kind, payload, end } => {
                     let read = segment::unpack(kind, payload, self.zstd).and_then(|record| {
-                        book.replay(&record, self.head, &mut self.newest, self.metrics)
+                        let late = &mut self.has_late;
+                        book.replay(&record, self.head, &mut self.newest, late, self.metrics)
                             .map_err(|m| m.what)
                     });
                     if let Err(what) = read {
@@ -195,9 +200,16 @@ impl Dictionary {
         self.histograms.clear();
     }
 
-    fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
+    fn replay(
+        &mut self,
+        record: &[u8],
+        head: &mut Head,
+        newest: &mut i64,
+        has_late: &mut bool,
+        metrics: &Metrics,
+    ) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
-        let (mut rows, mut waiting, mut count) = (Vec::new(), Vec::new(), 0);
+        let (mut rows, mut waiting, mut late, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut deletions = Vec::new();
         let mut histograms: Vec<HeadHistogram> = Vec::new();
         let mut exemplars: Vec<(SeriesRef, i64, Exemplar)> = Vec::new();
@@ -253,6 +265,8 @@ impl Dictionary {
                         rows.extend(self.resolved(timeline, at, head));
                     }
                 }
+                Read::Late { column, samples } => late.push((Some(column), 0..0, samples)),
+                Read::LateDone(range) => late.push((None, range, Vec::new())),
                 Read::Histogram { column, body } => {
                     let before = self.histograms.get(&column).map(|(at, h)| (*at, &**h));
                     let Some((at, histogram)) = record::read_histogram(body, before)? else {
@@ -282,10 +296,25 @@ impl Dictionary {
                 }
             }
         }
+        for (column, done, samples) in late {
+            let Some(column) = column else {
+                head.replay_late_done(done)?;
+                continue;
+            };
+            *has_late = true;
+            *newest = samples.iter().map(|s| s.0).fold(*newest, i64::max);
+            count += samples.len() as u64;
+            match self.column(column, head) {
+                Some(series) => head.replay_late(series, &samples)?,
+                // Damage took its definition.
+                None => Metrics::add(&metrics.wal_rows_lost, samples.len() as u64),
+            }
+        }
         // All rows of a record, or none if it is damaged.
         let bounds = Bounds {
             oldest: i64::MIN,
             newest: i64::MAX,
+            late: None,
         };
         head.replay_rows(&rows, bounds);
         for timeline in &waiting {
@@ -303,7 +332,7 @@ impl Dictionary {
             head.replay_exemplar(series, at, exemplar);
         }
         for (matchers, range) in &deletions {
-            head.replay_deletion(matchers, *range);
+            head.replay_deletion(matchers, *range)?;
         }
         Metrics::add(&metrics.replay_rows, count);
         Ok(())

@@ -11,6 +11,9 @@
 //!                       bit 3: changed places as a bitmap; else how many, then steps
 //!                 values: a code after the place's value before, for each place that changed; in a key row, a code
 //!                       after 0 for every place of the shape
+//!   5 late      column + 1, how many, then for each: zigzag step of its time from the one before, the first from 0; its
+//!               value: a code after the value before, the first after 0
+//!               or: 0, zigzag start, zigzag end: blocks have the late samples of these times that were told so far
 //!   6 histogram column, length, then so many bytes: code, zigzag step of its time
 //!                 code: see `crate::head::histogram_code`; one that stands alone has a time that steps from 0, others
 //!                       build on the column's histogram before
@@ -20,7 +23,7 @@
 //!                 operator 0 `=`, 1 `!=`, 2 `=~`, 3 `!~`; all must hold. What lies in the log before it is meant
 //! ```
 //!
-//! 6, 7 and 8 are of version 2 of the log. All numbers are varints. Codes are those of [`crate::head::delta`]. A place
+//! 5 to 8 are of version 2 of the log. All numbers are varints. Codes are those of [`crate::head::delta`]. A place
 //! that is new in this row changes from 0.
 
 use super::writer::Book;
@@ -31,11 +34,13 @@ use crate::head::delta;
 use crate::head::exemplar::Stored;
 use crate::head::histogram::{Logged as HistogramsLogged, StagedHistogram};
 use crate::head::histogram_code;
+use crate::head::late::LateSample;
 use crate::head::series::Index;
-use crate::head::stage::Plan;
+use crate::head::stage::{LateAppend, Plan};
 use crate::head::staged::Staged;
 use crate::timeline::{Logged, NONE, Timeline};
 use hashbrown::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use tidegauge_model::{Histogram, Labels, MatchOp, Matcher, TimeRange, Timestamp};
 
@@ -45,6 +50,7 @@ const SHAPE: u8 = 3;
 const ROW: u8 = 4;
 const DELETION: u8 = 8;
 const OPERATORS: [MatchOp; 4] = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
+const LATE: u8 = 5;
 const HISTOGRAM: u8 = 6;
 const EXEMPLAR: u8 = 7;
 const OWN_TIME: u8 = 1;
@@ -63,6 +69,18 @@ pub(crate) fn encode(
     book: &mut Book,
     out: &mut Vec<u8>,
 ) -> Vec<(u32, Logged)> {
+    // Before the rows: a row that cannot be read hides what is behind it in the record.
+    let mut late: Vec<LateAppend> = plan.late.clone();
+    late.sort_by_key(|l| (l.column, l.at));
+    for same in late.chunk_by(|a, b| a.column == b.column) {
+        let mut entry = Entry {
+            state,
+            index,
+            book: &mut *book,
+            out: &mut *out,
+        };
+        entry.late(same);
+    }
     plan.staged
         .iter()
         .filter(|s| !s.rows.is_empty())
@@ -76,6 +94,31 @@ pub(crate) fn encode(
             (staged.timeline, entry.timeline_rows(staged))
         })
         .collect()
+}
+
+/// Appends the record that follows late samples into blocks: those of these times that the log told of so far are
+/// there, but for the `rest`, which follows.
+pub(crate) fn encode_late_done(
+    range: &Range<i64>,
+    rest: &[LateAppend],
+    state: &State,
+    index: &Index,
+    book: &mut Book,
+    out: &mut Vec<u8>,
+) {
+    out.push(LATE);
+    put(out, 0);
+    put_signed(out, range.start);
+    put_signed(out, range.end);
+    for same in rest.chunk_by(|a, b| a.column == b.column) {
+        let mut entry = Entry {
+            state,
+            index,
+            book: &mut *book,
+            out: &mut *out,
+        };
+        entry.late(same);
+    }
 }
 
 struct Entry<'a> {
@@ -146,6 +189,30 @@ impl Entry<'_> {
         for (name, value) in labels.iter() {
             put_text(self.out, name);
             put_text(self.out, value);
+        }
+    }
+
+    /// Late samples of one column, in order of time.
+    fn late(&mut self, samples: &[LateAppend]) {
+        let Some(column) = samples.first().map(|l| l.column) else {
+            return;
+        };
+        if self.book.define(column, true) {
+            let home = self.state.column(column).map(|c| c.home).filter(|h| *h != NONE);
+            if let Some(home) = home {
+                let key = self.state.timeline(home).and_then(|t| t.key.as_deref());
+                self.timeline(home, key);
+            }
+            self.column(column);
+        }
+        self.out.push(LATE);
+        put(self.out, u64::from(column) + 1);
+        put(self.out, samples.len() as u64);
+        let (mut at, mut value, mut exponent) = (0i64, 0.0, 0);
+        for late in samples {
+            put_signed(self.out, late.at.wrapping_sub(at));
+            delta::put(self.out, value, late.value, &mut exponent);
+            (at, value) = (late.at, late.value);
         }
     }
 
@@ -408,6 +475,11 @@ pub(crate) enum Read<'a> {
         matchers: Vec<Matcher>,
         range: TimeRange,
     },
+    Late {
+        column: u32,
+        samples: Vec<LateSample>,
+    },
+    LateDone(Range<i64>),
     Histogram {
         column: u32,
         body: &'a [u8],
@@ -500,6 +572,13 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
             let matchers = (0..n).map(|_| matcher(cursor)).collect::<Result<_, _>>()?;
             Ok(Read::Deletion { matchers, range })
         }
+        LATE => match number(cursor)?.checked_sub(1) {
+            Some(column) => Ok(Read::Late {
+                column,
+                samples: read_late(cursor)?,
+            }),
+            None => Ok(Read::LateDone(cursor.signed()?..cursor.signed()?)),
+        },
         HISTOGRAM => {
             let (column, length) = (number(cursor)?, count(cursor)?);
             let body = cursor.take(length)?;
@@ -517,6 +596,18 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
         }
         _ => Err(cursor.malformed("an entry of no known kind")),
     }
+}
+
+fn read_late(cursor: &mut Cursor<'_>) -> Result<Vec<LateSample>, Malformed> {
+    let n = count(cursor)?;
+    let (mut at, mut value) = (0i64, 0.0);
+    (0..n)
+        .map(|_| {
+            at = at.wrapping_add(cursor.signed()?);
+            value = delta::get(cursor, value)?;
+            Ok((at, value))
+        })
+        .collect()
 }
 
 fn read_pairs<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<(&'a str, &'a str)>, Malformed> {

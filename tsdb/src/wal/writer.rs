@@ -90,8 +90,10 @@ impl Book {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentInfo {
     pub(crate) number: u64,
-    /// Time of the newest row in it; `i64::MIN` if it has none.
+    /// Time of the newest sample in it; `i64::MIN` if it has none.
     pub(crate) newest: i64,
+    /// Number of the newest record with late samples in it, counted over all segments; 0: it has none.
+    pub(crate) late: u64,
 }
 
 /// Why a record was not written.
@@ -155,6 +157,10 @@ pub(crate) struct Wal {
     written: u64,
     /// The folder's names may not last yet.
     dirty_dir: bool,
+    /// Records with late samples so far.
+    late: u64,
+    /// Blocks have the late samples of records up to this one, but for those that are not before the head's begin.
+    late_done: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -173,6 +179,8 @@ impl Wal {
         let file = create(&*fs, dir, number)?;
         let mut wal = Self {
             good: file.len(),
+            late: old.iter().map(|s| s.late).max().unwrap_or(0),
+            late_done: 0,
             fs,
             dir: dir.to_owned(),
             fsync,
@@ -194,6 +202,7 @@ impl Wal {
         wal.segments.push(SegmentInfo {
             number,
             newest: i64::MIN,
+            late: 0,
         });
         Metrics::set(&wal.metrics.wal_segments, wal.segments.len() as u64);
         if fsync != Fsync::Never {
@@ -257,14 +266,15 @@ impl Wal {
         self.segments.push(SegmentInfo {
             number,
             newest: i64::MIN,
+            late: 0,
         });
         Metrics::set(&self.metrics.wal_segments, self.segments.len() as u64);
         Ok(())
     }
 
-    /// Writes a record; when it returns, a killed process loses nothing of it, and with `always` neither does a power
-    /// cut.
-    pub(crate) fn append(&mut self, record: &[u8], newest: i64) -> Result<(), WriteError> {
+    /// Writes a record of samples up to `newest`; when it returns, a killed process loses nothing of it, and with
+    /// `always` neither does a power cut.
+    pub(crate) fn append(&mut self, record: &[u8], newest: i64, has_late: bool) -> Result<(), WriteError> {
         let frame = self.framer.frame(record);
         let bytes = frame.len() as u64;
         if let Err(e) = self.file.write_all(frame) {
@@ -288,8 +298,12 @@ impl Wal {
         }
         self.good += bytes;
         self.book.keep();
+        self.late += u64::from(has_late);
         if let Some(last) = self.segments.last_mut() {
             last.newest = last.newest.max(newest);
+            if has_late {
+                last.late = self.late;
+            }
         }
         Metrics::add(&self.metrics.wal_bytes, bytes);
         Metrics::add(&self.metrics.wal_records, 1);
@@ -356,10 +370,15 @@ impl Wal {
         Ok(())
     }
 
-    /// Deletes the oldest segments whose rows all lie before `bound`.
+    /// Takes note that blocks have all late samples before the head's begin that the log told of so far.
+    pub(crate) fn late_is_in_blocks(&mut self) {
+        self.late_done = self.late;
+    }
+
+    /// Deletes the oldest segments whose samples all lie before `bound`, late ones of which are in blocks.
     pub(crate) fn cut(&mut self, bound: i64) -> Result<(), Error> {
         while let [first, _, ..] = self.segments.as_slice() {
-            if first.newest >= bound {
+            if first.newest >= bound || first.late > self.late_done {
                 break;
             }
             let path = self.dir.join(segment::name(first.number));

@@ -11,6 +11,9 @@ use tidegauge_model::{Appendable, CommitError, Exemplar, MatchOp, Matcher, OnRej
 use tidegauge_tsdb::fs::{EntryKind, Fault, FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options, verify};
 
+/// How far the loose samples of a commit lie behind its rows; no two ever share a time.
+const BACK: [i64; 3] = [-3, 16, 154];
+
 /// The content after each commit that was acknowledged, and that of the one under way, should it have made it.
 #[derive(Default)]
 struct Told {
@@ -92,8 +95,8 @@ fn check_files(fs: &dyn Fs, change: u64) {
     }
 }
 
-/// A short day: rows of two timelines, loose samples, histograms and exemplars, over the end of a block's window and of
-/// a segment.
+/// A short day: rows of two timelines, loose samples and late ones (some of windows that are in blocks), histograms and
+/// exemplars, over the end of a block's window and of a segment.
 fn day(db: &Db, told: &mut Told, from: usize) {
     steps(db, told, from, false);
 }
@@ -127,7 +130,9 @@ fn day_of(db: &Db, told: &mut Told, steps: Range<usize>, maintain: bool, deletes
                 appender.append_row(timeline, at(time), &row)?;
             }
             let loose = appender.resolve(None, &labels("loose"))?;
-            appender.append_at(loose, at(time + 3), step as f64)?;
+            for back in BACK {
+                appender.append_at(loose, at(time - back), step as f64)?;
+            }
             let native = appender.resolve(None, &labels("native"))?;
             let exemplar = Exemplar {
                 labels: labels("trace"),
@@ -145,9 +150,9 @@ fn day_of(db: &Db, told: &mut Told, steps: Range<usize>, maintain: bool, deletes
                     .push((time, ((step * c) as f64).to_bits()));
             }
         }
-        next.entry(labels("loose"))
-            .or_default()
-            .push((time + 3, (step as f64).to_bits()));
+        let loose = next.entry(labels("loose")).or_default();
+        loose.extend(BACK.map(|back| (time - back, (step as f64).to_bits())));
+        loose.sort_unstable();
         next.entry(of_histograms(&labels("native")))
             .or_default()
             .push((time + 1, fingerprint(&histogram(step as u32))));
@@ -176,6 +181,8 @@ fn narrow(fsync: Fsync) -> Options {
     Options {
         block_ms: 100,
         segment_bytes: 600,
+        out_of_order_ms: 1000,
+        late_bytes: 100,
         max_exemplars: 5,
         ..options(fsync)
     }
@@ -367,7 +374,7 @@ fn a_full_disk_refuses_appends_and_heals_by_itself() {
 fn a_failed_sync_closes_the_log_and_reads_go_on() {
     let fs = FaultFs::new(MemoryFs::new());
     let disk: Arc<dyn Fs> = Arc::new(fs.clone());
-    let db = open(&disk, options(Fsync::Never)).unwrap();
+    let db = open(&disk, narrow(Fsync::Never)).unwrap();
     let mut told = Told::default();
     day(&db, &mut told, 20);
     fs.fail_at(fs.changes(), Fault::Error);

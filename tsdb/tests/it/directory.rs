@@ -79,7 +79,7 @@ fn odd_options_are_refused_before_anything_is_touched() {
         open(
             &fs,
             Options {
-                out_of_order_ms: 1,
+                out_of_order_ms: -1,
                 ..Options::default()
             }
         ),

@@ -93,6 +93,65 @@ fn bytes_are_as_drawn() {
 }
 
 #[test]
+fn late_samples_are_as_drawn() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let options = Options {
+        out_of_order_ms: 1000,
+        late_bytes: 0,
+        block_ms: 100,
+        ..options(Fsync::Never)
+    };
+    let db = open(&fs, options).unwrap();
+    let commit = |samples: &[(i64, f64)]| {
+        let mut appender = db.appender();
+        let series = appender
+            .resolve(None, &Labels::from_pairs([("a", "x")]).unwrap())
+            .unwrap();
+        for (time, value) in samples {
+            appender.append_at(series, at(*time), *value).unwrap();
+        }
+        appender.commit(OnReject::Fail).unwrap();
+    };
+    commit(&[(100, 1.0)]);
+    let file = Path::new(DIR).join("wal/00000001.seg");
+    let before = disk.read(&file).unwrap();
+    commit(&[(80, 3.0), (70, 3.5)]);
+    let mut expect = before.clone();
+    // The second definition of column 0, then two samples of it: 70, and 10 later; 3.5 after 0, and 0.5 less.
+    expect.extend(frame(&[
+        2,
+        0,
+        0,
+        1,
+        1,
+        b'a',
+        1,
+        b'x', //
+        5,
+        1,
+        2,
+        140,
+        1,
+        153,
+        2,
+        1,
+        20,
+        (9 << 2) | 1,
+        1,
+    ]));
+    assert_eq!(disk.read(&file).unwrap(), expect);
+    commit(&[(240, 1.0)]);
+    let before = disk.read(&file).unwrap();
+    db.maintain().unwrap();
+    // The window from 0 to 100 is older than any row: its late samples went to a block.
+    let told = frame(&[5, 0, 0, 200, 1]);
+    let after = disk.read(&file).unwrap();
+    assert_eq!(after.len(), before.len() + told.len(), "one frame more");
+    assert_eq!(after[before.len()..], told);
+}
+
+#[test]
 fn bytes_of_histograms_and_exemplars_are_as_drawn() {
     let disk = MemoryFs::new();
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());

@@ -15,6 +15,7 @@ mod damage;
 mod delete;
 mod directory;
 mod kinds;
+mod late;
 mod log_format;
 mod measure;
 mod measure_write;

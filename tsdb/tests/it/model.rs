@@ -2,9 +2,8 @@
 
 use crate::support::{Content, all, at, content, eager, histogram, open, options, view_content};
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use tidegauge_model::testing::MemoryStore;
+use tidegauge_model::testing::{MemoryStore, Rules};
 use tidegauge_model::{
     Appendable, Histogram, Labels, MatchOp, Matcher, OnReject, Queryable, ReadContext, RejectReason, SelectHints,
     TimeRange, is_stale, stale_marker,
@@ -23,6 +22,8 @@ enum Op {
     Clean,
     /// The same with histograms; floats among them, where the last says so.
     Histograms(Vec<(usize, i64, usize, bool)>),
+    /// Another out-of-order window.
+    Window(i64),
     Reopen,
     Seal,
     Maintain,
@@ -42,6 +43,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(t, s, v)| Op::Loose(s.into_iter().map(|s| (s, t, v)).collect())),
         2 => (0usize..10, -80i64..20, 0i64..120).prop_map(|(what, from, width)| Op::Delete(what, from, width)),
         1 => Just(Op::Clean),
+        2 => proptest::collection::vec((0usize..7, -600i64..30, 0usize..9), 1..5).prop_map(Op::Loose),
+        1 => prop_oneof![1 => Just(0i64), 1 => Just(40), 2 => Just(300), 1 => Just(10_000)].prop_map(Op::Window),
         4 => proptest::collection::vec((0usize..7, -9i64..30, 0usize..9, proptest::bool::weighted(0.2)), 1..9)
             .prop_map(Op::Histograms),
         1 => Just(Op::Reopen),
@@ -130,6 +133,14 @@ fn bits(reason: &RejectReason) -> String {
     }
 }
 
+/// What the oracle must know to decide as the store does.
+fn rules(options: &Options) -> Rules {
+    Rules {
+        behind_ms: options.block_ms / 2,
+        out_of_order_ms: options.out_of_order_ms,
+    }
+}
+
 struct Machine {
     fs: Arc<dyn Fs>,
     options: Options,
@@ -141,20 +152,22 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(block_ms: i64, segment_bytes: u64, always: bool) -> Self {
+    fn new(block_ms: i64, segment_bytes: u64, always: bool, window_ms: i64, late_bytes: usize) -> Self {
         let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
         let options = Options {
             block_ms,
             segment_bytes,
+            out_of_order_ms: window_ms,
+            late_bytes,
             ..options(Fsync::Never)
         };
         let options = if always { eager(options) } else { options };
         let db = Some(open(&fs, options.clone()).unwrap());
         Self {
             fs,
+            oracle: MemoryStore::with_rules(rules(&options)),
             options,
             db,
-            oracle: MemoryStore::new(),
             now: [1000; 3],
             deleted: false,
         }
@@ -173,27 +186,9 @@ impl Machine {
     }
 
     fn give(&self, given: &[Given]) {
-        let refused = commit(self.db(), given);
-        // What is too old here the oracle would take: it knows no blocks.
-        let old: BTreeSet<u64> = refused
-            .iter()
-            .filter(|r| r.1 == RejectReason::TooOld)
-            .map(|r| r.0)
-            .collect();
-        let kept: Vec<(u64, Given)> = (0u64..)
-            .zip(given.iter().cloned())
-            .filter(|(n, _)| !old.contains(n))
-            .collect();
-        let plain: Vec<Given> = kept.iter().map(|k| k.1.clone()).collect();
-        let expect: Vec<_> = commit(&self.oracle, &plain)
-            .iter()
-            .map(|(n, r)| (kept[*n as usize].0, bits(r)))
-            .collect();
-        let got: Vec<_> = refused
-            .iter()
-            .filter(|r| r.1 != RejectReason::TooOld)
-            .map(|(n, r)| (*n, bits(r)))
-            .collect();
+        let told =
+            |refused: Vec<(u64, RejectReason)>| -> Vec<_> { refused.iter().map(|(n, r)| (*n, bits(r))).collect() };
+        let (got, expect) = (told(commit(self.db(), given)), told(commit(&self.oracle, given)));
         assert_eq!(got, expect, "{given:?}");
     }
 
@@ -262,6 +257,11 @@ impl Machine {
             Op::Clean => {
                 self.db().clean_tombstones().unwrap();
             }
+            Op::Window(window_ms) => {
+                self.options.out_of_order_ms = *window_ms;
+                self.db().set_out_of_order_ms(*window_ms);
+                self.oracle.set_rules(rules(&self.options));
+            }
             Op::Reopen => {
                 self.db = None;
                 self.db = Some(open(&self.fs, self.options.clone()).unwrap());
@@ -324,10 +324,12 @@ proptest! {
         block_ms in prop_oneof![Just(100i64), Just(500), Just(1_000_000)],
         segment_bytes in prop_oneof![Just(200u64), Just(1 << 20)],
         checkpoints: bool,
+        window_ms in prop_oneof![1 => Just(0i64), 3 => Just(500)],
+        late_bytes in prop_oneof![Just(0usize), Just(1 << 20)],
         from in 900i64..1500,
         width in 0i64..400,
     ) {
-        let mut machine = Machine::new(block_ms, segment_bytes, checkpoints);
+        let mut machine = Machine::new(block_ms, segment_bytes, checkpoints, window_ms, late_bytes);
         for op in &ops {
             machine.run(op);
             machine.check(TimeRange::new(at(from), at(from + width)));

@@ -107,8 +107,14 @@ fn samples_too_far_ahead_or_in_a_closed_window_are_refused() {
     }
     db.maintain().unwrap();
     assert_eq!(metric(&db, "tidegauge_tsdb_blocks"), 1.0);
-    assert_eq!(row(&db, "b", 50, &[("n", 1.0)]).unwrap(), [RejectReason::TooOld]);
-    assert_eq!(row(&db, "b", 150, &[("n", 1.0)]).unwrap(), []);
+    for time in [i64::MIN, 50, 189] {
+        assert_eq!(
+            row(&db, "b", time, &[("n", 1.0)]).unwrap(),
+            [RejectReason::OutOfBounds],
+            "{time} is further behind 240 than half a window"
+        );
+    }
+    assert_eq!(row(&db, "b", 190, &[("n", 1.0)]).unwrap(), []);
     assert_eq!(all(&*db)[&labels("m")].len(), 3);
 }
 

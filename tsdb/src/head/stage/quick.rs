@@ -84,8 +84,9 @@ impl Stage<'_> {
         let mut kept = Vec::with_capacity(fresh.len());
         for item in &mut fresh {
             item.timeline = timeline;
+            item.of_row = true;
             let verdict = if seen.insert(item.column) {
-                self.verdict(item.column, at, item.value, false)
+                self.verdict(item, at, false)
             } else {
                 Verdict::Reject(RejectReason::Repeated)
             };
