@@ -410,12 +410,11 @@ fn a_timeline_taken_while_idle_stays_until_the_appender_ends() {
 fn senders_that_repeat_themselves_are_stored_as_any_other() {
     let (fs, db) = fresh(options(Fsync::Never));
     let oracle = tidegauge_model::testing::MemoryStore::new();
-    let mut state = 7u64;
-    let mut random = |n: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % n
+    let state = std::cell::Cell::new(7u64);
+    let random = |n: u64| {
+        let next = state.get().wrapping_mul(6_364_136_223_846_793_005);
+        state.set(next.wrapping_add(1_442_695_040_888_963_407));
+        (state.get() >> 33) % n
     };
     let send = |store: &dyn Appendable, samples: &[(u64, i64, f64)]| {
         let mut appender = store.appender();
