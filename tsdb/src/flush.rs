@@ -64,7 +64,7 @@ impl Db {
     }
 
     /// A name that no block has had: the clock may stand or go back.
-    fn block_id(&self, parent: &Path) -> BlockId {
+    pub(crate) fn block_id(&self, parent: &Path) -> BlockId {
         let now = self.clock.now().millis().max(0).cast_unsigned();
         loop {
             let name = u128::from(self.names.fetch_add(1, Ordering::Relaxed));
@@ -89,10 +89,11 @@ impl Db {
             level: 0,
             parents: Vec::new(),
         };
-        let writer = BlockWriter::create(&self.fs, parent, spec)?;
-        plan.write(self, writer)?;
+        let written = BlockWriter::create(&self.fs, parent, spec).and_then(|writer| plan.write(self, writer));
+        written.inspect_err(|_| self.leftovers.note_unfinished())?;
         Metrics::add(&self.head.metrics.blocks_written, 1);
-        BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache).map(Some)
+        let opened = BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache);
+        opened.map(Some).inspect_err(|_| self.leftovers.add([id]))
     }
 }
 

@@ -47,6 +47,7 @@
 pub mod block;
 mod codec;
 pub mod column;
+mod compact;
 mod db;
 mod directory;
 mod error;
@@ -56,6 +57,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod opening;
 mod options;
 mod select;
 mod snapshot;

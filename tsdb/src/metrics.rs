@@ -68,7 +68,15 @@ metrics! {
     blocks Gauge "tidegauge_tsdb_blocks" "Blocks that are served.",
     blocks_written Counter "tidegauge_tsdb_blocks_written_total" "Blocks written from the head.",
     blocks_deleted Counter "tidegauge_tsdb_blocks_deleted_total" "Blocks deleted because of their age.",
-    blocks_damaged Counter "tidegauge_tsdb_blocks_damaged_total" "Block folders set aside because they cannot be read.",
+    blocks_deleted_for_size Counter "tidegauge_tsdb_blocks_deleted_for_size_total" "Blocks deleted because too much was stored.",
+    blocks_bytes Gauge "tidegauge_tsdb_blocks_bytes" "Bytes of the blocks that are served.",
+    blocks_damaged Gauge "tidegauge_tsdb_blocks_damaged" "Blocks that are served as far as they can be read: damage was found in them since the start.",
+    blocks_quarantined Counter "tidegauge_tsdb_blocks_quarantined_total" "Blocks set aside because they cannot be read.",
+    compactions Counter "tidegauge_tsdb_compactions_total" "Blocks written in the place of others.",
+    compactions_failed Counter "tidegauge_tsdb_compactions_failed_total" "Compactions that failed; they are tried again.",
+    compaction_read_bytes Counter "tidegauge_tsdb_compaction_read_bytes_total" "Bytes of the blocks that others were written in the place of.",
+    compaction_written_bytes Counter "tidegauge_tsdb_compaction_written_bytes_total" "Bytes of the blocks written in the place of others.",
+    compaction_milliseconds Counter "tidegauge_tsdb_compaction_milliseconds_total" "How long compaction took in all.",
     maintenance_failures Counter "tidegauge_tsdb_maintenance_failures_total" "Rounds of maintenance that failed.",
 }
 

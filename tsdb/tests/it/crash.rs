@@ -1,8 +1,11 @@
 //! The disk fails at each of its operations in turn, the power goes, the store opens again.
 
-use crate::support::{Content, all, at, labels, open, options};
+use crate::support::{Content, DIR, all, at, labels, open, options};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tidegauge_model::{Appendable, CommitError, OnReject};
+use tidegauge_tsdb::block::BlockId;
 use tidegauge_tsdb::fs::{Fault, FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options};
 
@@ -57,34 +60,62 @@ fn day(db: &Db, told: &mut Told, from: usize) {
         if step % 5 == 4 {
             // A round that fails is tried again by the next one.
             drop(db.maintain());
+            drop(db.compact());
         }
     }
 }
 
 fn narrow(fsync: Fsync) -> Options {
     Options {
-        block_ms: 100,
+        block_ms: 30,
         segment_bytes: 600,
         ..options(fsync)
     }
 }
 
+/// Nothing lies in the data directory that nobody answers for.
+fn check_files(fs: &Arc<dyn Fs>, db: &Db, change: u64) {
+    let mut blocks = 0;
+    for entry in fs.read_dir(Path::new(DIR)).unwrap() {
+        let known = ["tidegauge", "lock", "wal", "snapshots", "runs", "checkpoint"];
+        if known.contains(&entry.name.as_str()) {
+            continue;
+        }
+        assert!(
+            entry.name.parse::<BlockId>().is_ok(),
+            "change {change}: {} is left",
+            entry.name
+        );
+        let files = fs.read_dir(&Path::new(DIR).join(&entry.name)).unwrap();
+        let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(names, ["block"], "change {change}");
+        blocks += 1;
+    }
+    let shown = db.metrics().blocks.load(Ordering::Relaxed);
+    assert_eq!(shown, blocks, "change {change}: each block on disk is served");
+}
+
 fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
+    run_with(&narrow(fsync), fault, check);
+}
+
+fn run_with(options: &Options, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
     let (mut change, mut ended) = (0, false);
     while !ended {
         let fs = FaultFs::new(MemoryFs::new());
         fs.fail_at(change, fault);
         let disk: Arc<dyn Fs> = Arc::new(fs.clone());
         let mut told = Told::default();
-        if let Ok(db) = open(&disk, narrow(fsync)) {
+        if let Ok(db) = open(&disk, options.clone()) {
             day(&db, &mut told, 0);
             drop(db);
         }
         ended = fs.changes() <= change;
         fs.revive();
         fs.disk().crash();
-        let db = open(&disk, narrow(fsync)).unwrap_or_else(|e| panic!("change {change}: {e}"));
+        let db = open(&disk, options.clone()).unwrap_or_else(|e| panic!("change {change}: {e}"));
         check(&told, &all(&*db), change);
+        check_files(&disk, &db, change);
         // It goes on working.
         let mut after = Told {
             states: vec![all(&*db)],
@@ -92,6 +123,11 @@ fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
         };
         day(&db, &mut after, 23);
         assert!(after.doubtful.is_none());
+        db.maintain().unwrap();
+        let before = all(&*db);
+        db.compact().unwrap();
+        assert_eq!(all(&*db), before, "change {change}");
+        check_files(&disk, &db, change);
         change += 1;
     }
     assert!(change > 60, "the workload has {change} changes");
@@ -107,6 +143,37 @@ fn with_always_a_power_cut_loses_nothing_acknowledged() {
                 whole,
                 "change {change}, {fault:?}: {} commits, found {found:?}, told {acknowledged:?}",
                 told.states.len()
+            );
+        });
+    }
+}
+
+/// Whole samples of the end of each series, and all that retention keeps for sure.
+fn is_kept(found: &Content, told: &Content, from: i64) -> bool {
+    told.iter().all(|(series, samples)| {
+        let kept = found.get(series).map_or(&[][..], Vec::as_slice);
+        let sure = samples.iter().filter(|s| s.0 >= from).count();
+        samples.ends_with(kept) && kept.len() >= sure
+    }) && found.keys().all(|series| told.contains_key(series))
+}
+
+#[test]
+fn retention_deletes_only_what_is_old_wherever_it_fails() {
+    let options = Options {
+        retention_ms: 100,
+        max_block_ms: 90,
+        ..narrow(Fsync::Always)
+    };
+    for fault in [Fault::Error, Fault::Halt] {
+        run_with(&options, fault, |told, found, change| {
+            let acknowledged = told.states.last().cloned().unwrap_or_default();
+            let fits = |told: &Content| {
+                let newest = told.values().flatten().map(|s| s.0).max().unwrap_or(0);
+                is_kept(found, told, newest - 100)
+            };
+            assert!(
+                fits(&acknowledged) || told.doubtful.as_ref().is_some_and(fits),
+                "change {change}, {fault:?}: {found:?}"
             );
         });
     }

@@ -8,6 +8,7 @@
 )]
 
 mod atomic;
+mod compact;
 mod crash;
 mod damage;
 mod directory;

@@ -20,6 +20,7 @@ enum Op {
     Reopen,
     Seal,
     Maintain,
+    Compact,
     Snapshot,
 }
 
@@ -37,6 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Reopen),
         1 => Just(Op::Seal),
         1 => Just(Op::Maintain),
+        1 => Just(Op::Compact),
         1 => Just(Op::Snapshot),
     ]
 }
@@ -182,6 +184,10 @@ impl Machine {
             }
             Op::Seal => self.db().seal(),
             Op::Maintain => self.db().maintain().unwrap(),
+            Op::Compact => {
+                self.db().maintain().unwrap();
+                self.db().compact().unwrap();
+            }
             Op::Snapshot => drop(self.db().snapshot(SnapshotHead::Include).unwrap()),
         }
     }
