@@ -32,8 +32,9 @@ pub(crate) fn claim(fs: &dyn Fs, dir: &Path) -> Result<LockGuard, Error> {
         file.sync()?;
         fs.rename(&temporary, &marker)?;
     }
-    fs.create_dir_all(&dir.join(WAL))?;
-    fs.create_dir_all(&dir.join(SNAPSHOTS))?;
+    for folder in [WAL, SNAPSHOTS, RUNS, CHECKPOINTS] {
+        fs.create_dir_all(&dir.join(folder))?;
+    }
     fs.sync_dir(dir)?;
     Ok(lock)
 }

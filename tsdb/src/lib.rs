@@ -1,8 +1,8 @@
 //! The store: a data directory behind the two doors of `tidegauge-model`.
 //!
 //! ```text
-//!   Appender ──commit──> wal (one frame) ──> head: open rows ──seal──> runs ──every 2 h──> block folder
-//!                                              |                         |                     |
+//!   Appender ──commit──> wal (one frame) ──> head: open rows ──seal──> runs ──every 2 h──> block folder <─┐ merged
+//!                                              |                         |                     | └────────┘ by time
 //!   Querier <──────────── select: one group for each list of timelines and runs ───────────────┘
 //! ```
 //!
@@ -12,7 +12,9 @@
 //!   tidegauge            what this folder is, and the version of its layout
 //!   lock                 held by the one process that serves it
 //!   wal/00000007.seg     commits that no block holds yet
-//!   01J...               a block: one window of time, immutable
+//!   01J...               a block: one window of time, or several that were merged; immutable
+//!   01J....tmp           one that is being written or removed; what a crash left goes at the next start
+//!   quarantine/01J...    blocks that cannot be read: set aside, never deleted
 //!   snapshots/<name>/    blocks as a snapshot found them
 //! ```
 //!
@@ -22,13 +24,16 @@
 //!
 //! | rank | lock | guards | held while |
 //! |---|---|---|---|
-//! | 1 | `Db::maintenance` | rounds of maintenance, snapshots | a block is written |
-//! | 2 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
-//! | 3 | `Db::syncing` | the one sync beside the log | the disk syncs; not taken by commits |
-//! | 4 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
-//! | 5 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
-//! | 6 | `State::index` | labels and postings | labels are looked up or added |
-//! | 7 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
+//! | 1 | `Db::compacting` | which blocks are merged | blocks are merged; not taken by maintenance |
+//! | 2 | `Db::maintenance` | rounds of maintenance, snapshots, the list of blocks | a block is written; merged ones are exchanged |
+//! | 3 | `Db::leftovers` | blocks that are not shown any more | they are removed |
+//! | 4 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
+//! | 5 | `Db::syncing` | the one sync beside the log | the disk syncs; not taken by commits |
+//! | 6 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
+//! | 7 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
+//! | 8 | `State::index` | labels and postings | labels are looked up or added |
+//! | 9 | `Head::exemplars` | the ring of exemplars | some are added; those of a range are listed |
+//! | 10 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
 //!
 //! # What is acknowledged
 //!
@@ -42,9 +47,12 @@
 //! A commit is planned on the state as it is ([`Appender`](tidegauge_model::Appender) says what may be refused),
 //! written to the log as one frame, and published by one short write of the state: a reader sees all of it or none.
 //! About 120 rows of a timeline are sealed into a run; when a window of [`Options::block_ms`] is complete, its runs
-//! become a block and the segments of the log that only hold such rows are deleted.
+//! become a block and the segments of the log that only hold such rows are deleted. Native histograms lie beside the
+//! rows and go the same way. Blocks are merged into wider ones (up to [`Options::max_block_ms`]) by a thread that the
+//! head does not wait for, and go whole, by [`Options::retention_ms`] and [`Options::retention_bytes`]. Exemplars ([`Options::max_exemplars`]) live in memory and in the log alone.
 
 pub mod block;
+mod checkpoint;
 mod codec;
 pub mod column;
 mod compact;
@@ -57,6 +65,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod offload;
 mod opening;
 mod options;
 mod select;

@@ -1,20 +1,22 @@
 //! Several blocks as one: series by series in order of labels, each read, put in order of time and written.
 //!
-//! What is held at a time is one series' values, a frame of each input, and the index of the new block.
+//! What is held at a time is one series' values, a frame of each input, and the index of the new block. Kinds of values
+//! are merged each by itself.
 //!
 //! Runs of a series that lie apart in time keep their rows, on the chain of their timelines ([`Chains`]). Runs that
 //! share time are put in order sample by sample, on a timeline of their own that series of equal times share. **Of
 //! samples of one time the first input's stays**: inputs are in the order in which readers prefer them, see
 //! [`super::precedence`].
 
-use super::column::Column;
+use super::column::{Column, Value};
 use super::timelines::{Chains, Target, piece_rows};
 use super::walk::{Met, Walk};
 use super::{Input, Stopped};
 use crate::Error;
 use crate::block::{BlockReader, BlockWriter, FrameStream, Run, SeriesRun, Span};
 use std::ops::Range;
-use tidegauge_model::{TimeRange, Timestamp};
+use std::sync::Arc;
+use tidegauge_model::{Histogram, TimeRange, Timestamp};
 
 /// Writes what the inputs hold; `stop` is asked before each series.
 pub(super) fn merge(
@@ -27,11 +29,13 @@ pub(super) fn merge(
         Err(stopped) => return Ok(Err(stopped)),
     };
     let mut merger = Merger {
-        inputs,
-        chains,
-        streams: inputs.iter().map(|_| FrameStream::default()).collect(),
-        column: Column::default(),
-        rows: Vec::new(),
+        shared: Shared {
+            inputs,
+            chains,
+            streams: inputs.iter().map(|_| FrameStream::default()).collect(),
+        },
+        floats: Lane::default(),
+        histograms: Lane::default(),
     };
     let mut walk = Walk::new(inputs)?;
     while let Some(series) = walk.next()? {
@@ -44,11 +48,30 @@ pub(super) fn merge(
 }
 
 struct Merger<'i> {
+    shared: Shared<'i>,
+    floats: Lane<f64>,
+    histograms: Lane<Arc<Histogram>>,
+}
+
+struct Shared<'i> {
     inputs: &'i [Input],
     chains: Chains,
     streams: Vec<FrameStream>,
-    column: Column,
+}
+
+/// What the current series has of one kind.
+struct Lane<T> {
+    column: Column<T>,
     rows: Vec<Rows>,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self {
+            column: Column::default(),
+            rows: Vec::new(),
+        }
+    }
 }
 
 /// Values of the column that are rows of the new block which follow each other.
@@ -56,9 +79,6 @@ struct Rows {
     target: Target,
     values: Range<usize>,
 }
-
-/// What is deleted of a series in an input.
-type Deleted<'i> = (usize, &'i [TimeRange]);
 
 /// A run of a series in an input.
 struct Part<'i> {
@@ -68,14 +88,19 @@ struct Part<'i> {
     span: Span,
 }
 
+/// What is deleted of a series in an input.
+type Deleted<'i> = (usize, &'i [TimeRange]);
+
+fn deleted_in<'i>(deleted: &[Deleted<'i>], input: usize) -> &'i [TimeRange] {
+    deleted.iter().find(|d| d.0 == input).map_or(&[], |d| d.1)
+}
+
 impl<'i> Merger<'i> {
     fn series(&mut self, series: &Met<'_, '_>, writer: &mut BlockWriter) -> Result<(), Error> {
-        self.column.clear();
-        self.rows.clear();
         let mut parts = Vec::new();
         let mut deleted: Vec<Deleted<'i>> = Vec::new();
+        let inputs: &'i [Input] = self.shared.inputs;
         for (input, runs) in series.runs() {
-            let inputs: &'i [Input] = self.inputs;
             let Some(from) = inputs.get(input) else { continue };
             for run in runs {
                 parts.push(Part {
@@ -90,46 +115,71 @@ impl<'i> Merger<'i> {
                 deleted.push((input, ranges));
             }
         }
+        // Floats first, as in each block: values are read in the order in which they lie.
+        self.floats.fill(&mut parts, &deleted, &mut self.shared, writer)?;
+        self.histograms.fill(&mut parts, &deleted, &mut self.shared, writer)?;
+        let (floats, histograms) = (self.floats.runs(), self.histograms.runs());
+        if floats.is_empty() && histograms.is_empty() {
+            return Ok(());
+        }
+        writer.series_of_kinds(&series.labels, &floats, &histograms)
+    }
+}
+
+impl<T: Value> Lane<T> {
+    fn fill<'i>(
+        &mut self,
+        parts: &mut Vec<Part<'i>>,
+        deleted: &[Deleted<'i>],
+        shared: &mut Shared<'i>,
+        writer: &mut BlockWriter,
+    ) -> Result<(), Error> {
+        self.column.clear();
+        self.rows.clear();
+        let mut own: Vec<Part<'i>> = parts.extract_if(.., |p| p.span.kind == T::KIND).collect();
         // Stable: the runs of an input stay in order.
-        parts.sort_by_key(|p| p.span.first);
-        let mut rest = parts.as_mut_slice();
+        own.sort_by_key(|p| p.span.first);
+        let mut rest = own.as_mut_slice();
         while let Some((together, behind)) = split_together(rest) {
             if let [part] = together {
-                let ranges = deleted.iter().find(|d| d.0 == part.input).map_or(&[][..], |d| d.1);
-                self.add(part, ranges, writer)?;
+                self.add(part, deleted_in(deleted, part.input), shared, writer)?;
             } else {
                 // Back in the order of inputs, in which samples win.
                 together.sort_by_key(|p| (p.input, p.span.first));
-                self.interleave(together, &deleted, writer)?;
+                self.interleave(together, deleted, shared, writer)?;
             }
             rest = behind;
         }
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let runs: Vec<SeriesRun<'_>> = self
-            .rows
-            .iter()
-            .map(|r| {
-                self.column
-                    .rows(r.target.timeline, r.target.first_row, r.values.clone())
-            })
-            .collect();
-        writer.series(&series.labels, &runs)
+        Ok(())
     }
 
-    fn read(&mut self, part: &Part<'i>) -> Result<(), Error> {
-        match self.streams.get_mut(part.input) {
+    fn runs(&self) -> Vec<SeriesRun<'_, T>> {
+        let rows = self.rows.iter();
+        rows.map(|r| {
+            self.column
+                .rows(r.target.timeline, r.target.first_row, r.values.clone())
+        })
+        .collect()
+    }
+
+    fn read(&mut self, part: &Part<'_>, shared: &mut Shared<'_>) -> Result<(), Error> {
+        match shared.streams.get_mut(part.input) {
             Some(stream) => self.column.read(part.block, stream, &part.run),
             None => Ok(()),
         }
     }
 
     /// A run that shares time with no other: its rows are those of the chain.
-    fn add(&mut self, part: &Part<'i>, deleted: &[TimeRange], writer: &mut BlockWriter) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        part: &Part<'_>,
+        deleted: &[TimeRange],
+        shared: &mut Shared<'_>,
+        writer: &mut BlockWriter,
+    ) -> Result<(), Error> {
         let mut at = self.column.len();
         let from = at;
-        self.read(part)?;
+        self.read(part, shared)?;
         let mut ranges: Vec<Range<u32>> = Vec::new();
         part.block.rows(&part.span, |rows| ranges.push(rows))?;
         if touch(deleted, &part.span) {
@@ -141,7 +191,7 @@ impl<'i> Merger<'i> {
         let rows = &mut self.rows;
         for range in ranges {
             let source = (part.input, part.span.timeline);
-            self.chains.targets(self.inputs, writer, source, range, |target| {
+            shared.chains.targets(shared.inputs, writer, source, range, |target| {
                 let values = at..at + target.rows as usize;
                 at = values.end;
                 rows.push(Rows { target, values });
@@ -153,17 +203,18 @@ impl<'i> Merger<'i> {
     /// Runs that share time: their samples in order, each time once.
     fn interleave(
         &mut self,
-        parts: &[Part<'i>],
-        deleted: &[Deleted<'i>],
+        parts: &[Part<'_>],
+        deleted: &[Deleted<'_>],
+        shared: &mut Shared<'_>,
         writer: &mut BlockWriter,
     ) -> Result<(), Error> {
         let from = self.column.len();
         let (mut times, mut samples): (Vec<Timestamp>, Vec<(Timestamp, u32)>) = (Vec::new(), Vec::new());
         for part in parts {
-            self.read(part)?;
+            self.read(part, shared)?;
             times.clear();
             part.block.span_timestamps(&part.span, &mut times)?;
-            let gone = deleted.iter().find(|d| d.0 == part.input).map_or(&[][..], |d| d.1);
+            let gone = deleted_in(deleted, part.input);
             let first = (self.column.len() - from - times.len()) as u32;
             let placed = times.iter().copied().zip(first..);
             samples.extend(placed.filter(|(at, _)| !gone.iter().any(|g| g.contains(*at))));

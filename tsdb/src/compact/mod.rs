@@ -222,6 +222,9 @@ impl Db {
             return Ok(Merged::Outdated);
         };
         let mut writer = BlockWriter::create(&self.fs, &self.dir, spec)?;
+        if parents.iter().any(|p| p.has_histograms()) {
+            writer = writer.with_histograms();
+        }
         if merge::merge(&inputs, &mut writer, stop)?.is_err() {
             return Ok(Merged::Stopped);
         }

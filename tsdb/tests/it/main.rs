@@ -12,6 +12,7 @@ mod compact;
 mod crash;
 mod damage;
 mod directory;
+mod kinds;
 mod log_format;
 mod measure;
 mod model;
