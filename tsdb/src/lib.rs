@@ -12,7 +12,9 @@
 //!   tidegauge            what this folder is, and the version of its layout
 //!   lock                 held by the one process that serves it
 //!   wal/00000007.seg     commits that no block holds yet
-//!   01J...               a block: one window of time, or several that were merged; immutable
+//!   01J...               a block: one window of time, or several that were merged
+//!     block              its samples and index, immutable
+//!     tombstones         what was deleted of it; exchanged as a whole, absent if nothing was
 //!   01J....tmp           one that is being written or removed; what a crash left goes at the next start
 //!   quarantine/01J...    blocks that cannot be read: set aside, never deleted
 //!   snapshots/<name>/    blocks as a snapshot found them
@@ -25,7 +27,7 @@
 //! | rank | lock | guards | held while |
 //! |---|---|---|---|
 //! | 1 | `Db::compacting` | which blocks are merged | blocks are merged; not taken by maintenance |
-//! | 2 | `Db::maintenance` | rounds of maintenance, snapshots, the list of blocks | a block is written; merged ones are exchanged |
+//! | 2 | `Db::maintenance` | rounds of maintenance, snapshots, deletions, the list of blocks | a block is written; merged ones are exchanged |
 //! | 3 | `Db::leftovers` | blocks that are not shown any more | they are removed |
 //! | 4 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
 //! | 5 | `Db::syncing` | the one sync beside the log | the disk syncs; not taken by commits |
@@ -48,8 +50,13 @@
 //! written to the log as one frame, and published by one short write of the state: a reader sees all of it or none.
 //! About 120 rows of a timeline are sealed into a run; when a window of [`Options::block_ms`] is complete, its runs
 //! become a block and the segments of the log that only hold such rows are deleted. Native histograms lie beside the
-//! rows and go the same way. Blocks are merged into wider ones (up to [`Options::max_block_ms`]) by a thread that the
-//! head does not wait for, and go whole, by [`Options::retention_ms`] and [`Options::retention_bytes`]. Exemplars ([`Options::max_exemplars`]) live in memory and in the log alone.
+//! rows and go the same way. Exemplars ([`Options::max_exemplars`]) live in memory and in the log alone.
+//!
+//! Blocks are merged into wider ones (up to [`Options::max_block_ms`]) by a thread that the head does not wait for, and
+//! go whole, by [`Options::retention_ms`] and [`Options::retention_bytes`].
+//!
+//! What is deleted is hidden at once by tombstones, of the head and of each block, and left out of blocks written from
+//! then on; [`Db::clean_tombstones`] takes it off the disk.
 
 pub mod block;
 mod checkpoint;
@@ -57,6 +64,7 @@ mod codec;
 pub mod column;
 mod compact;
 mod db;
+mod delete;
 mod directory;
 mod error;
 mod flush;
@@ -71,10 +79,13 @@ mod options;
 mod select;
 mod snapshot;
 mod timeline;
+mod tombstones;
 mod wal;
 
 pub use codec::Malformed;
 pub use db::{Db, SnapshotHead, Stats};
+pub use delete::{Cleaned, Deleted};
 pub use error::Error;
 pub use metrics::{MetricFamily, Metrics};
 pub use options::{Fsync, Options};
+pub use tombstones::Intervals;

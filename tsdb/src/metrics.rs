@@ -96,6 +96,9 @@ metrics! {
     compaction_read_bytes Counter "tidegauge_tsdb_compaction_read_bytes_total" "Bytes of the blocks that others were written in the place of.",
     compaction_written_bytes Counter "tidegauge_tsdb_compaction_written_bytes_total" "Bytes of the blocks written in the place of others.",
     compaction_milliseconds Counter "tidegauge_tsdb_compaction_milliseconds_total" "How long compaction took in all.",
+    deletions Counter "tidegauge_tsdb_deletions_total" "Deletions of series that were asked for and done.",
+    tombstones Gauge "tidegauge_tsdb_tombstones" "Deleted intervals, counted for each series, whose samples still lie on the disk or in the head.",
+    blocks_cleaned Counter "tidegauge_tsdb_blocks_cleaned_total" "Blocks rewritten or removed to clean what was deleted of them.",
     maintenance_failures Counter "tidegauge_tsdb_maintenance_failures_total" "Rounds of maintenance that failed.",
 }
 

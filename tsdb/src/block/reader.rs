@@ -4,7 +4,7 @@ use super::cache::{BlockCache, Item, Key, Part};
 use super::frames::{Frame, FrameDirectory};
 use super::layout::{HISTOGRAMS, Layout, Section};
 use super::spans::{Span, Spans, TimelineBounds};
-use super::{BLOCK_FILE, BlockMeta};
+use super::{BLOCK_FILE, BlockMeta, deleted};
 use crate::Error;
 use crate::codec::Malformed;
 use crate::column;
@@ -13,6 +13,7 @@ use crate::index::pairs::{Pairs, Scan};
 use crate::index::postings::Postings;
 use crate::index::select::Index;
 use crate::index::series::{Entries, Limits, Run, SeriesTable};
+use crate::tombstones::{Intervals, Tombstones};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -41,31 +42,42 @@ const FORGET_BYTES: u64 = 8 << 20;
 /// A section is read in pieces of so many bytes when it is verified.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// An open block. Reading needs no lock but that of the cache; it goes on after the folder was removed.
+/// An open block, with what was deleted of it when it was opened. Reading needs no lock but that of the cache; it goes
+/// on after the folder was removed.
 #[derive(Debug)]
 pub struct BlockReader {
     path: PathBuf,
     file: Arc<dyn ReadFile>,
-    bytes: FileBytes,
+    bytes: Arc<FileBytes>,
     layout: Layout,
     meta: BlockMeta,
     cache: Arc<BlockCache>,
-    owner: u64,
+    owner: Arc<Owner>,
+    deleted: Tombstones,
+}
+
+/// Whose items in the cache are a block's, and what was found when it was read; shared by readers that differ in what is deleted.
+#[derive(Debug)]
+struct Owner {
+    cache: Arc<BlockCache>,
+    number: u64,
     /// A bit for each section that was found to have its crc.
     verified: AtomicU32,
     /// Whether something in it could not be read; told once.
     damaged: AtomicBool,
 }
 
-impl Drop for BlockReader {
+impl Drop for Owner {
     fn drop(&mut self) {
-        self.cache.forget(self.owner);
+        self.cache.forget(self.number);
     }
 }
 
 impl BlockReader {
-    /// Opens the block in that folder and verifies what tells where its sections lie; these are verified when they are
-    /// used first, values when they are read.
+    /// Opens the block in that folder and verifies its tombstones and what tells where its sections lie; these are
+    /// verified when they are used first, values when they are read.
+    ///
+    /// A block whose tombstones cannot be read is not opened: what was deleted must not come back by itself.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Corrupt`], [`Error::NewerVersion`].
@@ -80,19 +92,53 @@ impl BlockReader {
         }
         let meta = BlockMeta::decode(layout.of(Section::Meta, &bytes), bytes.len() as u64);
         let meta = meta.map_err(|e| e.in_file(&path, meta_at))?;
+        let deleted = deleted::read(&**fs, dir, &meta)?;
         let reader = Self {
             path,
             file,
-            bytes,
+            bytes: Arc::new(bytes),
             layout,
             meta,
             cache: Arc::clone(cache),
-            owner: cache.new_owner(),
-            verified: AtomicU32::new(0),
-            damaged: AtomicBool::new(false),
+            owner: Arc::new(Owner {
+                cache: Arc::clone(cache),
+                number: cache.new_owner(),
+                verified: AtomicU32::new(0),
+                damaged: AtomicBool::new(false),
+            }),
+            deleted,
         };
         reader.check_counts()?;
         Ok(Arc::new(reader))
+    }
+
+    /// The same block with other tombstones.
+    pub(crate) fn with_deleted(&self, deleted: Tombstones) -> Arc<Self> {
+        Arc::new(Self {
+            path: self.path.clone(),
+            file: Arc::clone(&self.file),
+            bytes: Arc::clone(&self.bytes),
+            layout: self.layout.clone(),
+            meta: self.meta.clone(),
+            cache: Arc::clone(&self.cache),
+            owner: Arc::clone(&self.owner),
+            deleted,
+        })
+    }
+
+    pub(crate) fn tombstones(&self) -> &Tombstones {
+        &self.deleted
+    }
+
+    /// Whether something was deleted that still lies in the block's file.
+    pub fn has_deleted(&self) -> bool {
+        !self.deleted.is_empty()
+    }
+
+    /// What was deleted of a series; `None` if nothing was. The other methods do not look at it: runs, values and labels
+    /// are those of the file.
+    pub fn deleted(&self, series: SeriesNo) -> Option<&Intervals> {
+        self.deleted.get(series.0)
     }
 
     /// The counts that views rely on are those of the sections. Looks at lengths only.
@@ -122,7 +168,7 @@ impl BlockReader {
     /// Remembers damage, and tells it the first time.
     fn noted(&self, error: Error) -> Error {
         let damage = matches!(error, Error::Corrupt { .. }) || error.is_unreadable();
-        if damage && !self.damaged.swap(true, Ordering::Relaxed) {
+        if damage && !self.owner.damaged.swap(true, Ordering::Relaxed) {
             let cause = crate::wal::writer::cause(&error);
             tracing::error!(block = %self.meta.id, error = %error, %cause, "a block is damaged; what can be read of it is served");
         }
@@ -132,15 +178,15 @@ impl BlockReader {
     /// Whether something in it could not be read since it was opened. The rest is served, and it is neither compacted
     /// nor rewritten.
     pub fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
+        self.owner.damaged.load(Ordering::Relaxed)
     }
 
     /// The bytes of a section, verified when it is asked for first.
     fn of(&self, section: Section) -> Result<&[u8], Error> {
         let bit = 1 << section as u32;
-        if self.verified.load(Ordering::Acquire) & bit == 0 {
+        if self.owner.verified.load(Ordering::Acquire) & bit == 0 {
             self.verify_section(section)?;
-            self.verified.fetch_or(bit, Ordering::Release);
+            self.owner.verified.fetch_or(bit, Ordering::Release);
         }
         Ok(self.layout.of(section, &self.bytes))
     }
@@ -310,7 +356,7 @@ impl BlockReader {
     /// [`Error::Corrupt`].
     pub fn timestamps(&self, timeline: u32) -> Result<Arc<[Timestamp]>, Error> {
         let key = Key {
-            owner: self.owner,
+            owner: self.owner.number,
             part: Part::Timeline(timeline),
         };
         if let Some(Item::Timeline(timestamps)) = self.cache.get(key) {
@@ -431,7 +477,7 @@ impl BlockReader {
 
     fn frame(&self, frames: &FrameDirectory<'_>, no: u32) -> Result<Arc<Frame>, Error> {
         let key = Key {
-            owner: self.owner,
+            owner: self.owner.number,
             part: Part::Frame(no),
         };
         if let Some(Item::Frame(frame)) = self.cache.get(key) {

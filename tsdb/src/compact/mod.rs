@@ -46,11 +46,13 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Nothing is deleted.
     fn of(block: &Arc<BlockReader>) -> Self {
+        let deleted = block.tombstones().iter();
         Self {
             block: Arc::clone(block),
-            deleted: HashMap::new(),
+            deleted: deleted
+                .map(|(series, intervals)| (SeriesNo::new(series), intervals.as_slice().to_vec()))
+                .collect(),
         }
     }
 

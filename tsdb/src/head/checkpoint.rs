@@ -32,6 +32,7 @@ use crate::codec::varint::{put, put_signed};
 use crate::codec::{Cursor, Malformed, crc32};
 use crate::fs::Fs;
 use crate::timeline::{NONE, Timeline};
+use crate::tombstones::Tombstones;
 use crate::wal::writer::SegmentInfo;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -64,12 +65,13 @@ enum Kind {
     Columns = 5,
     Moved = 6,
     Runs = 7,
+    Deleted = 8,
     Histograms = 9,
     Exemplars = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Log,
         Self::Labels,
         Self::Renumbered,
@@ -77,6 +79,7 @@ impl Kind {
         Self::Columns,
         Self::Moved,
         Self::Runs,
+        Self::Deleted,
         Self::Histograms,
         Self::Exemplars,
     ];
@@ -96,6 +99,7 @@ pub(crate) struct Captured {
     index: Arc<RwLock<Index>>,
     renumbered: Vec<(u64, Arc<[u32]>)>,
     runs: Vec<(u32, Arc<Run>)>,
+    deleted: Vec<u8>,
     kinds: KeptKinds,
 }
 
@@ -122,7 +126,10 @@ pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentI
         // From the blocks.
         min_valid: _,
         newest,
+        deleted,
     } = state;
+    let mut tombstones = Vec::new();
+    deleted.tombstones().encode(&mut tombstones);
     let mut log = Vec::new();
     put_signed(&mut log, flushed);
     put_signed(&mut log, *newest);
@@ -150,6 +157,7 @@ pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentI
         index: Arc::clone(index),
         renumbered: renumbered.clone(),
         runs,
+        deleted: tombstones,
         kinds: KeptKinds::capture(histograms, exemplars, flushed),
     }
 }
@@ -266,6 +274,7 @@ impl Captured {
             (Kind::Columns, self.columns),
             (Kind::Moved, self.moved),
             (Kind::Runs, put_runs(&self.runs)),
+            (Kind::Deleted, self.deleted),
             (Kind::Histograms, self.kinds.histograms()),
             (Kind::Exemplars, self.kinds.exemplars()),
         ]
@@ -449,6 +458,7 @@ impl Loading {
             Kind::Columns => self.restored.state.load_columns(cursor)?,
             Kind::Moved => self.restored.state.load_moved(cursor)?,
             Kind::Runs => self.runs(cursor)?,
+            Kind::Deleted => self.deleted(cursor)?,
             Kind::Histograms => {
                 // Labels come first.
                 let series = self.restored.state.index.read().len();
@@ -486,6 +496,15 @@ impl Loading {
             let old: Arc<[u32]> = numbers.iter().map(|b| u32::from_le_bytes(*b)).collect();
             self.restored.state.renumbered.push((epoch, old));
         }
+        Ok(())
+    }
+
+    /// Numbers of series are those of the labels, which come first.
+    fn deleted(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let state = &mut self.restored.state;
+        let series = state.index.read().len() as u32;
+        let tombstones = Tombstones::decode(cursor, series)?;
+        state.deleted.set(state.epoch, tombstones);
         Ok(())
     }
 
@@ -532,6 +551,7 @@ impl Loading {
             return unusable("it leaves out what blocks held that are gone");
         }
         state.min_valid = flushed;
+        state.deleted.drop_before(flushed);
         if !state.names_only_what_is_there() {
             return unusable("its sections do not fit each other");
         }

@@ -11,6 +11,7 @@ mod atomic;
 mod compact;
 mod crash;
 mod damage;
+mod delete;
 mod directory;
 mod kinds;
 mod log_format;
