@@ -73,8 +73,14 @@ pub struct AppOptions {
     pub max_connections: usize,
     /// Longest time for a request's head.
     pub read_timeout: PromDuration,
-    /// How long samples are kept.
-    pub retention: PromDuration,
+    /// How long samples are kept; `None`: for ever.
+    pub retention: Option<PromDuration>,
+    /// How many bytes may be stored; 0 sets no limit.
+    pub retention_bytes: u64,
+    /// Time in a block of the head.
+    pub min_block: PromDuration,
+    /// Time in a merged block at most; `None`: as the retention suggests.
+    pub max_block: Option<PromDuration>,
     /// When the log is synced.
     pub fsync: FsyncChoice,
     /// How values are encoded.
@@ -459,14 +465,21 @@ fn serve(
     servers
 }
 
+fn millis(span: PromDuration) -> i64 {
+    i64::try_from(span.millis()).unwrap_or(i64::MAX)
+}
+
 fn out_of_order_ms(config: &Config) -> i64 {
-    i64::try_from(config.out_of_order().millis()).unwrap_or(i64::MAX)
+    millis(config.out_of_order())
 }
 
 fn store_options(options: &AppOptions, config: &Config, head: Meter) -> StoreOptions {
     StoreOptions {
-        retention_ms: i64::try_from(options.retention.millis()).unwrap_or(i64::MAX),
         out_of_order_ms: out_of_order_ms(config),
+        block_ms: millis(options.min_block),
+        max_block_ms: options.max_block.map_or(0, millis),
+        retention_ms: options.retention.map_or(0, millis),
+        retention_bytes: options.retention_bytes,
         fsync: match options.fsync {
             FsyncChoice::Always => Fsync::Always,
             FsyncChoice::Every(span) => Fsync::Interval(span.get()),

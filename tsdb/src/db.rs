@@ -2,18 +2,20 @@
 
 use crate::block::{self, BlockCache, BlockReader};
 use crate::checkpoint::{self, Checkpoints};
+use crate::compact::{Compacting, Leftovers, precedence};
 use crate::directory::{self, WAL};
 use crate::fs::{Fs, LockGuard, RealFs};
 use crate::head::append::{Head, HeadAppender, Log};
 use crate::head::exemplar;
 use crate::maintain::{Cleaning, Thread};
+use crate::opening::open_blocks;
 use crate::select::View;
 use crate::wal::reader;
 use crate::wal::writer::{Wal, cause};
 use crate::{Error, Fsync, Metrics, Options};
 use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 use tidegauge_model::{
@@ -31,7 +33,7 @@ pub struct Db {
     /// Held over a sync beside the log: the system tells a failure once, and the log must hear it.
     pub(crate) syncing: Mutex<()>,
     pub(crate) log: Mutex<Log>,
-    /// Blocks by time. Exchanged whole by maintenance.
+    /// Blocks in the order in which readers prefer them. Exchanged whole under `maintenance`.
     pub(crate) blocks: RwLock<Arc<[Arc<BlockReader>]>>,
     pub(crate) cache: Arc<BlockCache>,
     /// Samples of the head before it lie in blocks. Changed together with `blocks`, under the head's state.
@@ -42,7 +44,12 @@ pub struct Db {
     pub(crate) appenders: Epoch,
     /// Held while series numbers are used over several looks at the head.
     pub(crate) numbering: RwLock<()>,
+    /// Held by the one that merges blocks.
+    pub(crate) compacting: Mutex<Compacting>,
     pub(crate) maintenance: Mutex<Cleaning>,
+    pub(crate) leftovers: Leftovers,
+    /// Whether long work is to end.
+    pub(crate) closing: AtomicBool,
     /// Counts names made by this process, so that no two are equal.
     pub(crate) names: AtomicU64,
     threads: Mutex<Vec<Thread>>,
@@ -118,7 +125,9 @@ impl Db {
         let metrics = Arc::new(Metrics::default());
         block::remove_unfinished(&*fs, dir)?;
         let cache = BlockCache::new(options.block_cache_bytes);
-        let blocks = open_blocks(&fs, dir, &cache, &metrics)?;
+        let leftovers = Leftovers::default();
+        let blocks = open_blocks(&fs, dir, &cache, &metrics, &leftovers)?;
+        Metrics::set(&metrics.blocks, blocks.len() as u64);
         let flushed = blocks
             .iter()
             .map(|b| b.meta().range.end.millis())
@@ -161,7 +170,10 @@ impl Db {
             readers: Epoch::default(),
             appenders: Epoch::default(),
             numbering: RwLock::new(()),
+            compacting: Mutex::default(),
             maintenance: Mutex::new(Cleaning::new(files, Checkpoints::new(replayed))),
+            leftovers,
+            closing: AtomicBool::new(false),
             names: AtomicU64::new(0),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
@@ -170,6 +182,8 @@ impl Db {
         if let Some(every) = every {
             let mut threads = db.threads.lock();
             threads.push(Thread::start(&db, "tidegauge-tsdb", every, Self::maintain_or_warn)?);
+            // On its own: the head does not wait for a merge.
+            threads.push(Thread::start(&db, "tidegauge-merge", every, Self::compact_or_warn)?);
             if let Fsync::Interval(interval) = fsync {
                 // On its own: a round may take longer than the interval.
                 threads.push(Thread::start(&db, "tidegauge-sync", interval, Self::sync_or_close)?);
@@ -184,7 +198,8 @@ impl Db {
     }
 
     /// Shows another list of blocks, and where the head begins behind it. Views are made under the same lock.
-    pub(crate) fn publish(&self, blocks: Vec<Arc<BlockReader>>, flushed: i64) {
+    pub(crate) fn publish(&self, mut blocks: Vec<Arc<BlockReader>>, flushed: i64) {
+        blocks.sort_by_key(|b| precedence(b.meta()));
         let _state = self.head.state.write();
         Metrics::set(&self.head.metrics.blocks, blocks.len() as u64);
         *self.blocks.write() = blocks.into();
@@ -262,6 +277,7 @@ impl Db {
     /// # Errors
     /// [`Error`] if the log cannot be synced.
     pub fn close(&self) -> Result<(), Error> {
+        self.closing.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut *self.threads.lock());
         threads.into_iter().for_each(Thread::stop);
         if let Err(e) = self.last_checkpoint() {
@@ -278,7 +294,7 @@ impl Db {
     }
 
     /// Does one round of maintenance now: seal, write blocks, retain, cut the log. For tests and tools; the
-    /// maintenance thread does it by itself.
+    /// maintenance thread does it by itself. Blocks are merged by [`Db::compact`].
     ///
     /// # Errors
     /// [`Error`]: the round ends, the next one tries again.
@@ -331,6 +347,9 @@ fn check(options: &Options) -> Result<(), Error> {
     if options.block_ms <= 0 {
         return invalid("the width of blocks must be positive");
     }
+    if options.max_block_ms < 0 || options.max_block_ms > 0 && options.max_block_ms < options.block_ms {
+        return invalid("the widest block must not be narrower than the width of blocks");
+    }
     if options.out_of_order_ms < 0 {
         return invalid("the out-of-order window must not be negative");
     }
@@ -338,29 +357,6 @@ fn check(options: &Options) -> Result<(), Error> {
         return invalid("retention and the bound on the future must not be negative");
     }
     Ok(())
-}
-
-/// Opens what can be read; what cannot is left where it is and reported.
-fn open_blocks(
-    fs: &Arc<dyn Fs>,
-    dir: &Path,
-    cache: &Arc<BlockCache>,
-    metrics: &Metrics,
-) -> Result<Vec<Arc<BlockReader>>, Error> {
-    let mut blocks = Vec::new();
-    for id in block::list_blocks(&**fs, dir)? {
-        match BlockReader::open(fs, &dir.join(id.to_string()), cache) {
-            Ok(block) => blocks.push(block),
-            Err(e @ Error::NewerVersion { .. }) => return Err(e),
-            Err(e) => {
-                tracing::error!(block = %id, error = %e, "a block cannot be read and is not served");
-                Metrics::add(&metrics.blocks_damaged, 1);
-            }
-        }
-    }
-    blocks.sort_by_key(|b| (b.meta().range.start, b.meta().id));
-    Metrics::set(&metrics.blocks, blocks.len() as u64);
-    Ok(blocks)
 }
 
 impl Appendable for Db {

@@ -9,10 +9,10 @@ pub(crate) const MARKER: &str = "tidegauge";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const WAL: &str = "wal";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
-/// Where damaged blocks are set aside.
-pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const RUNS: &str = "runs";
 pub(crate) const CHECKPOINTS: &str = "checkpoint";
+/// Blocks that cannot be read. Made when there is one.
+pub(crate) const QUARANTINE: &str = "quarantine";
 /// The layout of the directory; a newer one is refused.
 const LAYOUT: u64 = 1;
 const MARKER_BYTES: u64 = 4096;

@@ -96,6 +96,13 @@ impl Error {
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
+    /// Whether the disk cannot give back what was written: a bad sector, or a file that ends too early.
+    pub fn is_unreadable(&self) -> bool {
+        const EIO: i32 = 5;
+        matches!(self, Self::Io { source, .. }
+            if source.kind() == io::ErrorKind::UnexpectedEof || source.raw_os_error() == Some(EIO))
+    }
+
     /// Whether the file or folder does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

@@ -191,17 +191,21 @@ impl Db {
             level: 0,
             parents: Vec::new(),
         };
-        let mut writer = BlockWriter::create(&self.fs, parent, spec)?;
-        if !plan.histograms.is_empty() {
-            writer = writer.with_histograms();
-        }
-        let written = plan.write(self, writer)?;
+        let begun = BlockWriter::create(&self.fs, parent, spec);
+        let written = begun.and_then(|mut writer| {
+            if !plan.histograms.is_empty() {
+                writer = writer.with_histograms();
+            }
+            plan.write(self, writer)
+        });
+        let written = written.inspect_err(|_| self.leftovers.note_unfinished())?;
         plan.forget_cached();
         if !written {
             return Ok(None);
         }
         Metrics::add(&self.head.metrics.blocks_written, 1);
-        BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache).map(Some)
+        let opened = BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache);
+        opened.map(Some).inspect_err(|_| self.leftovers.add([id]))
     }
 }
 

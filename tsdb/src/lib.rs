@@ -1,8 +1,8 @@
 //! The store: a data directory behind the two doors of `tidegauge-model`.
 //!
 //! ```text
-//!   Appender ──commit──> wal (one frame) ──> head: open rows ──seal──> runs ──every 2 h──> block folder
-//!                                              |              (heap, then file)                |
+//!   Appender ──commit──> wal (one frame) ──> head: open rows ──seal──> runs ──every 2 h──> block folder <─┐ merged
+//!                                              |              (heap, then file)                | └────────┘ by time
 //!   Querier <──────────── select: one group for each list of timelines and runs ───────────────┘
 //! ```
 //!
@@ -14,9 +14,11 @@
 //!   wal/00000007.seg     commits that no block holds yet
 //!   runs/00000003.runs   sealed runs that left the heap; the log has their rows
 //!   checkpoint/00000007.ckpt  the head where that segment begins: saves replaying the ones before
-//!   01J...               a block: one window of time
+//!   01J...               a block: one window of time, or several that were merged
 //!     block              its samples and index, immutable
 //!     tombstones         what was deleted of it; exchanged as a whole, absent if nothing was
+//!   01J....tmp           one that is being written or removed; what a crash left goes at the next start
+//!   quarantine/01J...    blocks that cannot be read: set aside, never deleted
 //!   snapshots/<name>/    blocks as a snapshot found them
 //! ```
 //!
@@ -26,14 +28,16 @@
 //!
 //! | rank | lock | guards | held while |
 //! |---|---|---|---|
-//! | 1 | `Db::maintenance` | rounds of maintenance, snapshots, deletions | a block is written |
-//! | 2 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
-//! | 3 | `Db::syncing` | the one sync beside the log | the disk syncs; not taken by commits |
-//! | 4 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
-//! | 5 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
-//! | 6 | `State::index` | labels and postings | labels are looked up or added |
-//! | 7 | `Head::exemplars` | the ring of exemplars | some are added; those of a range are listed |
-//! | 8 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
+//! | 1 | `Db::compacting` | which blocks are merged | blocks are merged; not taken by maintenance |
+//! | 2 | `Db::maintenance` | rounds of maintenance, snapshots, deletions, the list of blocks | a block is written; merged ones are exchanged |
+//! | 3 | `Db::leftovers` | blocks that are not shown any more | they are removed |
+//! | 4 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
+//! | 5 | `Db::syncing` | the one sync beside the log | the disk syncs; not taken by commits |
+//! | 6 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
+//! | 7 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
+//! | 8 | `State::index` | labels and postings | labels are looked up or added |
+//! | 9 | `Head::exemplars` | the ring of exemplars | some are added; those of a range are listed |
+//! | 10 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
 //!
 //! # What is acknowledged
 //!
@@ -56,6 +60,9 @@
 //! timelines: to the block of its window when that is written, or, if it is, to a block of its own. Blocks may overlap;
 //! of several samples of one time, the one that was stored first stays.
 //!
+//! Blocks are merged into wider ones (up to [`Options::max_block_ms`]) by a thread that the head does not wait for, and
+//! go whole, by [`Options::retention_ms`] and [`Options::retention_bytes`].
+//!
 //! What is deleted is hidden at once by tombstones, of the head and of each block, and left out of blocks written from
 //! then on; [`Db::clean_tombstones`] takes it off the disk.
 //!
@@ -72,6 +79,7 @@ pub mod block;
 mod checkpoint;
 mod codec;
 pub mod column;
+mod compact;
 mod db;
 mod delete;
 mod directory;
@@ -83,6 +91,7 @@ mod index;
 mod maintain;
 mod metrics;
 mod offload;
+mod opening;
 mod options;
 mod select;
 mod snapshot;

@@ -1,6 +1,6 @@
-//! Maintenance: one thread that seals, writes blocks, lets go of what is old, and cuts the log; another that syncs it.
+//! Maintenance: one thread that seals, writes blocks, lets go of what is old, and cuts the log; another that syncs it. A
+//! third merges blocks, see `compact`.
 
-use crate::block;
 use crate::checkpoint::Checkpoints;
 use crate::db::Db;
 use crate::head::State;
@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tidegauge_model::Timestamp;
 
 /// A timeline that got no row for so long is sealed.
 const IDLE_MS: i64 = 10 * 60 * 1000;
@@ -51,7 +50,7 @@ pub(crate) struct Thread {
 
 impl Thread {
     /// Does `job` every so often, as long as there is a store.
-    pub(crate) fn start(db: &Arc<Db>, name: &str, every: Duration, job: fn(&Db)) -> Result<Self, Error> {
+    pub(crate) fn start(db: &Arc<Db>, name: &str, every: Duration, job: fn(&Arc<Db>)) -> Result<Self, Error> {
         let signal = Arc::new((Mutex::new(false), Condvar::new()));
         let (own, weak) = (Arc::clone(&signal), Arc::downgrade(db));
         let every = every.max(Duration::from_millis(1));
@@ -72,7 +71,7 @@ impl Thread {
     }
 }
 
-fn run(signal: &(Mutex<bool>, Condvar), db: &Weak<Db>, every: Duration, job: fn(&Db)) {
+fn run(signal: &(Mutex<bool>, Condvar), db: &Weak<Db>, every: Duration, job: fn(&Arc<Db>)) {
     let mut next = Instant::now() + every;
     loop {
         {
@@ -91,14 +90,14 @@ fn run(signal: &(Mutex<bool>, Condvar), db: &Weak<Db>, every: Duration, job: fn(
 
 impl Db {
     /// What the thread that syncs does.
-    pub(crate) fn sync_or_close(&self) {
+    pub(crate) fn sync_or_close(db: &Arc<Self>) {
         // A failed sync has been logged and has closed the log.
-        let _synced = self.sync();
+        let _synced = db.sync();
     }
 
     /// What the maintenance thread does.
-    pub(crate) fn maintain_or_warn(&self) {
-        if let Err(e) = self.round() {
+    pub(crate) fn maintain_or_warn(db: &Arc<Self>) {
+        if let Err(e) = db.round() {
             tracing::warn!(error = %e, cause = %cause(&e), "a round of maintenance failed; the next one tries again");
         }
     }
@@ -179,34 +178,6 @@ impl Db {
         self.seal_histograms(&due);
     }
 
-    /// Deletes blocks that are too old.
-    fn retain(&self) -> Result<(), Error> {
-        let keep_ms = self.head.options.retention_ms;
-        let newest = self.head.state.read().newest;
-        let newest = self
-            .blocks
-            .read()
-            .iter()
-            .map(|b| b.meta().last.millis())
-            .chain([newest])
-            .max();
-        let Some(newest) = newest.filter(|n| keep_ms > 0 && *n != i64::MIN) else {
-            return Ok(());
-        };
-        let bound = Timestamp::from_millis(newest.saturating_sub(keep_ms));
-        let blocks = self.blocks.read().clone();
-        let (keep, old): (Vec<_>, Vec<_>) = blocks.iter().cloned().partition(|b| b.meta().range.end > bound);
-        if old.is_empty() {
-            return Ok(());
-        }
-        self.publish(keep, self.flushed());
-        for block in old {
-            block::remove_block(&*self.fs, &self.dir, block.meta().id)?;
-            Metrics::add(&self.head.metrics.blocks_deleted, 1);
-        }
-        Ok(())
-    }
-
     /// Lets go of what is in blocks, as far as nobody uses it.
     fn clean(&self, cleaning: &mut Cleaning) {
         if let Some((bound, readers)) = &cleaning.runs
@@ -268,6 +239,10 @@ impl Db {
         );
         Metrics::set(&metrics.late_samples, state.late.len());
         Metrics::set(&metrics.late_bytes, state.late.heap_bytes() as u64);
+        let blocks = self.blocks.read().clone();
+        Metrics::set(&metrics.blocks_bytes, blocks.iter().map(|b| b.meta().bytes).sum());
+        let damaged = blocks.iter().filter(|b| b.is_damaged()).count();
+        Metrics::set(&metrics.blocks_damaged, damaged as u64);
         let runs = state.timelines.iter().flatten().flat_map(|t| &t.runs);
         Metrics::set(&metrics.run_bytes, runs.map(|r| r.heap_bytes() as u64).sum());
         Metrics::set(&metrics.min_time, state.oldest().unwrap_or(0).max(0).cast_unsigned());

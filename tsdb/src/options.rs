@@ -28,6 +28,10 @@ pub struct Options {
     pub block_ms: i64,
     /// How long blocks are kept, in milliseconds behind the newest sample; 0 keeps them for ever.
     pub retention_ms: i64,
+    /// How many bytes blocks, log and head may take on disk: beyond it the oldest blocks go; 0 sets no limit.
+    pub retention_bytes: u64,
+    /// Width that blocks are merged to at most, in milliseconds; 0: a tenth of the retention, and at most 31 days.
+    pub max_block_ms: i64,
     /// When the log is synced.
     pub fsync: Fsync,
     /// How values are encoded in runs and blocks.
@@ -83,6 +87,8 @@ impl Default for Options {
         Self {
             block_ms: 2 * 3600 * 1000,
             retention_ms: 15 * 24 * 3600 * 1000,
+            retention_bytes: 0,
+            max_block_ms: 0,
             fsync: Fsync::Interval(Duration::from_secs(1)),
             encoding: EncodingChoice::Auto,
             out_of_order_ms: 0,

@@ -55,7 +55,11 @@ pub(crate) async fn runtime_info(State(shared): State<Shared>) -> Reply {
         .map(|dir| dir.display().to_string())
         .unwrap_or_default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let retention = api.flags.get("storage.tsdb.retention.time").map_or("", String::as_str);
+    let flag = |name| api.flags.get(name).map_or("", String::as_str);
+    let retention = match flag("storage.tsdb.retention.size") {
+        "" | "0" | "0B" => flag("storage.tsdb.retention.time").to_owned(),
+        size => format!("{} or {size}", flag("storage.tsdb.retention.time")),
+    };
     let corrupt = corruptions(&shared);
     Reply::json(|json| {
         json.object(|o| {
@@ -77,7 +81,7 @@ pub(crate) async fn runtime_info(State(shared): State<Shared>) -> Reply {
             );
             o.key("GOGC").string("");
             o.key("GODEBUG").string("");
-            o.key("storageRetention").string(retention);
+            o.key("storageRetention").string(&retention);
         });
     })
 }
@@ -86,7 +90,8 @@ pub(crate) async fn runtime_info(State(shared): State<Shared>) -> Reply {
 fn corruptions(shared: &Shared) -> u64 {
     let damaged = [
         "tidegauge_tsdb_wal_damaged_records_total",
-        "tidegauge_tsdb_blocks_damaged_total",
+        "tidegauge_tsdb_blocks_damaged",
+        "tidegauge_tsdb_blocks_quarantined_total",
     ];
     let listings = shared.api.db.metrics().list();
     let found = listings.iter().filter(|listing| damaged.contains(&listing.0));

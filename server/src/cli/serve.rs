@@ -75,6 +75,30 @@ pub struct ServeArgs {
         help_heading = "Storage"
     )]
     retention: PromDuration,
+    /// How much blocks, log and head may take on disk; beyond it the oldest blocks go. 0 sets no limit; without
+    /// --storage.tsdb.retention.time, nothing goes because of its age then
+    #[arg(
+        long = "storage.tsdb.retention.size",
+        value_name = "BYTES",
+        default_value = "0B",
+        help_heading = "Storage"
+    )]
+    retention_size: ByteSize,
+    /// How much time a block of the head holds
+    #[arg(
+        long = "storage.tsdb.min-block-duration",
+        value_name = "DURATION",
+        default_value = "2h",
+        help_heading = "Storage"
+    )]
+    min_block: PromDuration,
+    /// How much time blocks are merged to hold at most [default: a tenth of the retention, at most 31d]
+    #[arg(
+        long = "storage.tsdb.max-block-duration",
+        value_name = "DURATION",
+        help_heading = "Storage"
+    )]
+    max_block: Option<PromDuration>,
     /// When the log is forced to the disk: `always`, `never`, or in the background at most this often (`interval`
     /// means 1s); a crash of the process loses nothing in any case, a power cut at most this much
     #[arg(
@@ -199,7 +223,12 @@ impl ServeArgs {
             remote_write_receiver: self.remote_write_receiver,
             max_connections: self.max_connections,
             read_timeout: self.read_timeout,
-            retention: self.retention,
+            // As upstream: who bounds the size alone keeps samples however old they are.
+            retention: (self.retention_size.bytes() == 0 || sorted.given.contains_key("storage.tsdb.retention.time"))
+                .then_some(self.retention),
+            retention_bytes: self.retention_size.bytes(),
+            min_block: self.min_block,
+            max_block: self.max_block,
             fsync: self.fsync,
             encoding: self.encoding,
             memory_limit_bytes: memory.bytes,

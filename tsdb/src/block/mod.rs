@@ -11,8 +11,8 @@
 //! **runs**, each a span and a **chunk** of as many values; neighbouring chunks are compressed together in a **frame**.
 //! A span says of what kind its runs' values are: floats or native histograms. Series are in order of their labels. The bytes are drawn in `docs/formats/block.md` and in the files here.
 //!
-//! [`BlockWriter`] takes timelines and series and publishes the block; [`BlockReader`] maps the index, verified when it
-//! is opened, and reads frames through a [`BlockCache`] that all blocks share, verifying each.
+//! [`BlockWriter`] takes timelines and series and publishes the block; [`BlockReader`] maps the index, verifying each
+//! section when it is used first, and reads frames through a [`BlockCache`] that all blocks share, verifying each.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
@@ -31,6 +31,7 @@ pub use crate::index::series::Run;
 pub use cache::BlockCache;
 pub use id::{BlockId, NotABlockId};
 pub use meta::{BlockMeta, BlockRange, BlockSpec};
+pub(crate) use reader::FrameStream;
 pub(crate) use reader::Survey;
 pub use reader::{BlockReader, SeriesEntries, SeriesEntry, SeriesNo};
 pub use spans::Span;
@@ -79,15 +80,21 @@ pub fn remove_unfinished(fs: &dyn Fs, parent: &Path) -> Result<usize, Error> {
     Ok(removed)
 }
 
-/// Removes a block. It is gone as a whole: first its name, then its content.
+/// Removes a block. It is gone as a whole: first its name, then its content. Who has it open reads on. After a failure
+/// it may be asked for again.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn remove_block(fs: &dyn Fs, parent: &Path, id: BlockId) -> Result<(), Error> {
-    let temporary = parent.join(format!("{id}{TEMPORARY}"));
-    fs.rename(&parent.join(id.to_string()), &temporary)?;
+    let (path, temporary) = (parent.join(id.to_string()), parent.join(format!("{id}{TEMPORARY}")));
+    if fs.exists(&path) {
+        fs.rename(&path, &temporary)?;
+    }
     fs.sync_dir(parent)?;
-    fs.remove_dir_all(&temporary)
+    if fs.exists(&temporary) {
+        fs.remove_dir_all(&temporary)?;
+    }
+    Ok(())
 }
 
 /// Gives a block a second home in another folder by hard links, as snapshots do; what is deleted here later stays there.

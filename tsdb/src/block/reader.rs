@@ -6,7 +6,7 @@ mod survey;
 use super::cache::{BlockCache, Item, Key, Part};
 use super::frames::{Frame, FrameDirectory};
 use super::layout::{HISTOGRAMS, Layout, Section};
-use super::spans::{Span, Spans};
+use super::spans::{Span, Spans, TimelineBounds};
 use super::{BLOCK_FILE, BlockMeta, deleted};
 use crate::Error;
 use crate::codec::Malformed;
@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub(crate) use survey::Survey;
 use tidegauge_model::{ColumnKind, Histogram, Labels, Limited, Matcher, Timestamp};
 
@@ -40,6 +41,11 @@ impl SeriesNo {
     }
 }
 
+/// Who reads all of a block lets the system forget it in pieces of so many bytes.
+const FORGET_BYTES: u64 = 8 << 20;
+/// A section is read in pieces of so many bytes when it is verified.
+const PIECE_BYTES: usize = 256 << 10;
+
 /// An open block, with what was deleted of it when it was opened. Reading needs no lock but that of the cache; it goes
 /// on after the folder was removed.
 #[derive(Debug)]
@@ -54,11 +60,15 @@ pub struct BlockReader {
     deleted: Tombstones,
 }
 
-/// Whose items in the cache are a block's; shared by readers that differ in what is deleted.
+/// Whose items in the cache are a block's, and what was found when it was read; shared by readers that differ in what is deleted.
 #[derive(Debug)]
 struct Owner {
     cache: Arc<BlockCache>,
     number: u64,
+    /// A bit for each section that was found to have its crc.
+    verified: AtomicU32,
+    /// Whether something in it could not be read; told once.
+    damaged: AtomicBool,
 }
 
 impl Drop for Owner {
@@ -68,7 +78,8 @@ impl Drop for Owner {
 }
 
 impl BlockReader {
-    /// Opens the block in that folder and verifies its index and its tombstones; values are verified when they are read.
+    /// Opens the block in that folder and verifies its tombstones and what tells where its sections lie; these are
+    /// verified when they are used first, values when they are read.
     ///
     /// A block whose tombstones cannot be read is not opened: what was deleted must not come back by itself.
     ///
@@ -80,6 +91,9 @@ impl BlockReader {
         let bytes = fs.map(&path)?;
         let layout = Layout::read(&path, &bytes)?;
         let meta_at = layout.range(Section::Meta).start as u64;
+        if crc32fast::hash(layout.of(Section::Meta, &bytes)) != layout.crc(Section::Meta) {
+            return Err(Error::corrupt(&path, meta_at, "section fails its checksum"));
+        }
         let meta = BlockMeta::decode(layout.of(Section::Meta, &bytes), bytes.len() as u64);
         let meta = meta.map_err(|e| e.in_file(&path, meta_at))?;
         let deleted = deleted::read(&**fs, dir, &meta)?;
@@ -93,6 +107,8 @@ impl BlockReader {
             owner: Arc::new(Owner {
                 cache: Arc::clone(cache),
                 number: cache.new_owner(),
+                verified: AtomicU32::new(0),
+                damaged: AtomicBool::new(false),
             }),
             deleted,
         };
@@ -129,32 +145,83 @@ impl BlockReader {
         self.deleted.get(series.0)
     }
 
-    /// The counts that views rely on are those of the sections.
+    /// The counts that views rely on are those of the sections. Looks at lengths only.
     fn check_counts(&self) -> Result<(), Error> {
-        let spans = self.spans();
+        let spans = Spans {
+            columns: &[],
+            timeline_directory: self.layout.of(Section::TimelineDirectory, &self.bytes),
+            presence: &[],
+            spans: self.layout.of(Section::Spans, &self.bytes),
+        };
         if (spans.timeline_count(), spans.span_count()) != (self.meta.timelines, self.meta.spans) {
             return Err(self.corrupt(Section::Spans, Malformed::new(0, "spans have another count")));
         }
-        self.frames()?;
-        self.table()?;
-        self.index().map(|_| ())
+        let directory = self.layout.of(Section::SeriesDirectory, &self.bytes);
+        let table = SeriesTable::new(&[], directory, self.meta.series, Limits::default(), self.cache.zstd());
+        table.map_err(|e| self.corrupt(Section::SeriesDirectory, e))?;
+        let directory = self.layout.of(Section::FrameDirectory, &self.bytes);
+        let frames = FrameDirectory::new(directory, self.meta.chunks);
+        frames.map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
+        Ok(())
     }
 
     fn corrupt(&self, section: Section, error: Malformed) -> Error {
-        error.in_file(&self.path, self.layout.range(section).start as u64)
+        self.noted(error.in_file(&self.path, self.layout.range(section).start as u64))
     }
 
-    fn of(&self, section: Section) -> &[u8] {
-        self.layout.of(section, &self.bytes)
+    /// Remembers damage, and tells it the first time.
+    fn noted(&self, error: Error) -> Error {
+        let damage = matches!(error, Error::Corrupt { .. }) || error.is_unreadable();
+        if damage && !self.owner.damaged.swap(true, Ordering::Relaxed) {
+            let cause = crate::wal::writer::cause(&error);
+            tracing::error!(block = %self.meta.id, error = %error, %cause, "a block is damaged; what can be read of it is served");
+        }
+        error
+    }
+
+    /// Whether something in it could not be read since it was opened. The rest is served, and it is neither compacted
+    /// nor rewritten.
+    pub fn is_damaged(&self) -> bool {
+        self.owner.damaged.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of a section, verified when it is asked for first.
+    fn of(&self, section: Section) -> Result<&[u8], Error> {
+        let bit = 1 << section as u32;
+        if self.owner.verified.load(Ordering::Acquire) & bit == 0 {
+            self.verify_section(section)?;
+            self.owner.verified.fetch_or(bit, Ordering::Release);
+        }
+        Ok(self.layout.of(section, &self.bytes))
+    }
+
+    /// Reads by the file, not by the map: what the disk cannot give is an error then, and no signal.
+    fn verify_section(&self, section: Section) -> Result<(), Error> {
+        let range = self.layout.range(section);
+        let mut crc = crc32fast::Hasher::new();
+        let mut piece = vec![0; range.len().min(PIECE_BYTES)];
+        let mut at = range.start;
+        while at < range.end {
+            piece.truncate(range.end - at);
+            self.file
+                .read_exact_at(at as u64, &mut piece)
+                .map_err(|e| self.noted(e))?;
+            crc.update(&piece);
+            at += piece.len();
+        }
+        if crc.finalize() == self.layout.crc(section) {
+            return Ok(());
+        }
+        Err(self.corrupt(section, Malformed::new(0, "section fails its checksum")))
     }
 
     fn pairs(&self) -> Result<Pairs<'_>, Error> {
-        Pairs::new(self.of(Section::Pairs)).map_err(|e| self.corrupt(Section::Pairs, e))
+        Pairs::new(self.of(Section::Pairs)?).map_err(|e| self.corrupt(Section::Pairs, e))
     }
 
     fn index(&self) -> Result<Index<'_>, Error> {
         let series = self.meta.series;
-        let postings = Postings::new(self.of(Section::Postings), series);
+        let postings = Postings::new(self.of(Section::Postings)?, series);
         Ok(Index {
             pairs: self.pairs()?,
             postings: postings.map_err(|e| self.corrupt(Section::Postings, e))?,
@@ -168,28 +235,39 @@ impl BlockReader {
             spans: self.meta.spans,
             chunks: self.meta.chunks,
         };
-        let (pages, directory) = (self.of(Section::Series), self.of(Section::SeriesDirectory));
+        let (pages, directory) = (self.of(Section::Series)?, self.of(Section::SeriesDirectory)?);
         let table = SeriesTable::new(pages, directory, self.meta.series, limits, self.cache.zstd());
         table.map_err(|e| self.corrupt(Section::SeriesDirectory, e))
     }
 
     fn frames(&self) -> Result<FrameDirectory<'_>, Error> {
-        let directory = FrameDirectory::new(self.of(Section::FrameDirectory), self.meta.chunks);
+        let directory = FrameDirectory::new(self.of(Section::FrameDirectory)?, self.meta.chunks);
         directory.map_err(|e| self.corrupt(Section::FrameDirectory, e))
     }
 
-    fn spans(&self) -> Spans<'_> {
-        Spans {
-            columns: self.of(Section::Timelines),
-            timeline_directory: self.of(Section::TimelineDirectory),
-            presence: self.of(Section::Presence),
-            spans: self.of(Section::Spans),
-        }
+    fn spans(&self) -> Result<Spans<'_>, Error> {
+        Ok(Spans {
+            columns: self.of(Section::Timelines)?,
+            timeline_directory: self.of(Section::TimelineDirectory)?,
+            presence: self.of(Section::Presence)?,
+            spans: self.of(Section::Spans)?,
+        })
     }
 
     /// What the block says about itself.
     pub fn meta(&self) -> &BlockMeta {
         &self.meta
+    }
+
+    /// Reads the whole index, which is verified so. Values are verified when they are read.
+    ///
+    /// # Errors
+    /// The first damage found.
+    pub fn verify_index(&self) -> Result<(), Error> {
+        self.spans()?;
+        self.frames()?;
+        self.table()?;
+        self.index().map(|_| ())
     }
 
     /// Its file.
@@ -246,7 +324,7 @@ impl BlockReader {
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn span(&self, no: u32) -> Result<Span, Error> {
-        let span = self.spans().span(no).map_err(|e| self.corrupt(Section::Spans, e))?;
+        let span = self.spans()?.span(no).map_err(|e| self.corrupt(Section::Spans, e))?;
         if span.kind == ColumnKind::Histogram && !self.has_histograms() {
             let error = Malformed::new(0, "span of histograms in a block without");
             return Err(self.corrupt(Section::Spans, error));
@@ -265,9 +343,15 @@ impl BlockReader {
     /// [`Error::Corrupt`].
     pub fn rows(&self, span: &Span, mut each: impl FnMut(Range<u32>)) -> Result<(), Error> {
         let rows = self
-            .spans()
+            .spans()?
             .rows(span, |r| each(r.start..r.start.saturating_add(r.len)));
         rows.map_err(|e| self.corrupt(Section::Presence, e))
+    }
+
+    /// What is known of a timeline without reading it.
+    pub(crate) fn timeline_bounds(&self, timeline: u32) -> Result<TimelineBounds, Error> {
+        let bounds = self.spans()?.bounds(timeline);
+        bounds.map_err(|e| self.corrupt(Section::TimelineDirectory, e))
     }
 
     /// The timestamps of a timeline, strictly rising.
@@ -282,7 +366,7 @@ impl BlockReader {
         if let Some(Item::Timeline(timestamps)) = self.cache.get(key) {
             return Ok(timestamps);
         }
-        let timestamps = self.spans().timestamps(timeline);
+        let timestamps = self.spans()?.timestamps(timeline);
         let timestamps: Arc<[Timestamp]> = timestamps.map_err(|e| self.corrupt(Section::Timelines, e))?.into();
         self.cache.put(key, Item::Timeline(Arc::clone(&timestamps)));
         Ok(timestamps)
@@ -327,21 +411,71 @@ impl BlockReader {
     }
 
     fn read_chunk(&self, run: &Run, decode: impl FnOnce(&[u8], usize) -> Result<(), Malformed>) -> Result<(), Error> {
-        let count = self.span(run.span)?.count as usize;
+        let (frames, no) = self.frame_of(run)?;
+        let frame = self.frame(&frames, no)?;
+        self.decode(&frame, &frames, no, run, decode)
+    }
+
+    /// As [`BlockReader::read_values`], past the cache and from the frame that was read last: for runs in order.
+    pub(crate) fn stream_values(&self, stream: &mut FrameStream, run: &Run, out: &mut Vec<f64>) -> Result<(), Error> {
+        self.stream(stream, run, |chunk, count| column::decode(chunk, count, out))
+    }
+
+    /// As [`BlockReader::stream_values`], for histograms.
+    pub(crate) fn stream_histograms(
+        &self,
+        stream: &mut FrameStream,
+        run: &Run,
+        out: &mut Vec<Arc<Histogram>>,
+    ) -> Result<(), Error> {
+        self.stream(stream, run, |chunk, count| column::decode_histograms(chunk, count, out))
+    }
+
+    fn stream(
+        &self,
+        stream: &mut FrameStream,
+        run: &Run,
+        decode: impl FnOnce(&[u8], usize) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        let (frames, no) = self.frame_of(run)?;
+        if stream.frame.as_ref().is_none_or(|(held, _)| *held != no) {
+            stream.frame = Some((no, self.read_frame(&frames, no)?));
+            let entry = frames.get(no).map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
+            let read = self.layout.range(Section::Frames).start as u64 + entry.offset;
+            if read.saturating_sub(stream.forgotten) > FORGET_BYTES {
+                self.file.forget_cached(stream.forgotten..read);
+                stream.forgotten = read;
+            }
+        }
+        match &stream.frame {
+            Some((no, frame)) => self.decode(frame, &frames, *no, run, decode),
+            None => Ok(()),
+        }
+    }
+
+    /// The directory, and the number of the frame that holds a run's values.
+    fn frame_of(&self, run: &Run) -> Result<(FrameDirectory<'_>, u32), Error> {
         let frames = self.frames()?;
-        let frame_no = frames.frame_of(run.chunk);
-        let frame_no = frame_no.map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
-        let entry = frames
-            .get(frame_no)
-            .map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
-        let frame = self.frame(&frames, frame_no)?;
+        let no = frames.frame_of(run.chunk);
+        let no = no.map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
+        Ok((frames, no))
+    }
+
+    fn decode(
+        &self,
+        frame: &Frame,
+        frames: &FrameDirectory<'_>,
+        no: u32,
+        run: &Run,
+        decode: impl FnOnce(&[u8], usize) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        let count = self.span(run.span)?.count as usize;
+        let entry = frames.get(no).map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
         let chunk = frame.chunk(run.chunk - entry.first_chunk);
         let decoded = chunk.and_then(|chunk| decode(chunk, count));
         decoded.map_err(|e| {
-            e.in_file(
-                &self.path,
-                self.layout.range(Section::Frames).start as u64 + entry.offset,
-            )
+            let at = self.layout.range(Section::Frames).start as u64 + entry.offset;
+            self.noted(e.in_file(&self.path, at))
         })
     }
 
@@ -368,9 +502,9 @@ impl BlockReader {
         }
         let at = section.start as u64 + entry.offset;
         let mut stored = vec![0; entry.stored];
-        self.file.read_exact_at(at, &mut stored)?;
+        self.file.read_exact_at(at, &mut stored).map_err(|e| self.noted(e))?;
         let decoded = Frame::decode(&entry, stored, self.cache.zstd());
-        decoded.map_err(|e| e.in_file(&self.path, at))
+        decoded.map_err(|e| self.noted(e.in_file(&self.path, at)))
     }
 
     /// How many bytes each section takes, for people.
@@ -485,6 +619,14 @@ fn limited(mut items: Vec<String>, limit: usize) -> Limited<Vec<String>> {
         items.truncate(limit);
     }
     Limited { items, truncated }
+}
+
+/// Where one that reads a block's values from end to end is.
+#[derive(Debug, Default)]
+pub(crate) struct FrameStream {
+    frame: Option<(u32, Frame)>,
+    /// The system was told to let go of the file up to here.
+    forgotten: u64,
 }
 
 /// Reads many series one after another; see [`BlockReader::entries`].

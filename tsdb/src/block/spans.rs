@@ -56,6 +56,17 @@ impl Span {
     }
 }
 
+/// What is known of a timeline without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimelineBounds {
+    /// How many rows it has.
+    pub(crate) rows: u32,
+    /// Time of the first row.
+    pub(crate) first: Timestamp,
+    /// Time of the last row.
+    pub(crate) last: Timestamp,
+}
+
 /// A run of rows that all have a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Rows {
@@ -68,9 +79,11 @@ pub(super) struct Rows {
 pub(super) struct SpanBuilder {
     columns: Vec<u8>,
     timeline_directory: Vec<u8>,
-    timelines: Vec<Vec<Timestamp>>,
+    timeline_count: u32,
+    /// By a hash of their content.
     timeline_numbers: HashMap<u64, Vec<u32>>,
-    last_timeline: u32,
+    /// The timeline looked at last. All others are kept as they are written: a block of a month has millions of rows.
+    last: Option<(u32, Vec<Timestamp>)>,
     presence: Vec<u8>,
     spans: Vec<u8>,
     span_count: u32,
@@ -89,20 +102,21 @@ impl SpanBuilder {
     /// The number of a timeline. It must rise strictly and have between 1 and [`MAX_VALUES`] rows.
     pub(super) fn timeline(&mut self, timestamps: &[Timestamp]) -> Option<u32> {
         // Callers tend to ask again for the one they asked for last.
-        if self.timestamps(self.last_timeline) == Some(timestamps) {
-            return Some(self.last_timeline);
+        if let Some((no, last)) = &self.last
+            && last == timestamps
+        {
+            return Some(*no);
         }
         let mut hasher = Xxh3::new();
         timestamps.hash(&mut hasher);
-        let alike = self.timeline_numbers.entry(hasher.finish()).or_default();
-        let equal = |no: &&u32| self.timelines.get(**no as usize).is_some_and(|t| t == timestamps);
-        if let Some(no) = alike.iter().find(equal) {
-            self.last_timeline = *no;
-            return Some(*no);
+        let hash = hasher.finish();
+        let alike = self.timeline_numbers.get(&hash).cloned().unwrap_or_default();
+        for no in alike {
+            if self.timestamps(no)? == timestamps {
+                return Some(no);
+            }
         }
-        let no = u32::try_from(self.timelines.len()).ok()?;
-        alike.push(no);
-        self.last_timeline = no;
+        let no = self.timeline_count;
         let mut column = Vec::new();
         encode_timestamps(timestamps, &mut column);
         let directory = &mut self.timeline_directory;
@@ -113,32 +127,56 @@ impl SpanBuilder {
             directory.extend_from_slice(&at.millis().to_le_bytes());
         }
         self.columns.extend_from_slice(&column);
-        self.timelines.push(timestamps.to_vec());
+        self.timeline_count = no.checked_add(1)?;
+        self.timeline_numbers.entry(hash).or_default().push(no);
+        self.last = Some((no, timestamps.to_vec()));
         Some(no)
     }
 
+    /// What was written so far, to be read.
+    fn written(&self) -> Spans<'_> {
+        Spans {
+            columns: &self.columns,
+            timeline_directory: &self.timeline_directory,
+            presence: &self.presence,
+            spans: &self.spans,
+        }
+    }
+
     /// The timestamps of a timeline.
-    pub(super) fn timestamps(&self, timeline: u32) -> Option<&[Timestamp]> {
-        self.timelines.get(timeline as usize).map(Vec::as_slice)
+    fn timestamps(&mut self, timeline: u32) -> Option<&[Timestamp]> {
+        if self.last.as_ref().is_none_or(|(no, _)| *no != timeline) {
+            self.last = Some((timeline, self.written().timestamps(timeline).ok()?));
+        }
+        self.last.as_ref().map(|(_, times)| times.as_slice())
+    }
+
+    /// How many rows a timeline has.
+    pub(super) fn rows_of(&self, timeline: u32) -> Option<usize> {
+        self.written().bounds(timeline).ok().map(|b| b.rows as usize)
     }
 
     pub(super) fn counts(&self) -> (u32, u32) {
-        (self.timelines.len() as u32, self.span_count)
+        (self.timeline_count, self.span_count)
     }
 
-    /// The number of a span. `rows` must rise without touching and lie in the timeline.
-    pub(super) fn span(&mut self, timeline: u32, kind: ColumnKind, rows: &[Rows]) -> Option<u32> {
+    /// The number of a span, and when its first and last rows are. `rows` must rise without touching and lie in the
+    /// timeline.
+    pub(super) fn span(
+        &mut self,
+        timeline: u32,
+        kind: ColumnKind,
+        rows: &[Rows],
+    ) -> Option<(u32, Timestamp, Timestamp)> {
         let key = (timeline, kind, rows);
         if let Some(no) = self.span_numbers.get(&SpanKey(key)) {
-            return Some(*no);
+            let span = self.written().span(*no).ok()?;
+            return Some((*no, span.first, span.last));
         }
         let (first, last) = (rows.first()?, rows.last()?);
         let last_row = last.start + last.len - 1;
         let times = self.timestamps(timeline)?;
-        let times = [
-            times.get(first.start as usize)?.millis(),
-            times.get(last_row as usize)?.millis(),
-        ];
+        let (begin, end) = (*times.get(first.start as usize)?, *times.get(last_row as usize)?);
         let start = self.presence.len();
         if rows.len() > 1 {
             let mut next = None;
@@ -158,8 +196,8 @@ impl SpanBuilder {
         for field in [timeline, first.start, last_row + 1 - first.start, count] {
             self.spans.extend_from_slice(&field.to_le_bytes());
         }
-        for at in times {
-            self.spans.extend_from_slice(&at.to_le_bytes());
+        for at in [begin, end] {
+            self.spans.extend_from_slice(&at.millis().to_le_bytes());
         }
         for field in [start, self.presence.len() - start] {
             self.spans.extend_from_slice(&u32::try_from(field).ok()?.to_le_bytes());
@@ -167,7 +205,7 @@ impl SpanBuilder {
         let no = self.span_count;
         self.span_count = no.checked_add(1)?;
         self.span_numbers.insert((timeline, kind, rows.into()), no);
-        Some(no)
+        Some((no, begin, end))
     }
 
     pub(super) fn build(self) -> SpanSections {
@@ -211,6 +249,19 @@ impl Spans<'_> {
 
     pub(super) fn span_count(&self) -> u32 {
         (self.spans.len() / SPAN_ENTRY) as u32
+    }
+
+    /// How many rows a timeline has, and from when to when.
+    pub(super) fn bounds(&self, timeline: u32) -> Result<TimelineBounds, Malformed> {
+        let directory = self.timeline_directory.as_chunks::<TIMELINE_ENTRY>().0;
+        let entry = directory.get(timeline as usize);
+        let mut cursor = Cursor::new(entry.ok_or(Malformed::new(0, "no such timeline"))?);
+        let (_offset, _len) = (cursor.u64()?, cursor.u32()?);
+        Ok(TimelineBounds {
+            rows: cursor.u32()?,
+            first: Timestamp::from_millis(cursor.i64()?),
+            last: Timestamp::from_millis(cursor.i64()?),
+        })
     }
 
     /// Decodes a timeline.
@@ -340,10 +391,16 @@ mod tests {
         assert_eq!(builder.timeline(&times), Some(0));
         assert_eq!(builder.timeline(&times[1..]), Some(1));
         assert_eq!(builder.timeline(&times), Some(0));
-        assert_eq!(builder.span(0, ColumnKind::Float, &rows(&[(0, 4)])), Some(0));
-        assert_eq!(builder.span(0, ColumnKind::Float, &rows(&[(1, 1), (3, 1)])), Some(1));
-        assert_eq!(builder.span(0, ColumnKind::Float, &rows(&[(0, 4)])), Some(0));
-        assert_eq!(builder.span(0, ColumnKind::Histogram, &rows(&[(0, 4)])), Some(2));
+        let when = |first, last| (Timestamp::from_millis(first), Timestamp::from_millis(last));
+        for (kind, runs, no, (first, last)) in [
+            (ColumnKind::Float, &[(0, 4)][..], 0, when(0, 15)),
+            (ColumnKind::Float, &[(1, 1), (3, 1)], 1, when(5, 15)),
+            (ColumnKind::Float, &[(0, 4)], 0, when(0, 15)),
+            (ColumnKind::Histogram, &[(0, 4)], 2, when(0, 15)),
+        ] {
+            assert_eq!(builder.span(0, kind, &rows(runs)), Some((no, first, last)));
+        }
+        assert_eq!((builder.rows_of(1), builder.rows_of(2)), (Some(3), None));
         let sections = builder.build();
         assert_eq!(sections.columns, [0, 0x21, 9, 10, 0, 0x21, 0, 10]);
         assert_eq!(sections.timeline_directory.len(), 64);

@@ -18,6 +18,8 @@ use tidegauge_model::{ColumnKind, Histogram, Labels, Timestamp, is_stale};
 
 /// The most values in one chunk.
 pub const MAX_CHUNK_VALUES: usize = 2048;
+/// Frames are synced each time so many bytes were written.
+const SETTLE_BYTES: u64 = 64 << 20;
 
 /// Consecutive values of a series on one timeline: floats, or whatever else it says.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub struct BlockWriter {
     encoder: Encoder,
     frames: FrameBuilder,
     frame_bytes: u64,
+    /// Of these, how many were synced.
+    settled: u64,
     spans: SpanBuilder,
     symbols: Symbols,
     last_labels: Option<Labels>,
@@ -148,8 +152,13 @@ impl BlockWriter {
     /// [`Error::Io`].
     pub fn create(fs: &Arc<dyn Fs>, parent: &Path, spec: BlockSpec) -> Result<Self, Error> {
         let temporary = parent.join(format!("{}{TEMPORARY}", spec.id));
-        fs.create_dir_all(&temporary)?;
-        let file = fs.create(&temporary.join(BLOCK_FILE))?;
+        let begun = fs
+            .create_dir_all(&temporary)
+            .and_then(|()| fs.create(&temporary.join(BLOCK_FILE)));
+        let file = begun.inspect_err(|_| {
+            // Best effort, as when a writer is dropped.
+            let _ = fs.remove_dir_all(&temporary);
+        })?;
         Ok(Self {
             fs: Arc::clone(fs),
             parent: parent.to_owned(),
@@ -158,6 +167,7 @@ impl BlockWriter {
             encoder: Encoder::new(spec.encoding),
             frames: FrameBuilder::default(),
             frame_bytes: 0,
+            settled: 0,
             spans: SpanBuilder::default(),
             symbols: Symbols::default(),
             last_labels: None,
@@ -252,7 +262,7 @@ impl BlockWriter {
     }
 
     fn add_run<T: Value>(&mut self, run: &SeriesRun<'_, T>, last: &mut Option<Timestamp>) -> Result<(), Error> {
-        let timeline_rows = self.spans.timestamps(run.timeline).map(<[Timestamp]>::len);
+        let timeline_rows = self.spans.rows_of(run.timeline);
         let timeline_rows = timeline_rows.ok_or_else(|| invalid("no such timeline"))?;
         let mut values = run.values;
         let mut result = Ok(());
@@ -325,14 +335,13 @@ impl BlockWriter {
     /// Encodes the gathered chunk, if there is one.
     fn flush_chunk(&mut self, last: &mut Option<Timestamp>) -> Result<(), Error> {
         let chunk = &mut self.chunk;
-        let (Some(first_rows), Some(last_rows)) = (chunk.rows.first(), chunk.rows.last()) else {
+        if chunk.rows.is_empty() {
             return Ok(());
-        };
-        let times = self.spans.timestamps(chunk.timeline).unwrap_or_default();
-        let ends = times
-            .get(first_rows.start as usize)
-            .zip(times.get((last_rows.start + last_rows.len - 1) as usize));
-        let (begin, end) = ends.map(|(a, b)| (*a, *b)).ok_or_else(|| invalid("no such rows"))?;
+        }
+        let (span, begin, end) = self
+            .spans
+            .span(chunk.timeline, chunk.kind, &chunk.rows)
+            .ok_or(over("spans of a block"))?;
         if !self.spec.range.contains(begin) || !self.spec.range.contains(end) {
             return Err(invalid(format!(
                 "samples of {begin:?} to {end:?} are outside the block"
@@ -345,10 +354,6 @@ impl BlockWriter {
         self.first = self.first.min(begin);
         self.last = self.last.max(end);
         self.samples += (chunk.values.len() + chunk.histograms.len()) as u64;
-        let span = self
-            .spans
-            .span(chunk.timeline, chunk.kind, &chunk.rows)
-            .ok_or(over("spans of a block"))?;
         self.runs.push(Run {
             span,
             chunk: u32::try_from(self.runs.len()).map_err(|_| over("chunks of a block"))?,
@@ -363,7 +368,25 @@ impl BlockWriter {
         match frame {
             Some(frame) => {
                 self.frame_bytes += frame.len() as u64;
-                self.write(&frame)
+                self.write(&frame)?;
+                self.settle()
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A large block goes to the disk bit by bit: neither does its last sync take long, nor does it fill the system's
+    /// memory with what nobody reads soon.
+    fn settle(&mut self) -> Result<(), Error> {
+        if self.frame_bytes - self.settled < SETTLE_BYTES {
+            return Ok(());
+        }
+        self.settled = self.frame_bytes;
+        match &mut self.file {
+            Some(file) => {
+                file.sync()?;
+                file.forget_cached();
+                Ok(())
             }
             None => Ok(()),
         }
@@ -386,6 +409,18 @@ impl BlockWriter {
     /// # Errors
     /// [`Error::Io`], or [`Error::Limit`] if a section passes 4 GiB. There is no block then.
     pub fn finish(mut self) -> Result<BlockMeta, Error> {
+        let meta = self.complete()?;
+        self.publish()?;
+        Ok(meta)
+    }
+
+    /// Whether no series was taken so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.run_ends.is_empty()
+    }
+
+    /// Writes the index and syncs all of it, under the temporary name still.
+    pub(crate) fn complete(&mut self) -> Result<BlockMeta, Error> {
         let (last_frame, frame_directory) = std::mem::take(&mut self.frames).finish();
         self.write(&last_frame)?;
         let (timelines, spans) = self.spans.counts();
@@ -424,24 +459,29 @@ impl BlockWriter {
             table.push((bytes.len() as u64, crc32(&bytes)));
         }
         self.write(&layout::ending(self.features, &table))?;
-        meta.bytes = self.publish()?;
-        Ok(meta)
-    }
-
-    fn publish(&mut self) -> Result<u64, Error> {
-        let mut bytes = 0;
         if let Some(file) = &mut self.file {
             file.sync()?;
             file.forget_cached();
-            bytes = file.len();
+            meta.bytes = file.len();
         }
         self.fs.sync_dir(&self.temporary)?;
+        Ok(meta)
+    }
+
+    /// Gives the completed block its name. If that does not last for sure, it is taken away again.
+    pub(crate) fn publish(mut self) -> Result<(), Error> {
         let path = self.parent.join(self.spec.id.to_string());
         self.fs.rename(&self.temporary, &path)?;
+        if let Err(e) = self.fs.sync_dir(&self.parent) {
+            let taken_back = self.fs.rename(&path, &self.temporary);
+            if taken_back.is_err() {
+                self.file = None;
+            }
+            return Err(e);
+        }
         // From here on there is nothing to take away.
         self.file = None;
-        self.fs.sync_dir(&self.parent)?;
-        Ok(bytes)
+        Ok(())
     }
 
     fn build_index(&mut self) -> Option<IndexSections> {

@@ -23,7 +23,7 @@ pub use real::RealFs;
 use crate::Error;
 use std::any::Any;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ pub trait Fs: Send + Sync + fmt::Debug {
     /// Gives a file a second name.
     fn hard_link(&self, from: &Path, to: &Path) -> Result<(), Error>;
 
-    /// Removes a file.
+    /// Removes a file. Who has it open or mapped reads on, here and below.
     fn remove_file(&self, path: &Path) -> Result<(), Error>;
 
     /// Removes a folder with all it holds.
@@ -135,6 +135,9 @@ pub trait ReadFile: Send + Sync + fmt::Debug {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Tells the system that these bytes will not be read again soon, so that they need not stay in memory.
+    fn forget_cached(&self, _bytes: Range<u64>) {}
 }
 
 /// The bytes of a file: on the heap, or mapped.

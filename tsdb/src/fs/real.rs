@@ -5,6 +5,7 @@ use crate::Error;
 use rustix::fs::{Advice, FlockOperation};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -223,6 +224,14 @@ impl ReadFile for Reader {
 
     fn len(&self) -> u64 {
         self.len
+    }
+
+    fn forget_cached(&self, bytes: Range<u64>) {
+        let length = std::num::NonZeroU64::new(bytes.end.saturating_sub(bytes.start));
+        if length.is_some() {
+            // Advice, as above.
+            let _ = rustix::fs::fadvise(&self.file, bytes.start, length, Advice::DontNeed);
+        }
     }
 }
 

@@ -132,7 +132,7 @@ pub(crate) struct SeriesTable<'b> {
 }
 
 /// What the numbers in an entry must stay below.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(crate) pairs: u32,
     pub(crate) spans: u32,

@@ -125,7 +125,8 @@ impl Group {
         Cell::Open(first, self.open.len() as u32 - first)
     }
 
-    /// Puts the parts one behind another; where they overlap, every series becomes a group of its own.
+    /// Puts the parts one behind another; where they overlap, every series becomes a group of its own, and of samples
+    /// of one time that of the part given first stays.
     pub(crate) fn lay_out(mut self, part_times: &[Vec<Timestamp>], cx: &ReadContext) -> Result<Vec<Self>, SelectError> {
         // Time order of parts, cells with them.
         let start = |i: &usize| {
@@ -133,10 +134,18 @@ impl Group {
             times.get(self.parts.get(*i)?.clip.start).copied()
         };
         let mut order: Vec<usize> = (0..self.parts.len()).collect();
-        let sorted = {
-            order.sort_by_key(|i| start(i).unwrap_or(Timestamp::MAX));
-            order.is_sorted()
-        };
+        order.sort_by_key(|i| start(i).unwrap_or(Timestamp::MAX));
+        let own = |i: &usize| part_times.get(*i)?.get(self.parts.get(*i)?.clip.clone());
+        let mut last = None;
+        let apart = order.iter().filter_map(own).all(|times| {
+            let apart = times.first().is_none_or(|first| last.is_none_or(|last| last < *first));
+            last = times.last().copied().or(last);
+            apart
+        });
+        if !apart {
+            order = (0..self.parts.len()).collect();
+        }
+        let sorted = order.is_sorted();
         if !sorted {
             let n = self.parts.len();
             let cells = std::mem::take(&mut self.cells);
@@ -150,17 +159,12 @@ impl Group {
                 .filter_map(|i| parts.get_mut(*i).and_then(Option::take))
                 .collect();
         }
-        let mut apart = true;
         let mut times: Vec<Timestamp> = Vec::new();
         for (part, i) in self.parts.iter_mut().zip(&order) {
             let own = part_times
                 .get(*i)
                 .and_then(|t| t.get(part.clip.clone()))
                 .unwrap_or_default();
-            apart &= match (times.last(), own.first()) {
-                (Some(last), Some(first)) => last < first,
-                _ => true,
-            };
             part.at = times.len();
             times.extend_from_slice(own);
         }

@@ -6,8 +6,10 @@ use crate::support::{
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tidegauge_model::{Appendable, CommitError, Exemplar, MatchOp, Matcher, OnReject, TimeRange};
+use tidegauge_tsdb::block::BlockId;
 use tidegauge_tsdb::fs::{EntryKind, Fault, FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options, verify};
 
@@ -173,13 +175,14 @@ fn day_of(db: &Db, told: &mut Told, steps: Range<usize>, maintain: bool, deletes
             }
             // A round that fails is tried again by the next one.
             drop(db.maintain());
+            drop(db.compact());
         }
     }
 }
 
 fn narrow(fsync: Fsync) -> Options {
     Options {
-        block_ms: 100,
+        block_ms: 30,
         segment_bytes: 600,
         out_of_order_ms: 1000,
         late_bytes: 100,
@@ -194,6 +197,31 @@ fn spare_files(fs: &dyn Fs) -> Vec<String> {
     names("runs").chain(names("checkpoint")).map(|e| e.name).collect()
 }
 
+/// Nothing lies in the data directory that nobody answers for.
+fn check_blocks(fs: &Arc<dyn Fs>, db: &Db, change: u64) {
+    let mut blocks = 0;
+    for entry in fs.read_dir(Path::new(DIR)).unwrap() {
+        let known = ["tidegauge", "lock", "wal", "snapshots", "runs", "checkpoint"];
+        if known.contains(&entry.name.as_str()) {
+            continue;
+        }
+        assert!(
+            entry.name.parse::<BlockId>().is_ok(),
+            "change {change}: {} is left",
+            entry.name
+        );
+        let files = fs.read_dir(&Path::new(DIR).join(&entry.name)).unwrap();
+        let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
+        assert!(
+            matches!(names[..], ["block"] | ["block", "tombstones"]),
+            "change {change}: {names:?}"
+        );
+        blocks += 1;
+    }
+    let shown = db.metrics().blocks.load(Ordering::Relaxed);
+    assert_eq!(shown, blocks, "change {change}: each block on disk is served");
+}
+
 /// Lets each change of a day fail in turn; gives how many there are.
 fn run(narrow: impl Fn() -> Options, fault: Fault, check: impl Fn(&Told, &Content, u64)) -> u64 {
     let (mut change, mut ended) = (0, false);
@@ -203,7 +231,9 @@ fn run(narrow: impl Fn() -> Options, fault: Fault, check: impl Fn(&Told, &Conten
         let disk: Arc<dyn Fs> = Arc::new(fs.clone());
         let mut told = Told::default();
         if let Ok(db) = open(&disk, narrow()) {
-            steps(&db, &mut told, 0, narrow().fsync == Fsync::Always);
+            // What retention and deletions both take cannot be told apart.
+            let deletes = narrow().fsync == Fsync::Always && narrow().retention_ms > 1000;
+            steps(&db, &mut told, 0, deletes);
             drop(db);
         }
         ended = fs.changes() <= change;
@@ -212,6 +242,7 @@ fn run(narrow: impl Fn() -> Options, fault: Fault, check: impl Fn(&Told, &Conten
         let db = open(&disk, narrow()).unwrap_or_else(|e| panic!("change {change}: {e}"));
         assert!(spare_files(&*disk).iter().all(|name| !name.ends_with(".tmp")));
         check(&told, &all(&*db), change);
+        check_blocks(&disk, &db, change);
         // It goes on working.
         let mut after = Told {
             states: vec![all(&*db)],
@@ -219,12 +250,15 @@ fn run(narrow: impl Fn() -> Options, fault: Fault, check: impl Fn(&Told, &Conten
         };
         day(&db, &mut after, 23);
         assert!(after.doubtful.is_none());
+        db.maintain().unwrap();
         let before = all(&*db);
+        db.compact().unwrap();
         db.clean_tombstones().unwrap();
-        assert_eq!(all(&*db), before, "change {change}: cleaned");
+        assert_eq!(all(&*db), before, "change {change}: merged and cleaned");
         check_files(&*disk, change);
         let report = verify(&disk, Path::new(DIR), &mut |_| {});
         assert!(report.is_sound(), "change {change}, {fault:?}: {:?}", report.problems);
+        check_blocks(&disk, &db, change);
         change += 1;
     }
     assert!(change > 60, "the workload has {change} changes");
@@ -297,6 +331,41 @@ fn a_day_with_checkpoints_leaves_no_files_behind() {
     assert_eq!(all(&*db), *told.states.last().unwrap());
     assert!(counter(&db, "tidegauge_tsdb_wal_replayed_rows_total") < 12.0);
     assert_eq!(counter(&db, "tidegauge_tsdb_checkpoints_unusable_total"), 0.0);
+}
+
+/// Whole samples of the end of each series, and all that retention keeps for sure.
+fn is_kept(found: &Content, told: &Content, from: i64) -> bool {
+    told.iter().all(|(series, samples)| {
+        let kept = found.get(series).map_or(&[][..], Vec::as_slice);
+        let sure = samples.iter().filter(|s| s.0 >= from).count();
+        samples.ends_with(kept) && kept.len() >= sure
+    }) && found.keys().all(|series| told.contains_key(series))
+}
+
+#[test]
+fn retention_deletes_only_what_is_old_wherever_it_fails() {
+    let options = Options {
+        retention_ms: 100,
+        max_block_ms: 90,
+        ..narrow(Fsync::Always)
+    };
+    for fault in [Fault::Error, Fault::Halt] {
+        run(
+            || options.clone(),
+            fault,
+            |told: &Told, found: &Content, change: u64| {
+                let acknowledged = told.states.last().cloned().unwrap_or_default();
+                let fits = |told: &Content| {
+                    let newest = told.values().flatten().map(|s| s.0).max().unwrap_or(0);
+                    is_kept(found, told, newest - 100)
+                };
+                assert!(
+                    fits(&acknowledged) || told.doubtful.as_ref().is_some_and(fits),
+                    "change {change}, {fault:?}: {found:?}"
+                );
+            },
+        );
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod analyze;
 mod atomic;
 mod checkpoint;
+mod compact;
 mod crash;
 mod damage;
 mod delete;

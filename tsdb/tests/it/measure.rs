@@ -391,3 +391,112 @@ fn lists_of_labels() {
         }
     }
 }
+
+/// Most resident bytes since the last call, in MiB.
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    kib / 1024.0
+}
+
+/// Windows of 1,000 s full of rows of ten targets.
+fn fill_windows(db: &Db, series: usize, rows: i64, windows: i64) {
+    let step = 1_000_000 / rows;
+    for at_row in 0..rows * windows + rows {
+        let mut appender = db.appender();
+        for target in 0..10 {
+            let timeline = appender.timeline(&format!("target-{target}")).unwrap();
+            let row: Vec<_> = (0..series / 10)
+                .map(|n| {
+                    let pairs = [
+                        ("__name__", format!("metric_{}", n % 100)),
+                        ("n", format!("{n:06}")),
+                        ("target", format!("{target}")),
+                    ];
+                    let labels = Labels::from_pairs(pairs).unwrap();
+                    let value = (at_row * (n as i64 % 7) + n as i64) as f64 / 4.0;
+                    (appender.resolve(Some(timeline), &labels).unwrap(), value)
+                })
+                .collect();
+            appender.append_row(timeline, at(at_row * step), &row).unwrap();
+        }
+        appender.commit(OnReject::Fail).unwrap();
+        if at_row % rows == 0 {
+            db.maintain().unwrap();
+        }
+    }
+    db.maintain().unwrap();
+}
+
+#[test]
+#[ignore = "figures: run with --release -- --ignored --nocapture"]
+fn measure_opening_of_many_blocks() {
+    for (series, rows) in [(1000, 10), (10_000, 20)] {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock::at(at(i64::MAX / 4)));
+        let options = tidegauge_tsdb::Options {
+            block_ms: 1_000_000,
+            max_block_ms: 1_000_000,
+            ..options(Fsync::Never)
+        };
+        let db = Db::open(dir.path(), options.clone(), clock.clone()).unwrap();
+        fill_windows(&db, series, rows, 100);
+        drop(db);
+        let cache = tidegauge_tsdb::block::BlockCache::new(1 << 20);
+        let fs: Arc<dyn tidegauge_tsdb::fs::Fs> = Arc::new(tidegauge_tsdb::fs::RealFs);
+        let ids = tidegauge_tsdb::block::list_blocks(&*fs, dir.path()).unwrap();
+        let open = |id: &tidegauge_tsdb::block::BlockId| {
+            tidegauge_tsdb::block::BlockReader::open(&fs, &dir.path().join(id.to_string()), &cache).unwrap()
+        };
+        let began = Instant::now();
+        let blocks: Vec<_> = ids.iter().map(open).collect();
+        let opened = began.elapsed();
+        let bytes: u64 = blocks.iter().map(|b| b.meta().bytes).sum();
+        let began = Instant::now();
+        blocks.iter().for_each(|b| b.verify_index().unwrap());
+        println!(
+            "{} blocks of {series} series, {} MB: opened in {opened:?}, their indexes verified in {:?}",
+            ids.len(),
+            bytes / 1_000_000,
+            began.elapsed()
+        );
+    }
+}
+
+#[test]
+#[ignore = "figures: run with --release -- --ignored --nocapture"]
+fn measure_merges() {
+    for (series, rows) in [(10_000, 100), (10_000, 400), (10_000, 1600), (40_000, 100)] {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock::at(at(i64::MAX / 4)));
+        let options = tidegauge_tsdb::Options {
+            block_ms: 1_000_000,
+            ..options(Fsync::Never)
+        };
+        let db = Db::open(dir.path(), options.clone(), clock.clone()).unwrap();
+        fill_windows(&db, series, rows, 4);
+        db.close().unwrap();
+        drop(db);
+        // What the head held is gone; what is left is the index of what the log has.
+        let db = Db::open(dir.path(), options, clock).unwrap();
+        let before = db.metrics().blocks_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        peak_mib();
+        let start = peak_mib();
+        let began = Instant::now();
+        let merged = db.compact().unwrap();
+        let took = began.elapsed();
+        let peak = peak_mib();
+        let read = metric(&db, "tidegauge_tsdb_compaction_read_bytes_total");
+        let written = metric(&db, "tidegauge_tsdb_compaction_written_bytes_total");
+        println!(
+            "{series} series, {rows} rows a block, {merged} merge of 3 blocks ({before} bytes in all): {:.1} million samples \
+             in {took:?}, {:.1} to {:.1} MB, {:.1} MiB above {start:.0}",
+            (series as i64 * rows * 3) as f64 / 1e6,
+            read / 1e6,
+            written / 1e6,
+            peak - start
+        );
+    }
+}

@@ -27,6 +27,7 @@ enum Op {
     Reopen,
     Seal,
     Maintain,
+    Compact,
     Snapshot,
 }
 
@@ -50,6 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Reopen),
         1 => Just(Op::Seal),
         1 => Just(Op::Maintain),
+        1 => Just(Op::Compact),
         1 => Just(Op::Snapshot),
     ]
 }
@@ -268,6 +270,10 @@ impl Machine {
             }
             Op::Seal => self.db().seal(),
             Op::Maintain => self.db().maintain().unwrap(),
+            Op::Compact => {
+                self.db().maintain().unwrap();
+                self.db().compact().unwrap();
+            }
             Op::Snapshot => drop(self.db().snapshot(SnapshotHead::Include).unwrap()),
         }
     }

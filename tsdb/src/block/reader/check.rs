@@ -47,6 +47,17 @@ impl BlockReader {
     /// Reads and decodes all of the block past the cache, hands what is wrong to `found`, and gives how many samples
     /// could be decoded. `step` hears of bytes as they are done.
     pub(crate) fn check(&self, found: &mut dyn FnMut(Error), step: &mut dyn FnMut(u64)) -> u64 {
+        let mut sound = true;
+        for section in Section::ALL.into_iter().filter(|s| *s != Section::Frames) {
+            if let Err(e) = self.verify_section(section) {
+                sound = false;
+                found(e);
+            }
+        }
+        if !sound {
+            // What the rest says cannot be compared with it.
+            return 0;
+        }
         let mut check = Check {
             block: self,
             found,
@@ -100,7 +111,10 @@ impl Check<'_> {
     }
 
     fn timelines(&mut self) {
-        let spans = self.block.spans();
+        let spans = match self.block.spans() {
+            Ok(spans) => spans,
+            Err(e) => return (self.found)(e),
+        };
         let mut used = 0;
         for no in 0..spans.timeline_count() {
             let checked = spans.check_timeline(no, used);
@@ -224,7 +238,7 @@ impl Check<'_> {
                 (self.found)(e);
             }
         }
-        if end != block.of(Section::Frames).len() as u64 {
+        if end != block.layout.range(Section::Frames).len() as u64 {
             self.say(Section::Frames, "bytes that belong to no frame".to_owned());
         }
         bad

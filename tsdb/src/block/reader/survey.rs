@@ -125,7 +125,7 @@ impl BlockReader {
                 | Section::SeriesDirectory => &mut bytes.index,
                 Section::Meta => &mut bytes.rest,
             };
-            *field += self.of(section).len() as u64;
+            *field += self.layout.range(section).len() as u64;
         }
         let told = bytes.values + bytes.timestamps + bytes.index;
         bytes.rest = (self.bytes.len() as u64).saturating_sub(told);
