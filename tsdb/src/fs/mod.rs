@@ -3,7 +3,7 @@
 //! ```text
 //!   block, wal, db ──> dyn Fs ──┬── RealFs      std::fs, memory maps, flock
 //!                               ├── MemoryFs    for tests; `crash` forgets whatever was not synced
-//!                               └── FaultFs     MemoryFs that fails or tears the n-th change, or is full
+//!                               └── FaultFs     MemoryFs that fails or tears the n-th change, is full, or refuses
 //! ```
 //!
 //! The promises are those of POSIX and no more: bytes last once their file is synced, and a name lasts once its
@@ -13,7 +13,7 @@ mod fault;
 mod memory;
 mod real;
 
-pub use fault::{Fault, FaultFs};
+pub use fault::{Fault, FaultFs, Refusal};
 pub use memory::MemoryFs;
 pub use real::RealFs;
 
