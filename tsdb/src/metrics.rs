@@ -44,6 +44,7 @@ metrics! {
     rejected_too_new Counter "tidegauge_tsdb_head_too_new_samples_total" "Samples refused because they lie too far in the future.",
     stale_dropped Counter "tidegauge_tsdb_head_foreign_stale_markers_total" "Stale markers dropped because another timeline owns the series.",
     series_refused Counter "tidegauge_tsdb_head_series_refused_total" "New series refused by a limit or by the memory share.",
+    timeline_series_refused Counter "tidegauge_tsdb_head_timeline_series_refused_total" "New series refused because their timeline (target) has as many as it may.",
     series Gauge "tidegauge_tsdb_head_series" "Series in the head.",
     series_created Counter "tidegauge_tsdb_head_series_created_total" "Series made in the head.",
     series_removed Counter "tidegauge_tsdb_head_series_removed_total" "Series dropped from the head.",

@@ -99,6 +99,8 @@ pub(crate) struct Timeline {
     pub(crate) doomed: AtomicBool,
     /// Places that ended since the last row that the log has.
     pub(crate) unlogged: Vec<u32>,
+    /// How many columns were resolved on it and not let go.
+    pub(crate) homed: u32,
 }
 
 /// A copy of a column's open part, enough to decode it without a lock.
@@ -134,6 +136,7 @@ impl Timeline {
             logged: Logged::default(),
             doomed: AtomicBool::new(false),
             unlogged: Vec::new(),
+            homed: 0,
         }
     }
 
