@@ -79,15 +79,24 @@ impl BlockReader {
         Ok(Arc::new(reader))
     }
 
-    /// The counts that views rely on are those of the sections.
+    /// The counts that views rely on are those of the sections, and what sections point to lies one behind another: so the
+    /// work of reading all of it is bounded by the file's length.
     fn check_counts(&self) -> Result<(), Error> {
         let spans = self.spans();
         if (spans.timeline_count(), spans.span_count()) != (self.meta.timelines, self.meta.spans) {
             return Err(self.corrupt(Section::Spans, Malformed::new(0, "spans have another count")));
         }
-        self.frames()?;
-        self.table()?;
-        self.index().map(|_| ())
+        self.frames()?
+            .check()
+            .map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
+        self.table()?
+            .check()
+            .map_err(|e| self.corrupt(Section::SeriesDirectory, e))?;
+        let Index { pairs, postings, .. } = self.index()?;
+        pairs.check().map_err(|e| self.corrupt(Section::Pairs, e))?;
+        postings
+            .check(pairs.pair_count(), pairs.name_count())
+            .map_err(|e| self.corrupt(Section::Postings, e))
     }
 
     fn corrupt(&self, section: Section, error: Malformed) -> Error {
@@ -263,7 +272,7 @@ impl BlockReader {
             .get(frame_no)
             .map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
         let frame = self.frame(&frames, frame_no)?;
-        let chunk = frame.chunk(run.chunk - entry.first_chunk);
+        let chunk = frame.chunk(run.chunk.wrapping_sub(entry.first_chunk));
         let decoded = chunk.and_then(|chunk| column::decode(chunk, count, out));
         decoded.map_err(|e| {
             e.in_file(

@@ -70,14 +70,17 @@ impl Segment<'_> {
                     known: u64::from(segment::VERSION),
                 });
             }
+            // Emptied by an opening before this one, which told it.
+            Header::Bad if bytes.is_empty() && !self.last => return Ok(()),
             Header::Bad if self.last && bytes.len() < segment::HEADER_BYTES => {
                 return self.cut(0, "it has no whole header");
             }
             Header::Bad => self.damage(0, "the header is damaged"),
         }
         let mut book = Dictionary::default();
+        let mut frames = segment::Frames::new(&bytes);
         loop {
-            match segment::frame_at(&bytes, at) {
+            match frames.at(at) {
                 Found::End => return Ok(()),
                 Found::Frame { kind, payload, end } => {
                     let read = segment::unpack(kind, payload).and_then(|record| {
