@@ -8,9 +8,11 @@
 )]
 
 mod atomic;
+mod bad_input;
 mod crash;
 mod damage;
 mod directory;
+mod disk;
 mod log_format;
 mod measure;
 mod model;
