@@ -6,7 +6,8 @@
 //! Whether a sample fits its series (order, duplicates, limits) is decided at commit, in one pass; what was
 //! refused comes back in [`Committed::rejected`], by the ordinal of the sample in the appender.
 
-use crate::{Labels, OverBudget, Timestamp};
+use crate::{Exemplar, Histogram, HistogramError, Labels, OverBudget, Timestamp};
+use std::sync::Arc;
 
 /// A store that takes samples. Implementors allow any number of appenders at a time.
 pub trait Appendable: Send + Sync {
@@ -81,6 +82,29 @@ pub trait Appender: Send {
     /// [`AppendError::StaleRef`] with place 0.
     fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError>;
 
+    /// Appends one native histogram with its own time. Gives it the next ordinal.
+    ///
+    /// A series may hold both kinds, one sample at a time whatever its kind: order and duplicates are decided over
+    /// both, the floats of a commit before its histograms. A float stale marker that comes to a series whose newest
+    /// sample is a histogram is stored as the marker of a histogram.
+    ///
+    /// # Errors
+    /// [`AppendError::StaleRef`] with place 0; [`AppendError::Histogram`] if it is not valid. Nothing was taken.
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        at: Timestamp,
+        histogram: Arc<Histogram>,
+    ) -> Result<(), AppendError>;
+
+    /// Appends an exemplar of a series; `at` is the time of its sample, which counts where the exemplar does not tell
+    /// its own. Has no ordinal: what becomes of it is counted in [`Committed::exemplars`] and fails no commit. A store
+    /// that keeps none takes it and forgets it.
+    ///
+    /// # Errors
+    /// [`AppendError::StaleRef`] with place 0; [`AppendError::ExemplarLabels`]. Nothing was taken.
+    fn append_exemplar(&mut self, series: SeriesRef, at: Timestamp, exemplar: &Exemplar) -> Result<(), AppendError>;
+
     /// Writes everything collected to the log and shows it to readers, atomically.
     ///
     /// # Errors
@@ -104,6 +128,21 @@ pub struct Committed {
     pub samples: u64,
     /// Samples left out, in order of ordinal.
     pub rejected: Vec<Rejected>,
+    /// What became of the exemplars.
+    pub exemplars: ExemplarCounts,
+}
+
+/// What a commit did with its exemplars.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExemplarCounts {
+    /// Stored.
+    pub stored: u64,
+    /// Left out: the newest of the series says the same. This is the rule, not a fault.
+    pub repeated: u64,
+    /// Left out: a newer one of the series is stored.
+    pub out_of_order: u64,
+    /// Left out: there is no memory for it.
+    pub refused: u64,
 }
 
 /// A sample that did not fit.
@@ -135,6 +174,20 @@ pub enum RejectReason {
         /// What came.
         new: f64,
     },
+    /// A float where a histogram of the same time is stored.
+    #[error("duplicate sample for timestamp {}; overrides not allowed: existing is a histogram, new value {new}", at.millis())]
+    HistogramExists {
+        /// The time of both.
+        at: Timestamp,
+        /// What came.
+        new: f64,
+    },
+    /// A histogram where another sample of the same time is stored.
+    #[error("duplicate sample for timestamp {}", at.millis())]
+    DuplicateHistogram {
+        /// The time of both.
+        at: Timestamp,
+    },
     /// A second value for the same series in one row.
     #[error("repeated sample for the same series in one scrape")]
     Repeated,
@@ -147,7 +200,7 @@ pub enum RejectReason {
 }
 
 /// Why the door did not take something.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AppendError {
     /// The column was let go; resolve again.
     #[error("the series reference at place {place} is stale")]
@@ -161,6 +214,17 @@ pub enum AppendError {
     /// The label set cannot be stored.
     #[error("invalid labels: {0}")]
     Labels(String),
+    /// The histogram is none.
+    #[error("invalid histogram: {0}")]
+    Histogram(#[from] HistogramError),
+    /// An exemplar's labels are too long.
+    #[error("exemplar labels of {chars} characters are over the limit of {limit}")]
+    ExemplarLabels {
+        /// Characters of its names and values.
+        chars: usize,
+        /// How many may be.
+        limit: usize,
+    },
     /// A declared limit is reached.
     #[error("limit {name} of {limit} is reached")]
     Limit {

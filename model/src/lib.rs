@@ -33,12 +33,13 @@ mod sample;
 mod select;
 
 pub use append::{
-    AppendError, Appendable, Appender, CommitError, Committed, OnReject, RejectReason, Rejected, SeriesRef, TimelineRef,
+    AppendError, Appendable, Appender, CommitError, Committed, ExemplarCounts, OnReject, RejectReason, Rejected,
+    SeriesRef, TimelineRef,
 };
 pub use budget::{Budget, Lease, Meter, OverBudget};
 pub use clock::Clock;
-pub use exemplar::Exemplar;
-pub use histogram::{Histogram, ResetHint, Span};
+pub use exemplar::{Exemplar, ExemplarQueryable, MAX_EXEMPLAR_CHARS, SeriesExemplars};
+pub use histogram::{CUSTOM_SCHEMA, Counts, EXPONENTIAL_SCHEMAS, Histogram, HistogramError, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, LabelsError, reserved};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricKind};

@@ -3,12 +3,17 @@
 //! Slow and plain on purpose. Each series is a group of its own; nothing is ever stale, durable or limited.
 
 use crate::{
-    AppendError, Appendable, Appender, Column, ColumnBuf, CommitError, Committed, Labels, Limited, Matcher, OnReject,
-    Querier, Queryable, ReadContext, RejectReason, Rejected, Sample, SelectError, SelectHints, SeriesGroup, SeriesRef,
+    AppendError, Appendable, Appender, Column, ColumnBuf, ColumnKind, CommitError, Committed, Exemplar,
+    ExemplarQueryable, Histogram, Labels, Limited, MAX_EXEMPLAR_CHARS, Matcher, OnReject, Querier, Queryable,
+    ReadContext, RejectReason, Rejected, Sample, SelectError, SelectHints, SeriesExemplars, SeriesGroup, SeriesRef,
     SeriesSet, TimeRange, TimelineRef, Timestamp, Values, is_stale,
 };
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The most buckets of a histogram.
+const MAX_BUCKETS: usize = 8192;
 
 /// A store in memory.
 #[derive(Debug, Default)]
@@ -22,7 +27,11 @@ struct Inner {
     /// `SeriesRef` is an index into this.
     names: Vec<Labels>,
     samples: BTreeMap<Labels, Vec<Sample>>,
+    histograms: BTreeMap<Labels, Vec<HistogramSample>>,
+    exemplars: BTreeMap<Labels, Vec<(Timestamp, Exemplar)>>,
 }
+
+type HistogramSample = (Timestamp, Arc<Histogram>);
 
 impl MemoryStore {
     /// An empty store.
@@ -51,14 +60,94 @@ impl Appendable for MemoryStore {
         Box::new(MemoryAppender {
             store: self,
             pending: Vec::new(),
+            histograms: Vec::new(),
+            exemplars: Vec::new(),
+            ordinal: 0,
         })
     }
 }
 
-/// Ordinal is the place in `pending`; `true` marks a value that repeats a column of its row.
 struct MemoryAppender<'a> {
     store: &'a MemoryStore,
-    pending: Vec<(SeriesRef, Sample, bool)>,
+    /// `repeated` marks a value that repeats a column of its row.
+    pending: Vec<Pending<Sample>>,
+    histograms: Vec<Pending<HistogramSample>>,
+    exemplars: Vec<(SeriesRef, Timestamp, Exemplar)>,
+    ordinal: u64,
+}
+
+struct Pending<T> {
+    ordinal: u64,
+    series: SeriesRef,
+    sample: T,
+    repeated: bool,
+}
+
+impl MemoryAppender<'_> {
+    fn push(&mut self, series: SeriesRef, sample: Sample, repeated: bool) {
+        self.pending.push(Pending {
+            ordinal: self.ordinal,
+            series,
+            sample,
+            repeated,
+        });
+        self.ordinal += 1;
+    }
+}
+
+impl Inner {
+    fn name(&self, series: SeriesRef) -> Result<Labels, CommitError> {
+        let name = self.names.get(series.bits() as usize).cloned();
+        name.ok_or_else(|| CommitError::Closed("a reference this store never gave".into()))
+    }
+
+    /// The newest sample of a series: when, and whether it is a float.
+    fn newest(&self, labels: &Labels) -> Option<(Timestamp, Option<f64>)> {
+        let float = self
+            .samples
+            .get(labels)
+            .and_then(|s| s.last())
+            .map(|s| (s.at, Some(s.value)));
+        let histogram = self.histograms.get(labels).and_then(|s| s.last()).map(|s| (s.0, None));
+        float.into_iter().chain(histogram).max_by_key(|(at, _)| *at)
+    }
+
+    fn put(&mut self, labels: Labels, sample: Sample) -> Option<RejectReason> {
+        match self.newest(&labels) {
+            Some((_, None)) if is_stale(sample.value) => {
+                return self.put_histogram(labels, sample.at, Arc::new(Histogram::stale()));
+            }
+            Some((last, _)) if last > sample.at => return Some(RejectReason::OutOfOrder),
+            Some((last, Some(existing))) if last == sample.at => {
+                return (existing.to_bits() != sample.value.to_bits()).then_some(RejectReason::Duplicate {
+                    at: sample.at,
+                    existing,
+                    new: sample.value,
+                });
+            }
+            Some((last, None)) if last == sample.at => {
+                return Some(RejectReason::HistogramExists {
+                    at: sample.at,
+                    new: sample.value,
+                });
+            }
+            _ => self.samples.entry(labels).or_default().push(sample),
+        }
+        None
+    }
+
+    fn put_histogram(&mut self, labels: Labels, at: Timestamp, histogram: Arc<Histogram>) -> Option<RejectReason> {
+        match self.newest(&labels) {
+            Some((last, _)) if last > at => return Some(RejectReason::OutOfOrder),
+            Some((last, float)) if last == at => {
+                let same = self.histograms.get(&labels).and_then(|h| h.last());
+                let same = float.is_none() && same.is_some_and(|h| h.1.same_bits(&histogram));
+                return (!same).then_some(RejectReason::DuplicateHistogram { at });
+            }
+            _ => self.histograms.entry(labels).or_default().push((at, histogram)),
+        }
+        None
+    }
 }
 
 impl Appender for MemoryAppender<'_> {
@@ -83,14 +172,43 @@ impl Appender for MemoryAppender<'_> {
     fn append_row(&mut self, _: TimelineRef, at: Timestamp, row: &[(SeriesRef, f64)]) -> Result<(), AppendError> {
         let mut seen = BTreeSet::new();
         for (series, value) in row {
-            self.pending
-                .push((*series, Sample { at, value: *value }, !seen.insert(*series)));
+            self.push(*series, Sample { at, value: *value }, !seen.insert(*series));
         }
         Ok(())
     }
 
     fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError> {
-        self.pending.push((series, Sample { at, value }, false));
+        self.push(series, Sample { at, value }, false);
+        Ok(())
+    }
+
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        at: Timestamp,
+        histogram: Arc<Histogram>,
+    ) -> Result<(), AppendError> {
+        histogram.validate(MAX_BUCKETS)?;
+        self.histograms.push(Pending {
+            ordinal: self.ordinal,
+            series,
+            sample: (at, histogram),
+            repeated: false,
+        });
+        self.ordinal += 1;
+        Ok(())
+    }
+
+    fn append_exemplar(&mut self, series: SeriesRef, at: Timestamp, exemplar: &Exemplar) -> Result<(), AppendError> {
+        let chars = exemplar.label_chars();
+        if chars > MAX_EXEMPLAR_CHARS {
+            return Err(AppendError::ExemplarLabels {
+                chars,
+                limit: MAX_EXEMPLAR_CHARS,
+            });
+        }
+        self.exemplars
+            .push((series, exemplar.at.unwrap_or(at), exemplar.clone()));
         Ok(())
     }
 
@@ -98,40 +216,50 @@ impl Appender for MemoryAppender<'_> {
         let mut inner = self.store.inner.write();
         let mut next = inner.clone();
         let mut done = Committed::default();
-        for (ordinal, (series, sample, repeated)) in self.pending.iter().enumerate() {
-            let Some(labels) = next.names.get(series.bits() as usize).cloned() else {
-                return Err(CommitError::Closed("a reference this store never gave".into()));
+        let mut rejected = Vec::new();
+        for one in &self.pending {
+            let labels = next.name(one.series)?;
+            let reason = if one.repeated {
+                Some(RejectReason::Repeated)
+            } else {
+                next.put(labels, one.sample)
             };
-            let stored = next.samples.entry(labels).or_default();
-            let reason = match stored.last() {
-                _ if *repeated => Some(RejectReason::Repeated),
-                Some(last) if last.at > sample.at => Some(RejectReason::OutOfOrder),
-                Some(last) if last.at == sample.at && last.value.to_bits() != sample.value.to_bits() => {
-                    Some(RejectReason::Duplicate {
-                        at: sample.at,
-                        existing: last.value,
-                        new: sample.value,
-                    })
+            rejected.push((one.ordinal, one.series, one.sample.at, reason));
+        }
+        for one in &self.histograms {
+            let labels = next.name(one.series)?;
+            let (at, histogram) = &one.sample;
+            let reason = next.put_histogram(labels, *at, Arc::clone(histogram));
+            rejected.push((one.ordinal, one.series, *at, reason));
+        }
+        for (ordinal, series, at, reason) in rejected {
+            let Some(reason) = reason else {
+                done.samples += 1;
+                continue;
+            };
+            let rejected = Rejected {
+                ordinal,
+                series,
+                at,
+                reason,
+            };
+            if on_reject == OnReject::Fail {
+                return Err(CommitError::Rejected(rejected));
+            }
+            done.rejected.push(rejected);
+        }
+        done.rejected.sort_by_key(|r| r.ordinal);
+        for (series, at, exemplar) in &self.exemplars {
+            let labels = next.name(*series)?;
+            let stored = next.exemplars.entry(labels).or_default();
+            match stored.last() {
+                Some((last_at, last)) if last.is_repeated_by(*last_at, exemplar, *at) => done.exemplars.repeated += 1,
+                Some((last_at, last)) if last.order(*last_at, exemplar, *at).is_gt() => {
+                    done.exemplars.out_of_order += 1;
                 }
-                Some(last) if last.at == sample.at => None,
                 _ => {
-                    stored.push(*sample);
-                    None
-                }
-            };
-            match reason {
-                None => done.samples += 1,
-                Some(reason) => {
-                    let rejected = Rejected {
-                        ordinal: ordinal as u64,
-                        series: *series,
-                        at: sample.at,
-                        reason,
-                    };
-                    if on_reject == OnReject::Fail {
-                        return Err(CommitError::Rejected(rejected));
-                    }
-                    done.rejected.push(rejected);
+                    stored.push((*at, exemplar.clone()));
+                    done.exemplars.stored += 1;
                 }
             }
         }
@@ -143,38 +271,89 @@ impl Appender for MemoryAppender<'_> {
 impl Queryable for MemoryStore {
     fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier + '_>, SelectError> {
         Ok(Box::new(MemoryQuerier {
-            snapshot: self.inner.read().samples.clone(),
+            snapshot: self.inner.read().clone(),
             range,
         }))
     }
 }
 
+impl ExemplarQueryable for MemoryStore {
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        cx: &ReadContext,
+    ) -> Result<Vec<SeriesExemplars>, SelectError> {
+        cx.cancel.check()?;
+        let inner = self.inner.read();
+        let found = inner.exemplars.iter().filter(|(labels, _)| {
+            let meets = |all: &Vec<Matcher>| all.iter().all(|m| m.matches(labels.value(m.name())));
+            selectors.iter().any(meets)
+        });
+        Ok(found
+            .map(|(labels, stored)| SeriesExemplars {
+                labels: labels.clone(),
+                exemplars: stored
+                    .iter()
+                    .filter(|(at, _)| range.contains(*at))
+                    .map(|(at, exemplar)| Exemplar {
+                        at: Some(*at),
+                        ..exemplar.clone()
+                    })
+                    .collect(),
+            })
+            .filter(|series| !series.exemplars.is_empty())
+            .collect())
+    }
+}
+
 struct MemoryQuerier {
-    snapshot: BTreeMap<Labels, Vec<Sample>>,
+    snapshot: Inner,
     range: TimeRange,
 }
 
 impl MemoryQuerier {
-    fn matching<'a>(
+    /// Series of one kind with their samples in the range.
+    fn matching<'a, T: Clone>(
+        &'a self,
+        stored: &'a BTreeMap<Labels, Vec<T>>,
+        at: fn(&T) -> Timestamp,
+        matchers: &'a [Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = (&'a Labels, Vec<T>)> {
+        let range = TimeRange::new(range.start.max(self.range.start), range.end.min(self.range.end));
+        stored
+            .iter()
+            .filter(|(labels, _)| matchers.iter().all(|m| m.matches(labels.value(m.name()))))
+            .map(move |(labels, samples)| {
+                let inside = samples.iter().filter(|s| range.contains(at(s)));
+                (labels, inside.cloned().collect::<Vec<_>>())
+            })
+            .filter(|(_, samples)| !samples.is_empty())
+    }
+
+    fn floats<'a>(
         &'a self,
         matchers: &'a [Matcher],
         range: TimeRange,
     ) -> impl Iterator<Item = (&'a Labels, Vec<Sample>)> {
-        let range = TimeRange::new(range.start.max(self.range.start), range.end.min(self.range.end));
-        self.snapshot
-            .iter()
-            .filter(|(labels, _)| matchers.iter().all(|m| m.matches(labels.value(m.name()))))
-            .map(move |(labels, samples)| {
-                (
-                    labels,
-                    samples
-                        .iter()
-                        .copied()
-                        .filter(|s| range.contains(s.at))
-                        .collect::<Vec<_>>(),
-                )
-            })
-            .filter(|(_, samples)| !samples.is_empty())
+        self.matching(&self.snapshot.samples, |s| s.at, matchers, range)
+    }
+
+    fn histograms<'a>(
+        &'a self,
+        matchers: &'a [Matcher],
+        range: TimeRange,
+    ) -> impl Iterator<Item = (&'a Labels, Vec<HistogramSample>)> {
+        self.matching(&self.snapshot.histograms, |s| s.0, matchers, range)
+    }
+
+    /// The label sets that match, whatever the kind of their samples.
+    fn label_sets(&self, matchers: &[Matcher]) -> BTreeSet<Labels> {
+        let floats = self.floats(matchers, self.range).map(|(l, _)| l.clone());
+        floats
+            .chain(self.histograms(matchers, self.range).map(|(l, _)| l.clone()))
+            .collect()
     }
 }
 
@@ -189,23 +368,29 @@ fn limited<T>(mut items: Vec<T>, limit: usize) -> Limited<Vec<T>> {
 impl Querier for MemoryQuerier {
     fn select(&self, matchers: &[Matcher], hints: &SelectHints, cx: &ReadContext) -> Result<SeriesSet, SelectError> {
         cx.cancel.check()?;
-        Ok(self
-            .matching(matchers, hints.range)
+        let floats = self
+            .floats(matchers, hints.range)
             .map(|(labels, samples)| -> Box<dyn SeriesGroup> {
                 Box::new(OneSeries {
                     labels: labels.clone(),
                     timestamps: samples.iter().map(|s| s.at).collect(),
                     values: samples.iter().map(|s| s.value).collect(),
                 })
-            })
-            .collect())
+            });
+        let histograms = self
+            .histograms(matchers, hints.range)
+            .map(|(labels, samples)| -> Box<dyn SeriesGroup> {
+                Box::new(OneHistogram {
+                    labels: labels.clone(),
+                    timestamps: samples.iter().map(|s| s.0).collect(),
+                    values: samples.into_iter().map(|s| s.1).collect(),
+                })
+            });
+        Ok(floats.chain(histograms).collect())
     }
 
     fn series(&self, matchers: &[Matcher], limit: usize, _: &ReadContext) -> Result<Limited<Vec<Labels>>, SelectError> {
-        Ok(limited(
-            self.matching(matchers, self.range).map(|(l, _)| l.clone()).collect(),
-            limit,
-        ))
+        Ok(limited(self.label_sets(matchers).into_iter().collect(), limit))
     }
 
     fn label_names(
@@ -215,8 +400,9 @@ impl Querier for MemoryQuerier {
         _: &ReadContext,
     ) -> Result<Limited<Vec<String>>, SelectError> {
         let names: BTreeSet<String> = self
-            .matching(matchers, self.range)
-            .flat_map(|(l, _)| l.iter().map(|(n, _)| n.to_owned()))
+            .label_sets(matchers)
+            .iter()
+            .flat_map(|l| l.iter().map(|(n, _)| n.to_owned()))
             .collect();
         Ok(limited(names.into_iter().collect(), limit))
     }
@@ -229,9 +415,9 @@ impl Querier for MemoryQuerier {
         _: &ReadContext,
     ) -> Result<Limited<Vec<String>>, SelectError> {
         let values: BTreeSet<String> = self
-            .matching(matchers, self.range)
-            .filter_map(|(l, _)| l.get(name))
-            .map(str::to_owned)
+            .label_sets(matchers)
+            .iter()
+            .filter_map(|l| l.get(name).map(str::to_owned))
             .collect();
         Ok(limited(values.into_iter().collect(), limit))
     }
@@ -265,6 +451,40 @@ impl SeriesGroup for OneSeries {
             values: Values::Float(&buf.values),
             dense: true,
             has_stale,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct OneHistogram {
+    labels: Labels,
+    timestamps: Vec<Timestamp>,
+    values: Vec<Arc<Histogram>>,
+}
+
+impl SeriesGroup for OneHistogram {
+    fn timestamps(&self) -> &[Timestamp] {
+        &self.timestamps
+    }
+
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn labels(&self, _series: usize) -> Labels {
+        self.labels.clone()
+    }
+
+    fn kind(&self, _series: usize) -> ColumnKind {
+        ColumnKind::Histogram
+    }
+
+    fn read<'b>(&'b self, _series: usize, _buf: &'b mut ColumnBuf) -> Result<Column<'b>, SelectError> {
+        Ok(Column {
+            timestamps: &self.timestamps,
+            values: Values::Histogram(&self.values),
+            dense: true,
+            has_stale: self.values.iter().any(|h| h.is_stale()),
         })
     }
 }

@@ -26,7 +26,7 @@ pub trait Queryable: Send + Sync {
 /// `matchers` are all to hold; an empty list matches every series. Names and values come sorted and unique.
 pub trait Querier: Send + Sync {
     /// The series that match and may have samples in `hints.range`, grouped by timeline, in no particular order.
-    /// No series occurs twice.
+    /// No series occurs twice with one [`SeriesGroup::kind`]; one that holds floats and histograms comes once with each.
     ///
     /// # Errors
     /// Cancelled, over budget, or damage (with the place).
@@ -109,9 +109,10 @@ pub trait SeriesGroup: Send + Sync + Debug {
 }
 
 /// The kind of a column's values; one column has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum ColumnKind {
     /// `f64`.
+    #[default]
     Float,
     /// Native histograms.
     Histogram,

@@ -1,9 +1,11 @@
 //! The store as others see it: a data directory behind both doors.
 
 use crate::block::{self, BlockCache, BlockReader};
+use crate::checkpoint::{self, Checkpoints};
 use crate::directory::{self, WAL};
 use crate::fs::{Fs, LockGuard, RealFs};
 use crate::head::append::{Head, HeadAppender, Log};
+use crate::head::exemplar;
 use crate::maintain::{Cleaning, Thread};
 use crate::select::View;
 use crate::wal::reader;
@@ -14,7 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-use tidegauge_model::{Appendable, Appender, Clock, Querier, Queryable, SelectError, TimeRange, Timestamp};
+use tidegauge_model::{
+    Appendable, Appender, Clock, ExemplarQueryable, Matcher, Querier, Queryable, ReadContext, SelectError,
+    SeriesExemplars, TimeRange, Timestamp,
+};
 
 /// An open data directory. Any number of appenders and queriers at a time.
 #[derive(Debug)]
@@ -122,8 +127,10 @@ impl Db {
         let (fsync, bytes) = (options.fsync, options.segment_bytes);
         let (encoding, every) = (options.encoding, options.maintenance);
         let mut head = Head::new(options, Arc::clone(&metrics));
-        head.state.get_mut().min_valid = flushed;
-        let segments = reader::replay(&*fs, &dir.join(WAL), &mut head, &metrics)?;
+        let (restored, files) = checkpoint::restore(&*fs, dir, flushed, &metrics)?;
+        let (from, known) = (restored.from, restored.segments);
+        head.restore(restored.state, flushed);
+        let (segments, replayed) = reader::replay(&*fs, &dir.join(WAL), from, &known, &mut head, &metrics)?;
         head.replayed();
         Metrics::set(&metrics.replay_milliseconds, began.elapsed().as_millis() as u64);
         let mut wal = Wal::start(
@@ -132,6 +139,7 @@ impl Db {
             fsync,
             bytes,
             segments,
+            from,
             Arc::clone(&metrics),
         )?;
         wal.cut(flushed)?;
@@ -148,7 +156,7 @@ impl Db {
             readers: Epoch::default(),
             appenders: Epoch::default(),
             numbering: RwLock::new(()),
-            maintenance: Mutex::default(),
+            maintenance: Mutex::new(Cleaning::new(files, Checkpoints::new(replayed))),
             names: AtomicU64::new(0),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
@@ -199,7 +207,8 @@ impl Db {
                 .iter()
                 .flatten()
                 .map(|t| t.runs.iter().map(|r| u64::from(r.columns)).sum::<u64>() + t.places.len() as u64)
-                .sum(),
+                .sum::<u64>()
+                + state.histograms.chunks(),
             min_time: state.oldest().map(Timestamp::from_millis),
             max_time: (state.newest != i64::MIN).then(|| Timestamp::from_millis(state.newest)),
             ..Stats::default()
@@ -226,6 +235,11 @@ impl Db {
             list.truncate(limit);
         }
         stats
+    }
+
+    /// Keeps at most so many exemplars from now on, the newest; 0 keeps none.
+    pub fn set_max_exemplars(&self, max: usize) {
+        self.head.exemplars.write().resize(max);
     }
 
     /// The store's counters and gauges.
@@ -339,6 +353,18 @@ fn open_blocks(
 impl Appendable for Db {
     fn appender(&self) -> Box<dyn Appender + '_> {
         Box::new(HeadAppender::new(self))
+    }
+}
+
+impl ExemplarQueryable for Db {
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        cx: &ReadContext,
+    ) -> Result<Vec<SeriesExemplars>, SelectError> {
+        let stored = self.head.exemplars.read().in_range(range);
+        exemplar::select(&stored, selectors, cx)
     }
 }
 

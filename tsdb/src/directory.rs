@@ -9,6 +9,8 @@ pub(crate) const MARKER: &str = "tidegauge";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const WAL: &str = "wal";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
+pub(crate) const RUNS: &str = "runs";
+pub(crate) const CHECKPOINTS: &str = "checkpoint";
 /// The layout of the directory; a newer one is refused.
 const LAYOUT: u64 = 1;
 const MARKER_BYTES: u64 = 4096;
@@ -28,8 +30,9 @@ pub(crate) fn claim(fs: &dyn Fs, dir: &Path) -> Result<LockGuard, Error> {
         file.sync()?;
         fs.rename(&temporary, &marker)?;
     }
-    fs.create_dir_all(&dir.join(WAL))?;
-    fs.create_dir_all(&dir.join(SNAPSHOTS))?;
+    for folder in [WAL, SNAPSHOTS, RUNS, CHECKPOINTS] {
+        fs.create_dir_all(&dir.join(folder))?;
+    }
     fs.sync_dir(dir)?;
     Ok(lock)
 }

@@ -1,8 +1,9 @@
 //! From the head to blocks: which window is due, and a block of its runs.
 
-use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, SeriesRun};
+use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, HistogramRun, SeriesRun};
 use crate::db::Db;
 use crate::head::State;
+use crate::head::histogram::HistogramRun as HeadHistograms;
 use crate::head::run::Run;
 use crate::head::seal::window_start;
 use crate::maintain::Cleaning;
@@ -13,7 +14,7 @@ use hashbrown::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tidegauge_model::Timestamp;
+use tidegauge_model::{Histogram, Timestamp};
 
 impl Db {
     /// The start of the oldest window, if it is complete: half a window behind its end has begun to fill.
@@ -27,6 +28,7 @@ impl Db {
             .flatten()
             .flat_map(|t| t.runs.iter().map(|r| r.first).chain(t.times.first().copied()))
             .filter(|first| *first >= bound)
+            .chain(state.histograms.oldest_from(bound))
             .min()?;
         let start = window_start(oldest, block_ms);
         (state.newest.saturating_sub(start) > block_ms.saturating_add(block_ms / 2)).then_some(start)
@@ -52,12 +54,10 @@ impl Db {
         runs.1.push(self.readers.turn());
         let mut log = self.log.lock();
         if let Some(wal) = &mut log.wal {
-            if wal.has_rows() {
-                wal.rotate().map_err(|e| match e {
-                    WriteError::Failed(e) => e,
-                    WriteError::Poisoned(what) => Error::Invalid { what },
-                })?;
-            }
+            wal.begin_segment().map_err(|e| match e {
+                WriteError::Failed(e) => e,
+                WriteError::Poisoned(what) => Error::Invalid { what },
+            })?;
             wal.cut(end)?;
         }
         Ok(())
@@ -89,8 +89,12 @@ impl Db {
             level: 0,
             parents: Vec::new(),
         };
-        let writer = BlockWriter::create(&self.fs, parent, spec)?;
+        let mut writer = BlockWriter::create(&self.fs, parent, spec)?;
+        if !plan.histograms.is_empty() {
+            writer = writer.with_histograms();
+        }
         plan.write(self, writer)?;
+        plan.forget_cached();
         Metrics::add(&self.head.metrics.blocks_written, 1);
         BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache).map(Some)
     }
@@ -103,6 +107,8 @@ struct BlockPlan {
     runs: HashMap<u32, Vec<Arc<Run>>>,
     /// Series in order of their labels.
     series: Vec<u32>,
+    /// By series.
+    histograms: HashMap<u32, Vec<Arc<HeadHistograms>>>,
 }
 
 /// A timeline as the block knows it, and where each run begins on it.
@@ -110,10 +116,6 @@ struct Laid {
     number: u32,
     starts: Vec<u32>,
     times: Vec<Timestamp>,
-}
-
-fn in_head(error: &crate::Malformed, path: &Path) -> Error {
-    error.in_file(path, 0)
 }
 
 impl BlockPlan {
@@ -136,21 +138,54 @@ impl BlockPlan {
             .filter(|s| state.series.get(*s as usize).is_some_and(|s| s.first != NONE))
             .collect();
         series.sort_by(|a, b| index.compare(*a, *b));
-        Self { range, runs, series }
+        let numbers = state.histograms.numbers();
+        let histograms = numbers.map(|series| (series, state.histograms.runs_in(series, start, end)));
+        Self {
+            range,
+            runs,
+            series,
+            histograms: histograms.filter(|(_, runs)| !runs.is_empty()).collect(),
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.runs.is_empty() && self.histograms.is_empty()
     }
 
-    fn lay(&self, db: &Db, writer: &mut BlockWriter) -> Result<HashMap<u32, Laid>, Error> {
+    /// The histograms of a series, and the timeline they make in the block.
+    fn histograms(
+        &self,
+        series: u32,
+        db: &Db,
+        writer: &mut BlockWriter,
+    ) -> Result<Option<(u32, Vec<Arc<Histogram>>)>, Error> {
+        let Some(runs) = self.histograms.get(&series) else {
+            return Ok(None);
+        };
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for run in runs {
+            run.times(&mut times).map_err(|e| e.in_file(&db.dir, 0))?;
+            run.histograms(&mut values).map_err(|e| e.in_file(&db.dir, 0))?;
+        }
+        // Equal timelines are kept once: histograms that come together share theirs.
+        Ok(Some((writer.timeline(&times)?, values)))
+    }
+
+    /// The runs' files were read from end to end and will hardly be again.
+    fn forget_cached(&self) {
+        let runs = self.runs.values().flatten();
+        let files: HashMap<u64, _> = runs.filter_map(|r| r.file()).map(|(f, _)| (f.number, f)).collect();
+        files.values().for_each(|f| f.forget_cached());
+    }
+
+    fn lay(&self, writer: &mut BlockWriter) -> Result<HashMap<u32, Laid>, Error> {
         let mut laid = HashMap::with_capacity(self.runs.len());
         for (timeline, runs) in &self.runs {
             let (mut times, mut starts) = (Vec::new(), Vec::with_capacity(runs.len()));
             let mut own = Vec::new();
             for run in runs {
                 own.clear();
-                run.times(&mut own).map_err(|e| in_head(&e, &db.dir))?;
+                run.times(&mut own).map_err(|e| run.corrupt(&e))?;
                 // Two runs may share the time where one ends and the other begins.
                 let shared = usize::from(times.last().is_some() && times.last() == own.first());
                 starts.push((times.len() - shared) as u32);
@@ -163,7 +198,7 @@ impl BlockPlan {
     }
 
     fn write(&self, db: &Db, mut writer: BlockWriter) -> Result<(), Error> {
-        let laid = self.lay(db, &mut writer)?;
+        let laid = self.lay(&mut writer)?;
         let mut column = ColumnRuns::default();
         for series in &self.series {
             column.clear();
@@ -188,14 +223,15 @@ impl BlockPlan {
             };
             for timeline in &timelines {
                 if let (Some(runs), Some(laid)) = (self.runs.get(timeline), laid.get(timeline)) {
-                    column.add(runs, laid).map_err(|e| in_head(&e, &db.dir))?;
+                    column.add(runs, laid)?;
                 }
             }
             if timelines.len() > 1 {
                 column.merge(&mut writer)?;
             }
             column.ranges.retain(|r| r.values.1 > r.values.0);
-            if column.ranges.is_empty() {
+            let histograms = self.histograms(*series, db, &mut writer)?;
+            if column.ranges.is_empty() && histograms.is_none() {
                 continue;
             }
             let runs: Vec<SeriesRun<'_>> = column
@@ -208,7 +244,13 @@ impl BlockPlan {
                     values: column.values.get(r.values.0..r.values.1).unwrap_or_default(),
                 })
                 .collect();
-            writer.series(&labels, &runs)?;
+            let histograms = histograms.as_ref().map(|(timeline, values)| HistogramRun {
+                timeline: *timeline,
+                first_row: 0,
+                presence: None,
+                values,
+            });
+            writer.series_of_kinds(&labels, &runs, histograms.as_slice())?;
         }
         let meta = writer.finish()?;
         let (from_ms, to_ms) = (self.range.start.millis(), self.range.end.millis());
@@ -241,13 +283,15 @@ impl ColumnRuns {
         self.ranges.clear();
     }
 
-    fn add(&mut self, runs: &[Arc<Run>], laid: &Laid) -> Result<(), crate::Malformed> {
+    fn add(&mut self, runs: &[Arc<Run>], laid: &Laid) -> Result<(), Error> {
         for (run, start) in runs.iter().zip(&laid.starts) {
             let number = self.numbers.get(&run.epoch).copied().unwrap_or(NONE);
-            let Some(column) = run.find(number) else { continue };
-            let chunk = run.chunk(column)?;
+            let Some(column) = run.find(number).map_err(|e| run.corrupt(&e))? else {
+                continue;
+            };
+            let chunk = run.chunk(column).map_err(|e| run.corrupt(&e))?;
             let mut from = self.values.len();
-            chunk.values(run.rows, &mut self.values)?;
+            chunk.values(run.rows, &mut self.values).map_err(|e| run.corrupt(&e))?;
             for (first, end) in chunk.ranges(run.rows) {
                 let count = (end - first) as usize;
                 self.ranges.push(RowRange {

@@ -45,6 +45,7 @@
 //! become a block and the segments of the log that only hold such rows are deleted.
 
 pub mod block;
+mod checkpoint;
 mod codec;
 pub mod column;
 mod db;
@@ -58,6 +59,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod offload;
 mod options;
 mod select;
 mod snapshot;

@@ -1,8 +1,10 @@
 //! Maintenance: one thread that seals, writes blocks, lets go of what is old, and cuts the log; another that syncs it.
 
 use crate::block;
+use crate::checkpoint::Checkpoints;
 use crate::db::Db;
 use crate::head::State;
+use crate::offload::{Move, RunFiles};
 use crate::wal::writer::cause;
 use crate::{Error, Metrics};
 use parking_lot::{Condvar, Mutex};
@@ -18,12 +20,26 @@ const IDLE_MS: i64 = 10 * 60 * 1000;
 const DEAD_PART: usize = 8;
 
 /// What a round leaves for the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cleaning {
     /// Head samples before it lie in blocks; their runs go when readers of before are gone.
     pub(crate) runs: Option<(i64, Vec<Weak<()>>)>,
+    pub(crate) files: RunFiles,
+    pub(crate) checkpoints: Checkpoints,
     /// Columns were marked; those that nobody took go when appenders of before are gone.
     columns: Option<(i64, Weak<()>)>,
+}
+
+impl Cleaning {
+    /// Nothing is left yet; these files of runs are in use.
+    pub(crate) fn new(files: RunFiles, checkpoints: Checkpoints) -> Self {
+        Self {
+            runs: None,
+            files,
+            checkpoints,
+            columns: None,
+        }
+    }
 }
 
 /// A thread of the store's own. Sleeps most of the time; stopped by its owner.
@@ -101,12 +117,17 @@ impl Db {
     fn steps(&self, cleaning: &mut Cleaning) -> Result<(), Error> {
         self.clean(cleaning);
         self.seal_idle();
+        // What cannot leave the heap now does not keep windows from becoming blocks.
+        let eased = self.ease(&mut cleaning.files);
+        let moved = self.move_runs(&mut cleaning.files, Move::Due);
         while let Some(start) = self.due_window() {
             self.write_window(start, cleaning)?;
         }
         self.retain()?;
         self.clean(cleaning);
-        Ok(())
+        self.sweep_runs(&mut cleaning.files)?;
+        self.checkpoint_if_due(&cleaning.files, &mut cleaning.checkpoints)?;
+        eased.and(moved)
     }
 
     /// Seals timelines that no row comes to any more.
@@ -119,6 +140,17 @@ impl Db {
         for timeline in idle {
             self.head.seal(timeline, &mut self.log.lock());
         }
+        let idle = {
+            let state = self.head.state.read();
+            state.histograms.idle_before(state.newest.saturating_sub(IDLE_MS))
+        };
+        self.seal_histograms(&idle);
+    }
+
+    fn seal_histograms(&self, series: &[u32]) {
+        for series in series {
+            self.head.seal_histograms(*series, &mut self.log.lock());
+        }
     }
 
     /// Seals all open rows of timelines whose oldest one lies before `bound`.
@@ -129,6 +161,8 @@ impl Db {
         for timeline in due {
             self.head.seal(timeline, &mut self.log.lock());
         }
+        let due = self.head.state.read().histograms.open_before(bound);
+        self.seal_histograms(&due);
     }
 
     /// Deletes blocks that are too old.
@@ -222,6 +256,10 @@ impl Db {
         Metrics::set(&metrics.min_time, state.oldest().unwrap_or(0).max(0).cast_unsigned());
         let newest = if state.newest == i64::MIN { 0 } else { state.newest };
         Metrics::set(&metrics.max_time, newest.max(0).cast_unsigned());
+        Metrics::set(&metrics.histogram_series, state.histograms.len() as u64);
+        let exemplars = self.head.exemplars.read();
+        Metrics::set(&metrics.exemplars, exemplars.len() as u64);
+        Metrics::set(&metrics.exemplar_bytes, exemplars.bytes());
     }
 }
 

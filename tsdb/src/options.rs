@@ -14,7 +14,7 @@ pub enum Fsync {
     Always,
     /// In the background, beginning this often, while commits go on: a power cut loses at most the interval (and what
     /// came while the disk was still at the sync before). A sync that fails closes the log: nothing is acknowledged
-    /// any more. Segments are synced when they end, before the next one takes a record. Needs
+    /// any more. A segment that has ended is synced by the next sync, before the one that is written to. Needs
     /// [`Options::maintenance`]; without, it is up to [`crate::Db::sync`].
     Interval(Duration),
     /// When the system likes; blocks are still synced before they are published.
@@ -50,8 +50,23 @@ pub struct Options {
     pub max_labels: usize,
     /// At most this many bytes in one label name or value.
     pub max_label_bytes: usize,
+    /// At most this many buckets in one native histogram, and as many spans and custom bounds; no more than
+    /// [`crate::column::MAX_BUCKETS`], whatever is set.
+    pub max_histogram_buckets: usize,
+    /// Exemplars kept in memory over all series, the newest; 0 keeps none. [`crate::Db::set_max_exemplars`] changes it
+    /// later.
+    pub max_exemplars: usize,
     /// A log segment is closed when it passes this size.
     pub segment_bytes: u64,
+    /// Sealed runs go from the heap to a file once they take this many bytes.
+    pub run_file_bytes: u64,
+    /// Sealed runs go from the heap to a file after so long, however few they are.
+    pub run_file_age: Duration,
+    /// A checkpoint is written when the log has grown by this much since the one before (and by a quarter of that
+    /// one's size): what is behind it is what an opening replays.
+    pub checkpoint_log_bytes: u64,
+    /// A checkpoint is written after so long, if anything was logged.
+    pub checkpoint_age: Duration,
     /// At most this many bytes in one commit's record.
     pub max_commit_bytes: usize,
     /// What decoded parts of blocks may take in memory while they are not in use.
@@ -75,7 +90,13 @@ impl Default for Options {
             max_timelines: 1_000_000,
             max_labels: 256,
             max_label_bytes: 64 * 1024,
+            max_histogram_buckets: 1024,
+            max_exemplars: 0,
             segment_bytes: 64 << 20,
+            run_file_bytes: 2 << 20,
+            run_file_age: Duration::from_secs(300),
+            checkpoint_log_bytes: 4 << 20,
+            checkpoint_age: Duration::from_secs(600),
             max_commit_bytes: 256 << 20,
             block_cache_bytes: 16 << 20,
             maintenance: Some(Duration::from_secs(1)),

@@ -140,6 +140,192 @@ impl Timeline {
         }
     }
 
+    /// About as many bytes as [`Timeline::save`] takes.
+    pub(crate) fn saved_bytes(&self) -> usize {
+        64 + self.times.len() * 4 + self.places.len() * 16 + self.cells.len() * CELL_BYTES
+    }
+
+    /// Appends all of it but its runs, for a checkpoint.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        let Self {
+            key,
+            sealed,
+            times,
+            presence,
+            // Counted anew.
+            groups: _,
+            newest,
+            refs,
+            last,
+            places,
+            cells: _,
+            ended: _,
+            shape: _,
+            left,
+            // They have a section of their own.
+            runs: _,
+            foreign,
+            // A new process begins a new segment, whose first row tells all of it.
+            logged: _,
+            unlogged: _,
+            doomed: _,
+            homed: _,
+        } = self;
+        let key = key.as_deref();
+        varint::put(out, key.map_or(0, |k| k.len() as u64 + 1));
+        out.extend_from_slice(key.unwrap_or_default().as_bytes());
+        varint::put(out, *sealed);
+        varint::put_signed(out, *newest);
+        out.push(u8::from(*foreign));
+        varint::put(out, times.len() as u64);
+        let mut before = 0i64;
+        for at in times {
+            varint::put_signed(out, at.wrapping_sub(before));
+            before = *at;
+        }
+        for presence in presence {
+            put_presence(out, presence);
+        }
+        varint::put(out, left.len() as u64);
+        for (series, place) in left {
+            varint::put(out, u64::from(*series));
+            varint::put(out, u64::from(*place));
+        }
+        varint::put(out, places.len() as u64);
+        let mut before = 0i64;
+        for bits in refs {
+            let column = i64::from(*bits as u32);
+            varint::put_signed(out, column - before);
+            before = column;
+        }
+        for value in last {
+            out.extend_from_slice(&value.to_bits().to_le_bytes());
+        }
+        for place in places {
+            self.put_place(place, out);
+        }
+    }
+
+    fn put_place(&self, place: &Place, out: &mut Vec<u8>) {
+        let Place {
+            head,
+            tail,
+            start,
+            end,
+            changed,
+            used,
+            exponent,
+        } = place;
+        let flags = u8::from(*start != 0)
+            | u8::from(*end != NONE) << 1
+            | u8::from(*exponent != 0) << 2
+            | u8::from(*head != NONE) << 3;
+        out.push(flags);
+        if *start != 0 {
+            varint::put(out, u64::from(*start));
+        }
+        if *end != NONE {
+            varint::put(out, u64::from(*end));
+        }
+        if *exponent != 0 {
+            out.push(*exponent);
+        }
+        if *head == NONE {
+            return;
+        }
+        varint::put(out, u64::from(*changed));
+        let mut len = 0;
+        let mut at = *head;
+        while let Some(cell) = self.cells.get(at as usize) {
+            len += if at == *tail { usize::from(*used) } else { CELL_BYTES };
+            at = cell.next;
+        }
+        varint::put(out, len as u64);
+        let mut at = *head;
+        while let Some(cell) = self.cells.get(at as usize) {
+            let n = if at == *tail { usize::from(*used) } else { CELL_BYTES };
+            out.extend_from_slice(cell.bytes.get(..n).unwrap_or_default());
+            at = cell.next;
+        }
+    }
+
+    /// What [`Timeline::save`] wrote.
+    pub(crate) fn load(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let count = |cursor: &mut Cursor<'_>| {
+            let left = cursor.remaining();
+            cursor.bounded(left, "a count is larger than what is left")
+        };
+        let key = match count(cursor)?.checked_sub(1) {
+            Some(n) => {
+                let text = std::str::from_utf8(cursor.take(n)?);
+                Some(text.map_err(|_| cursor.malformed("a key is not UTF-8"))?)
+            }
+            None => None,
+        };
+        let mut t = Self::new(key);
+        t.sealed = cursor.varint()?;
+        let newest = cursor.signed()?;
+        t.foreign = cursor.u8()? != 0;
+        let rows = count(cursor)?;
+        let mut at = 0i64;
+        let times = (0..rows)
+            .map(|_| {
+                at = at.wrapping_add(cursor.signed()?);
+                Ok(at)
+            })
+            .collect::<Result<Vec<_>, Malformed>>()?;
+        if !times.is_sorted() {
+            return Err(cursor.malformed("times of rows fall"));
+        }
+        for at in times {
+            t.push_row(at, read_presence(cursor)?);
+        }
+        t.newest = newest;
+        for _ in 0..count(cursor)? {
+            t.left.push((small(cursor)?, small(cursor)?));
+        }
+        let places = count(cursor)?;
+        let mut column = 0i64;
+        t.refs.reserve_exact(places);
+        for _ in 0..places {
+            column = column.wrapping_add(cursor.signed()?);
+            let number = u32::try_from(column).map_err(|_| cursor.malformed("a column's number is out of range"))?;
+            t.refs.push(u64::from(number));
+        }
+        let bytes = places.checked_mul(8).ok_or(cursor.malformed("too many places"))?;
+        let last = cursor.take(bytes)?.as_chunks::<8>().0;
+        t.last = last.iter().map(|b| f64::from_bits(u64::from_le_bytes(*b))).collect();
+        t.places.reserve_exact(places);
+        for _ in 0..places {
+            t.load_place(cursor)?;
+        }
+        Ok(t)
+    }
+
+    fn load_place(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let flags = cursor.u8()?;
+        let start = if flags & 1 != 0 { small(cursor)? } else { 0 };
+        let end = if flags & 2 != 0 { small(cursor)? } else { NONE };
+        let mut place = Place {
+            head: NONE,
+            tail: NONE,
+            start,
+            end,
+            changed: start,
+            used: 0,
+            exponent: if flags & 4 != 0 { cursor.u8()? } else { 0 },
+        };
+        if flags & 8 != 0 {
+            place.changed = small(cursor)?;
+            let left = cursor.remaining();
+            let n = cursor.bounded(left, "a chain is longer than what is left")?;
+            extend(&mut self.cells, &mut place, cursor.take(n)?);
+        }
+        self.ended += u32::from(end != NONE);
+        self.places.push(place);
+        Ok(())
+    }
+
     pub(crate) fn rows(&self) -> u32 {
         self.times.len() as u32
     }
@@ -298,6 +484,12 @@ impl Timeline {
         }
     }
 
+    /// Bytes of open rows, and of runs on the heap.
+    pub(crate) fn sealable_bytes(&self) -> usize {
+        let runs = self.runs.iter().filter_map(|r| r.heap());
+        self.cells.len() * size_of::<Cell>() + self.times.len() * 24 + runs.map(<[u8]>::len).sum::<usize>()
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         self.times.capacity() * 8
             + self.presence.capacity() * 16
@@ -309,6 +501,30 @@ impl Timeline {
             + self.runs.capacity() * 8
             + self.runs.iter().map(|r| r.heap_bytes()).sum::<usize>()
             + size_of::<Self>()
+    }
+}
+
+fn small(cursor: &mut Cursor<'_>) -> Result<u32, Malformed> {
+    let at = cursor.clone();
+    u32::try_from(cursor.varint()?).map_err(|_| at.malformed("a number is too large"))
+}
+
+fn put_presence(out: &mut Vec<u8>, presence: &Presence) {
+    let Some(edges) = presence else {
+        out.push(0);
+        return;
+    };
+    varint::put(out, edges.len() as u64 + 1);
+    for edge in edges {
+        varint::put(out, u64::from(*edge));
+    }
+}
+
+fn read_presence(cursor: &mut Cursor<'_>) -> Result<Presence, Malformed> {
+    let left = cursor.remaining();
+    match cursor.bounded(left, "more edges than what is left")?.checked_sub(1) {
+        Some(n) => (0..n).map(|_| small(cursor)).collect::<Result<_, _>>().map(Some),
+        None => Ok(None),
     }
 }
 

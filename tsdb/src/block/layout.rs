@@ -27,6 +27,9 @@ use std::path::Path;
 pub(super) const MAGIC: &[u8; 8] = b"TIDEBLK1";
 pub(super) const END_MAGIC: &[u8; 8] = b"1KLBEDIT";
 pub(super) const VERSION: u32 = 1;
+/// Feature bit: some spans are of native histograms.
+pub(super) const HISTOGRAMS: u32 = 1;
+const KNOWN_FEATURES: u32 = HISTOGRAMS;
 pub(super) const HEADER_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 24;
 const FOOTER_BYTES: usize = 24;
@@ -68,11 +71,15 @@ impl Section {
 
 /// Where the sections lie.
 #[derive(Debug, Clone)]
-pub(super) struct Layout([Range<usize>; SECTIONS]);
+pub(super) struct Layout {
+    sections: [Range<usize>; SECTIONS],
+    /// Feature bits of the header.
+    pub(super) features: u32,
+}
 
 impl Layout {
     pub(super) fn range(&self, section: Section) -> Range<usize> {
-        self.0.get(section as usize).cloned().unwrap_or_default()
+        self.sections.get(section as usize).cloned().unwrap_or_default()
     }
 
     /// `Frames 100, FrameDirectory 24, ...`
@@ -88,11 +95,12 @@ impl Layout {
 
     /// Reads header, footer and TOC, and checks the crc of every section but the frames.
     pub(super) fn read(path: &Path, file: &[u8]) -> Result<Self, Error> {
-        check_header(path, file)?;
-        Self::parse(file).map_err(|e| e.in_file(path, 0))
+        let features = check_header(path, file)?;
+        let sections = Self::parse(file).map_err(|e| e.in_file(path, 0))?;
+        Ok(Self { sections, features })
     }
 
-    fn parse(file: &[u8]) -> Result<Self, Malformed> {
+    fn parse(file: &[u8]) -> Result<[Range<usize>; SECTIONS], Malformed> {
         let footer_at = file.len().checked_sub(FOOTER_BYTES);
         let footer_at = footer_at.ok_or(Malformed::new(file.len(), "block ends too early"))?;
         let footer = file.get(footer_at..).unwrap_or_default();
@@ -116,19 +124,23 @@ impl Layout {
                 ..e
             })?;
         }
-        Ok(Self(ranges))
+        Ok(ranges)
     }
 }
 
-fn check_header(path: &Path, file: &[u8]) -> Result<(), Error> {
+/// Checks the header and gives its feature bits.
+fn check_header(path: &Path, file: &[u8]) -> Result<u32, Error> {
     let mut cursor = Cursor::new(file);
     let header = |cursor: &mut Cursor<'_>| Ok((cursor.array::<8>()?, cursor.u32()?, cursor.u32()?));
     let (magic, version, features) = header(&mut cursor).map_err(|e: Malformed| e.in_file(path, 0))?;
     if magic != *MAGIC {
         return Err(Error::corrupt(path, 0, "not a block file"));
     }
-    for (found, known) in [(version, VERSION), (features, 0)] {
-        if found > known {
+    for (found, known, newer) in [
+        (version, VERSION, version > VERSION),
+        (features, KNOWN_FEATURES, features & !KNOWN_FEATURES != 0),
+    ] {
+        if newer {
             return Err(Error::NewerVersion {
                 path: path.to_owned(),
                 found: u64::from(found),
@@ -136,7 +148,7 @@ fn check_header(path: &Path, file: &[u8]) -> Result<(), Error> {
             });
         }
     }
-    Ok(())
+    Ok(features)
 }
 
 fn read_entry(cursor: &mut Cursor<'_>, kind: usize, file: &[u8]) -> Result<Range<usize>, Malformed> {
@@ -160,15 +172,15 @@ fn toc_crc(header: &[u8], toc: &[u8], footer: &[u8]) -> u32 {
     crc32(&[header, toc, footer].concat())
 }
 
-pub(super) fn header() -> Vec<u8> {
+pub(super) fn header(features: u32) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&0u32.to_le_bytes());
+    out.extend_from_slice(&features.to_le_bytes());
     out
 }
 
 /// TOC and footer behind sections of these lengths and checksums, which are all of [`Section`] in its order.
-pub(super) fn ending(sections: &[(u64, u32)]) -> Vec<u8> {
+pub(super) fn ending(features: u32, sections: &[(u64, u32)]) -> Vec<u8> {
     assert_eq!(sections.len(), SECTIONS, "a section is missing");
     let mut out = Vec::new();
     let mut offset = HEADER_BYTES as u64;
@@ -181,7 +193,7 @@ pub(super) fn ending(sections: &[(u64, u32)]) -> Vec<u8> {
     }
     let mut footer = offset.to_le_bytes().to_vec();
     footer.extend_from_slice(&(SECTIONS as u32).to_le_bytes());
-    let crc = toc_crc(&header(), &out, &footer);
+    let crc = toc_crc(&header(features), &out, &footer);
     out.extend_from_slice(&footer);
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(END_MAGIC);

@@ -8,7 +8,7 @@
 //!
 //! Words: a **timeline** is a column of timestamps, kept once; a **span** is a set of its rows, kept once; a series has
 //! **runs**, each a span and a **chunk** of as many values; neighbouring chunks are compressed together in a **frame**.
-//! Series are in order of their labels. The bytes are drawn in `docs/formats/block.md` and in the files here.
+//! A span says of what kind its runs' values are: floats or native histograms. Series are in order of their labels. The bytes are drawn in `docs/formats/block.md` and in the files here.
 //!
 //! [`BlockWriter`] takes timelines and series and publishes the block; [`BlockReader`] maps the index, verified when it
 //! is opened, and reads frames through a [`BlockCache`] that all blocks share, verifying each.
@@ -31,7 +31,7 @@ pub use id::{BlockId, NotABlockId};
 pub use meta::{BlockMeta, BlockRange, BlockSpec};
 pub use reader::{BlockReader, SeriesEntries, SeriesEntry, SeriesNo};
 pub use spans::Span;
-pub use writer::{BlockWriter, MAX_CHUNK_VALUES, SeriesRun};
+pub use writer::{BlockWriter, HistogramRun, MAX_CHUNK_VALUES, SeriesRun};
 
 use crate::Error;
 use crate::fs::{EntryKind, Fs};

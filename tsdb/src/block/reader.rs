@@ -2,7 +2,7 @@
 
 use super::cache::{BlockCache, Item, Key, Part};
 use super::frames::{Frame, FrameDirectory};
-use super::layout::{Layout, Section};
+use super::layout::{HISTOGRAMS, Layout, Section};
 use super::spans::{Span, Spans};
 use super::{BLOCK_FILE, BlockMeta};
 use crate::Error;
@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tidegauge_model::{Labels, Limited, Matcher, Timestamp};
+use tidegauge_model::{ColumnKind, Histogram, Labels, Limited, Matcher, Timestamp};
 
 /// Names a series of one block; the order is that of the labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,7 +205,17 @@ impl BlockReader {
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn span(&self, no: u32) -> Result<Span, Error> {
-        self.spans().span(no).map_err(|e| self.corrupt(Section::Spans, e))
+        let span = self.spans().span(no).map_err(|e| self.corrupt(Section::Spans, e))?;
+        if span.kind == ColumnKind::Histogram && !self.has_histograms() {
+            let error = Malformed::new(0, "span of histograms in a block without");
+            return Err(self.corrupt(Section::Spans, error));
+        }
+        Ok(span)
+    }
+
+    /// Whether some series may have native histograms.
+    pub fn has_histograms(&self) -> bool {
+        self.layout.features & HISTOGRAMS != 0
     }
 
     /// Calls `each` with every range of a span's rows that have a value, in order.
@@ -259,11 +269,23 @@ impl BlockReader {
         Err(self.corrupt(Section::Spans, error))
     }
 
-    /// Appends the values of a run: as many as its span counts.
+    /// Appends the values of a run of floats ([`Span::kind`]): as many as its span counts.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Corrupt`].
+    /// [`Error::Io`], [`Error::Corrupt`]; the latter also for a run of histograms.
     pub fn read_values(&self, run: &Run, out: &mut Vec<f64>) -> Result<(), Error> {
+        self.read_chunk(run, |chunk, count| column::decode(chunk, count, out))
+    }
+
+    /// Appends the values of a run of histograms ([`Span::kind`]): as many as its span counts.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`]; the latter also for a run of floats.
+    pub fn read_histograms(&self, run: &Run, out: &mut Vec<Arc<Histogram>>) -> Result<(), Error> {
+        self.read_chunk(run, |chunk, count| column::decode_histograms(chunk, count, out))
+    }
+
+    fn read_chunk(&self, run: &Run, decode: impl FnOnce(&[u8], usize) -> Result<(), Malformed>) -> Result<(), Error> {
         let count = self.span(run.span)?.count as usize;
         let frames = self.frames()?;
         let frame_no = frames.frame_of(run.chunk);
@@ -273,7 +295,7 @@ impl BlockReader {
             .map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
         let frame = self.frame(&frames, frame_no)?;
         let chunk = frame.chunk(run.chunk.wrapping_sub(entry.first_chunk));
-        let decoded = chunk.and_then(|chunk| column::decode(chunk, count, out));
+        let decoded = chunk.and_then(|chunk| decode(chunk, count));
         decoded.map_err(|e| {
             e.in_file(
                 &self.path,
@@ -325,15 +347,20 @@ impl BlockReader {
             self.read_frame(&frames, u32::try_from(no).unwrap_or(u32::MAX))?;
         }
         let mut entries = self.entries()?;
-        let (mut values, mut timestamps) = (Vec::new(), Vec::new());
+        let (mut values, mut histograms, mut timestamps) = (Vec::new(), Vec::new(), Vec::new());
         for no in 0..self.series_count() {
             let mut entry = entries.seek(SeriesNo(no))?;
             entry.labels()?;
             for run in entry.runs() {
                 values.clear();
                 timestamps.clear();
-                self.read_values(run, &mut values)?;
-                self.span_timestamps(&self.span(run.span)?, &mut timestamps)?;
+                histograms.clear();
+                let span = self.span(run.span)?;
+                match span.kind {
+                    ColumnKind::Float => self.read_values(run, &mut values)?,
+                    ColumnKind::Histogram => self.read_histograms(run, &mut histograms)?,
+                }
+                self.span_timestamps(&span, &mut timestamps)?;
             }
         }
         Ok(())

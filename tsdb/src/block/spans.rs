@@ -12,6 +12,7 @@
 //!   +--------------+---------------+----------+-----------+-----------+----------+------------+---------+
 //!     rows from `first row` on; `count` of them have a value: all, if len is 0, else by presence:
 //!   [rows with a value varint] ([rows without varint] [rows with varint])*
+//!     the top bit of `count` says that the values are native histograms
 //! ```
 //!
 //! Series of one target share both: a block holds few of either.
@@ -21,11 +22,13 @@ use crate::codec::{Cursor, Malformed, varint};
 use crate::column::{MAX_VALUES, decode_timestamps, encode_timestamps};
 use hashbrown::HashMap;
 use std::hash::{Hash, Hasher};
-use tidegauge_model::Timestamp;
+use tidegauge_model::{ColumnKind, Timestamp};
 use xxhash_rust::xxh3::Xxh3;
 
 const TIMELINE_ENTRY: usize = 32;
 const SPAN_ENTRY: usize = 40;
+/// Set in the count of a span of histograms.
+const HISTOGRAMS: u32 = 1 << 31;
 
 /// The rows of a timeline that a run has values at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Span {
     pub first: Timestamp,
     /// Time of the last value.
     pub last: Timestamp,
+    /// Of what kind the values are.
+    pub kind: ColumnKind,
     presence: (u32, u32),
 }
 
@@ -70,7 +75,7 @@ pub(super) struct SpanBuilder {
     presence: Vec<u8>,
     spans: Vec<u8>,
     span_count: u32,
-    span_numbers: HashMap<(u32, Box<[Rows]>), u32>,
+    span_numbers: HashMap<(u32, ColumnKind, Box<[Rows]>), u32>,
 }
 
 /// The sections, in file order.
@@ -123,8 +128,8 @@ impl SpanBuilder {
     }
 
     /// The number of a span. `rows` must rise without touching and lie in the timeline.
-    pub(super) fn span(&mut self, timeline: u32, rows: &[Rows]) -> Option<u32> {
-        let key = (timeline, rows);
+    pub(super) fn span(&mut self, timeline: u32, kind: ColumnKind, rows: &[Rows]) -> Option<u32> {
+        let key = (timeline, kind, rows);
         if let Some(no) = self.span_numbers.get(&SpanKey(key)) {
             return Some(*no);
         }
@@ -146,7 +151,11 @@ impl SpanBuilder {
                 next = Some(run.start + run.len);
             }
         }
-        let count = rows.iter().map(|r| r.len).sum();
+        let count: u32 = rows.iter().map(|r| r.len).sum();
+        let count = match kind {
+            ColumnKind::Float => count,
+            ColumnKind::Histogram => count | HISTOGRAMS,
+        };
         for field in [timeline, first.start, last_row + 1 - first.start, count] {
             self.spans.extend_from_slice(&field.to_le_bytes());
         }
@@ -158,7 +167,7 @@ impl SpanBuilder {
         }
         let no = self.span_count;
         self.span_count = no.checked_add(1)?;
-        self.span_numbers.insert((timeline, rows.into()), no);
+        self.span_numbers.insert((timeline, kind, rows.into()), no);
         Some(no)
     }
 
@@ -173,7 +182,7 @@ impl SpanBuilder {
 }
 
 /// Lets a span be looked up without a copy of its rows.
-struct SpanKey<'a>((u32, &'a [Rows]));
+struct SpanKey<'a>((u32, ColumnKind, &'a [Rows]));
 
 impl Hash for SpanKey<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -181,9 +190,9 @@ impl Hash for SpanKey<'_> {
     }
 }
 
-impl hashbrown::Equivalent<(u32, Box<[Rows]>)> for SpanKey<'_> {
-    fn equivalent(&self, key: &(u32, Box<[Rows]>)) -> bool {
-        self.0 == (key.0, &*key.1)
+impl hashbrown::Equivalent<(u32, ColumnKind, Box<[Rows]>)> for SpanKey<'_> {
+    fn equivalent(&self, key: &(u32, ColumnKind, Box<[Rows]>)) -> bool {
+        self.0 == (key.0, key.1, &*key.2)
     }
 }
 
@@ -229,11 +238,17 @@ impl Spans<'_> {
     pub(super) fn span(&self, no: u32) -> Result<Span, Malformed> {
         let entry = self.spans.as_chunks::<SPAN_ENTRY>().0.get(no as usize);
         let mut cursor = Cursor::new(entry.ok_or(Malformed::new(0, "no such span"))?);
+        let (timeline, first_row, rows, count) = (cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?);
         let span = Span {
-            timeline: cursor.u32()?,
-            first_row: cursor.u32()?,
-            rows: cursor.u32()?,
-            count: cursor.u32()?,
+            timeline,
+            first_row,
+            rows,
+            count: count & !HISTOGRAMS,
+            kind: if count & HISTOGRAMS == 0 {
+                ColumnKind::Float
+            } else {
+                ColumnKind::Histogram
+            },
             first: Timestamp::from_millis(cursor.i64()?),
             last: Timestamp::from_millis(cursor.i64()?),
             presence: (cursor.u32()?, cursor.u32()?),
@@ -308,9 +323,10 @@ mod tests {
         assert_eq!(builder.timeline(&times), Some(0));
         assert_eq!(builder.timeline(&times[1..]), Some(1));
         assert_eq!(builder.timeline(&times), Some(0));
-        assert_eq!(builder.span(0, &rows(&[(0, 4)])), Some(0));
-        assert_eq!(builder.span(0, &rows(&[(1, 1), (3, 1)])), Some(1));
-        assert_eq!(builder.span(0, &rows(&[(0, 4)])), Some(0));
+        assert_eq!(builder.span(0, ColumnKind::Float, &rows(&[(0, 4)])), Some(0));
+        assert_eq!(builder.span(0, ColumnKind::Float, &rows(&[(1, 1), (3, 1)])), Some(1));
+        assert_eq!(builder.span(0, ColumnKind::Float, &rows(&[(0, 4)])), Some(0));
+        assert_eq!(builder.span(0, ColumnKind::Histogram, &rows(&[(0, 4)])), Some(2));
         let sections = builder.build();
         assert_eq!(sections.columns, [0, 0x21, 9, 10, 0, 0x21, 0, 10]);
         assert_eq!(sections.timeline_directory.len(), 64);
@@ -318,7 +334,12 @@ mod tests {
         assert_eq!(words(&sections.timeline_directory[32..]), [4, 0, 4, 3, 5, 0, 15, 0]);
         assert_eq!(
             words(&sections.spans),
-            [0, 0, 4, 4, 0, 0, 15, 0, 0, 0, 0, 1, 3, 2, 5, 0, 15, 0, 0, 3]
+            [
+                [0, 0, 4, 4, 0, 0, 15, 0, 0, 0],
+                [0, 1, 3, 2, 5, 0, 15, 0, 0, 3],
+                [0, 0, 4, 4 | HISTOGRAMS, 0, 0, 15, 0, 3, 0]
+            ]
+            .concat()
         );
         assert_eq!(sections.presence, [1, 1, 1]);
 
@@ -328,13 +349,17 @@ mod tests {
             presence: &sections.presence,
             spans: &sections.spans,
         };
-        assert_eq!((view.timeline_count(), view.span_count()), (2, 2));
+        assert_eq!((view.timeline_count(), view.span_count()), (2, 3));
+        assert_eq!(
+            (view.span(2).unwrap().kind, view.span(2).unwrap().count),
+            (ColumnKind::Histogram, 4)
+        );
         assert_eq!(view.timestamps(1).unwrap(), times[1..]);
         let (span, mut found) = (view.span(1).unwrap(), vec![]);
         view.rows(&span, |r| found.push(r)).unwrap();
         assert_eq!(found, rows(&[(1, 1), (3, 1)]));
         assert!(!span.is_dense() && view.span(0).unwrap().is_dense());
-        assert!(view.span(2).is_err() && view.timestamps(2).is_err());
+        assert!(view.span(3).is_err() && view.timestamps(2).is_err());
         let broken = Span { rows: 4, ..span };
         assert!(view.rows(&broken, |_| {}).is_err());
     }

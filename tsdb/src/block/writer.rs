@@ -7,21 +7,21 @@ use super::symbols::Symbols;
 use super::{BLOCK_FILE, BlockMeta, BlockSpec, TEMPORARY};
 use crate::Error;
 use crate::codec::crc32;
-use crate::column::{Encoder, MAX_VALUES};
+use crate::column::{Encoder, MAX_BUCKETS, MAX_VALUES, MAX_WEIGHT, histogram_weight};
 use crate::fs::{Fs, WriteFile};
 use crate::index::pairs;
 use crate::index::postings::PostingsBuilder;
 use crate::index::series::{Run, SeriesBuilder};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tidegauge_model::{Labels, Timestamp, is_stale};
+use tidegauge_model::{ColumnKind, Histogram, Labels, Timestamp, is_stale};
 
 /// The most values in one chunk.
 pub const MAX_CHUNK_VALUES: usize = 2048;
 
-/// Consecutive values of a series on one timeline.
-#[derive(Debug, Clone, Copy)]
-pub struct SeriesRun<'a> {
+/// Consecutive values of a series on one timeline: floats, or whatever else it says.
+#[derive(Debug)]
+pub struct SeriesRun<'a, T = f64> {
     /// The timeline, as [`BlockWriter::timeline`] numbered it.
     pub timeline: u32,
     /// The row of the first bit of `presence`, or of the first value.
@@ -30,8 +30,19 @@ pub struct SeriesRun<'a> {
     /// `first_row` on, as many as there are values.
     pub presence: Option<&'a [u64]>,
     /// The values, one for each row that has one.
-    pub values: &'a [f64],
+    pub values: &'a [T],
 }
+
+impl<T> Clone for SeriesRun<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SeriesRun<'_, T> {}
+
+/// Consecutive native histograms of a series on one timeline.
+pub type HistogramRun<'a> = SeriesRun<'a, Arc<Histogram>>;
 
 /// Writes one block. Dropped before [`BlockWriter::finish`], it takes away what it wrote.
 #[derive(Debug)]
@@ -54,6 +65,8 @@ pub struct BlockWriter {
     first: Timestamp,
     last: Timestamp,
     chunk: Chunk,
+    /// Feature bits; told in the header, which comes with the first bytes.
+    features: u32,
 }
 
 /// The chunk being gathered.
@@ -62,8 +75,59 @@ struct Chunk {
     timeline: u32,
     /// Which part of the timeline it lies in: chunks of all series break at the same rows.
     part: u32,
+    kind: ColumnKind,
     rows: Vec<Rows>,
     values: Vec<f64>,
+    histograms: Vec<Arc<Histogram>>,
+    /// Of the histograms.
+    weight: usize,
+}
+
+impl Chunk {
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.values.clear();
+        self.histograms.clear();
+        self.weight = 0;
+    }
+}
+
+/// A value that chunks are made of.
+trait Value: Sized {
+    const KIND: ColumnKind;
+    /// How many values from the front still fit the chunk.
+    fn fitting(chunk: &Chunk, values: &[Self]) -> usize;
+    fn gather(chunk: &mut Chunk, values: &[Self]);
+}
+
+impl Value for f64 {
+    const KIND: ColumnKind = ColumnKind::Float;
+
+    fn fitting(_: &Chunk, values: &[Self]) -> usize {
+        values.len()
+    }
+
+    fn gather(chunk: &mut Chunk, values: &[Self]) {
+        chunk.values.extend_from_slice(values);
+    }
+}
+
+impl Value for Arc<Histogram> {
+    const KIND: ColumnKind = ColumnKind::Histogram;
+
+    fn fitting(chunk: &Chunk, values: &[Self]) -> usize {
+        let mut weight = chunk.weight;
+        let fits = |h: &&Self| {
+            weight += histogram_weight(h);
+            weight <= MAX_WEIGHT
+        };
+        values.iter().take_while(fits).count()
+    }
+
+    fn gather(chunk: &mut Chunk, values: &[Self]) {
+        chunk.weight += values.iter().map(|h| histogram_weight(h)).sum::<usize>();
+        chunk.histograms.extend_from_slice(values);
+    }
 }
 
 fn invalid(what: impl Into<String>) -> Error {
@@ -85,8 +149,7 @@ impl BlockWriter {
     pub fn create(fs: &Arc<dyn Fs>, parent: &Path, spec: BlockSpec) -> Result<Self, Error> {
         let temporary = parent.join(format!("{}{TEMPORARY}", spec.id));
         fs.create_dir_all(&temporary)?;
-        let mut file = fs.create(&temporary.join(BLOCK_FILE))?;
-        file.write_all(&layout::header())?;
+        let file = fs.create(&temporary.join(BLOCK_FILE))?;
         Ok(Self {
             fs: Arc::clone(fs),
             parent: parent.to_owned(),
@@ -104,8 +167,16 @@ impl BlockWriter {
             first: spec.range.end,
             last: spec.range.start,
             chunk: Chunk::default(),
+            features: 0,
             spec,
         })
+    }
+
+    /// Says that series may have histograms, before any series comes: older readers will refuse the block.
+    #[must_use]
+    pub fn with_histograms(mut self) -> Self {
+        self.features |= layout::HISTOGRAMS;
+        self
     }
 
     /// Adds a timeline, or finds the one of equal content, and gives its number. Only rows that series have values at
@@ -130,20 +201,39 @@ impl BlockWriter {
     /// [`Error::Invalid`] if the labels are not behind those of the series before, or runs are not in order, name no
     /// rows, or lie outside the block's range; [`Error::Io`]. The block cannot be finished then.
     pub fn series(&mut self, labels: &Labels, runs: &[SeriesRun<'_>]) -> Result<(), Error> {
+        self.series_of_kinds(labels, runs, &[])
+    }
+
+    /// Adds a series that may hold both kinds. The runs of each kind follow each other in time; the block lists those of
+    /// floats first.
+    ///
+    /// # Errors
+    /// As [`BlockWriter::series`]; [`Error::Invalid`] also if a histogram is not valid, or the block was not begun
+    /// [`BlockWriter::with_histograms`].
+    pub fn series_of_kinds(
+        &mut self,
+        labels: &Labels,
+        runs: &[SeriesRun<'_>],
+        histograms: &[HistogramRun<'_>],
+    ) -> Result<(), Error> {
         if self.last_labels.as_ref().is_some_and(|last| last >= labels) {
             return Err(invalid(format!("series {labels} is not behind the one before")));
         }
-        let first_run = self.runs.len();
-        let mut last = None;
-        self.chunk.rows.clear();
-        self.chunk.values.clear();
-        for run in runs {
-            self.add_run(run, &mut last).map_err(|e| match e {
-                Error::Invalid { what } => invalid(format!("series {labels}: {what}")),
-                other => other,
-            })?;
+        if !histograms.is_empty() && self.features & layout::HISTOGRAMS == 0 {
+            return Err(invalid("histograms in a block that was begun without"));
         }
-        self.flush_chunk(&mut last)?;
+        let first_run = self.runs.len();
+        self.chunk.clear();
+        let added = self.add_runs(runs).and_then(|()| {
+            for histogram in histograms.iter().flat_map(|run| run.values) {
+                histogram.validate(MAX_BUCKETS).map_err(|e| invalid(e.to_string()))?;
+            }
+            self.add_runs(histograms)
+        });
+        added.map_err(|e| match e {
+            Error::Invalid { what } => invalid(format!("series {labels}: {what}")),
+            other => other,
+        })?;
         if self.runs.len() > first_run {
             self.symbols.push(labels).ok_or(over("label pairs of a block"))?;
             let end = u32::try_from(self.runs.len()).map_err(|_| over("chunks of a block"))?;
@@ -153,7 +243,15 @@ impl BlockWriter {
         Ok(())
     }
 
-    fn add_run(&mut self, run: &SeriesRun<'_>, last: &mut Option<Timestamp>) -> Result<(), Error> {
+    fn add_runs<T: Value>(&mut self, runs: &[SeriesRun<'_, T>]) -> Result<(), Error> {
+        let mut last = None;
+        for run in runs {
+            self.add_run(run, &mut last)?;
+        }
+        self.flush_chunk(&mut last)
+    }
+
+    fn add_run<T: Value>(&mut self, run: &SeriesRun<'_, T>, last: &mut Option<Timestamp>) -> Result<(), Error> {
         let timeline_rows = self.spans.timestamps(run.timeline).map(<[Timestamp]>::len);
         let timeline_rows = timeline_rows.ok_or_else(|| invalid("no such timeline"))?;
         let mut values = run.values;
@@ -181,12 +279,12 @@ impl BlockWriter {
     }
 
     /// Adds rows that all have a value, cut where chunks break.
-    fn add_rows(
+    fn add_rows<T: Value>(
         &mut self,
         timeline: u32,
         timeline_rows: usize,
         mut rows: Rows,
-        mut values: &[f64],
+        mut values: &[T],
         last: &mut Option<Timestamp>,
     ) -> Result<(), Error> {
         // The parts of a timeline are of about equal length.
@@ -197,15 +295,24 @@ impl BlockWriter {
                 self.flush_chunk(last)?;
             }
             let len = rows.len.min((part + 1) * part_rows - rows.start);
+            let taken = values.get(..len as usize).unwrap_or(values);
+            let len = match T::fitting(&self.chunk, taken) {
+                0 if !self.chunk.rows.is_empty() => {
+                    self.flush_chunk(last)?;
+                    continue;
+                }
+                // One alone always fits.
+                fitting => len.min(fitting.max(1) as u32),
+            };
             let (taken, rest) = values.split_at_checked(len as usize).unwrap_or((values, &[]));
             let chunk = &mut self.chunk;
-            (chunk.timeline, chunk.part) = (timeline, part);
+            (chunk.timeline, chunk.part, chunk.kind) = (timeline, part, T::KIND);
             match chunk.rows.last_mut() {
                 Some(before) if before.start + before.len == rows.start => before.len += len,
                 Some(before) if before.start + before.len > rows.start => return Err(invalid("runs overlap")),
                 _ => chunk.rows.push(Rows { start: rows.start, len }),
             }
-            chunk.values.extend_from_slice(taken);
+            T::gather(chunk, taken);
             values = rest;
             rows = Rows {
                 start: rows.start + len,
@@ -237,20 +344,22 @@ impl BlockWriter {
         *last = Some(end);
         self.first = self.first.min(begin);
         self.last = self.last.max(end);
-        self.samples += chunk.values.len() as u64;
+        self.samples += (chunk.values.len() + chunk.histograms.len()) as u64;
         let span = self
             .spans
-            .span(chunk.timeline, &chunk.rows)
+            .span(chunk.timeline, chunk.kind, &chunk.rows)
             .ok_or(over("spans of a block"))?;
         self.runs.push(Run {
             span,
             chunk: u32::try_from(self.runs.len()).map_err(|_| over("chunks of a block"))?,
-            has_stale: chunk.values.iter().any(|v| is_stale(*v)),
+            has_stale: chunk.values.iter().any(|v| is_stale(*v)) || chunk.histograms.iter().any(|h| h.is_stale()),
         });
         let encoder = &mut self.encoder;
-        let frame = self.frames.push(|out| encoder.encode(&chunk.values, out));
-        chunk.rows.clear();
-        chunk.values.clear();
+        let frame = self.frames.push(|out| match chunk.kind {
+            ColumnKind::Float => encoder.encode(&chunk.values, out),
+            ColumnKind::Histogram => encoder.encode_histograms(&chunk.histograms, out),
+        });
+        chunk.clear();
         match frame {
             Some(frame) => {
                 self.frame_bytes += frame.len() as u64;
@@ -262,7 +371,12 @@ impl BlockWriter {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         match &mut self.file {
-            Some(file) => file.write_all(bytes),
+            Some(file) => {
+                if file.is_empty() {
+                    file.write_all(&layout::header(self.features))?;
+                }
+                file.write_all(bytes)
+            }
             None => Ok(()),
         }
     }
@@ -309,7 +423,7 @@ impl BlockWriter {
             self.write(&bytes)?;
             table.push((bytes.len() as u64, crc32(&bytes)));
         }
-        self.write(&layout::ending(&table))?;
+        self.write(&layout::ending(self.features, &table))?;
         meta.bytes = self.publish()?;
         Ok(meta)
     }
@@ -372,7 +486,7 @@ impl Drop for BlockWriter {
 }
 
 /// Calls `each` with every run of rows that have a value.
-fn each_present(run: &SeriesRun<'_>, mut each: impl FnMut(Rows)) {
+fn each_present<T>(run: &SeriesRun<'_, T>, mut each: impl FnMut(Rows)) {
     let Some(words) = run.presence else {
         if !run.values.is_empty() {
             let len = u32::try_from(run.values.len()).unwrap_or(u32::MAX);

@@ -14,6 +14,7 @@
 //!   4 constant   [bits u64]                          every value is this one
 //!   5 bits       integers                            bits = the integer
 //!   6 raw        [bits u64]{count}
+//!   7 histogram  no floats but native histograms                                          (see `histogram`)
 //! ```
 //!
 //! Everything is exact by bits: NaN payloads, negative zero, subnormals. The count of values is known from outside.
@@ -23,10 +24,12 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod decimal;
+pub(crate) mod histogram;
 mod integer;
 mod timestamp;
 mod xor;
 
+pub use histogram::{MAX_BUCKETS, MAX_WEIGHT, decode_histograms, weight as histogram_weight};
 pub(crate) use integer::{IntegerEncoder, decode as decode_integers};
 pub use timestamp::{decode_timestamps, encode_timestamps};
 
@@ -65,10 +68,12 @@ pub enum Codec {
     Bits = 5,
     /// As they are.
     Raw = 6,
+    /// Native histograms.
+    Histogram = 7,
 }
 
 impl Codec {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Decimal,
         Self::Patched,
         Self::Corrected,
@@ -76,6 +81,7 @@ impl Codec {
         Self::Constant,
         Self::Bits,
         Self::Raw,
+        Self::Histogram,
     ];
 
     /// The codec of an encoded column.
@@ -219,7 +225,7 @@ impl Encoder {
                 self.integers.encode(&self.numbers, out);
                 true
             }
-            Codec::Raw => false,
+            Codec::Raw | Codec::Histogram => false,
         };
         if !done {
             out.truncate(start);
@@ -279,19 +285,26 @@ impl Encoder {
 /// [`Malformed`] if the bytes are not such a run; `out` is as before then.
 pub fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Malformed> {
     let start = out.len();
-    let result = decode_into(bytes, count, out);
+    let mut cursor = Cursor::new(bytes);
+    let result = decode_from(&mut cursor, count, out).and_then(|()| {
+        if cursor.is_empty() {
+            Ok(())
+        } else {
+            Err(cursor.malformed("bytes are left behind the values"))
+        }
+    });
     if result.is_err() {
         out.truncate(start);
     }
     result
 }
 
-fn decode_into(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Malformed> {
+/// Decodes a run that other bytes may follow.
+fn decode_from(cursor: &mut Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Result<(), Malformed> {
     if count > MAX_VALUES {
         return Err(Malformed::new(0, "too many values in one column"));
     }
-    let mut cursor = Cursor::new(bytes);
-    let codec = Codec::of(bytes).ok_or_else(|| cursor.malformed("unknown codec"))?;
+    let codec = Codec::of(cursor.rest()).ok_or_else(|| cursor.malformed("unknown codec"))?;
     let exponent = cursor.u8()? & 31;
     if exponent > decimal::MAX_EXPONENT {
         return Err(Malformed::new(0, "decimal exponent is too large"));
@@ -302,7 +315,7 @@ fn decode_into(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Mal
             let value = f64::from_bits(cursor.u64()?);
             out.resize(start + count, value);
         }
-        Codec::Decimal => decode_decimals(&mut cursor, exponent, count, out)?,
+        Codec::Decimal => decode_decimals(cursor, exponent, count, out)?,
         Codec::Patched => {
             let exceptions = cursor.bounded(count.saturating_sub(1), "more exceptions than values")?;
             let mut places = Vec::with_capacity(exceptions.min(cursor.remaining()));
@@ -319,7 +332,7 @@ fn decode_into(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Mal
             for _ in 0..exceptions {
                 cursor.varint()?;
             }
-            decode_decimals(&mut cursor, exponent, count - exceptions, out)?;
+            decode_decimals(cursor, exponent, count - exceptions, out)?;
             spread(out, start, &places);
             for place in places {
                 let bits = patterns.varint()? ^ STALE_BITS;
@@ -329,9 +342,9 @@ fn decode_into(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Mal
             }
         }
         Codec::Corrected => {
-            decode_decimals(&mut cursor, exponent, count, out)?;
+            decode_decimals(cursor, exponent, count, out)?;
             let mut done = start;
-            decode_integers(&mut cursor, count, |corrections| {
+            decode_integers(cursor, count, |corrections| {
                 let values = out.get_mut(done..).unwrap_or_default();
                 for (value, correction) in values.iter_mut().zip(corrections) {
                     *value = f64::from_bits(value.to_bits().wrapping_add(*correction as u64));
@@ -345,11 +358,11 @@ fn decode_into(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Mal
                 return Err(cursor.malformed("ends too early"));
             }
             out.resize(start + count, 0.0);
-            xor::decode(&mut cursor, out.get_mut(start..).unwrap_or_default())?;
+            xor::decode(cursor, out.get_mut(start..).unwrap_or_default())?;
         }
         Codec::Bits => {
             out.reserve(count);
-            decode_integers(&mut cursor, count, |numbers| {
+            decode_integers(cursor, count, |numbers| {
                 out.extend(numbers.iter().map(|n| f64::from_bits(*n as u64)));
             })?;
         }
@@ -357,12 +370,9 @@ fn decode_into(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Mal
             let words = cursor.take(8 * count)?.as_chunks::<8>().0;
             out.extend(words.iter().map(|w| f64::from_bits(u64::from_le_bytes(*w))));
         }
+        Codec::Histogram => return Err(cursor.malformed("histograms where floats should be")),
     }
-    if cursor.is_empty() {
-        Ok(())
-    } else {
-        Err(cursor.malformed("bytes are left behind the values"))
-    }
+    Ok(())
 }
 
 fn decode_decimals(cursor: &mut Cursor<'_>, exponent: u8, count: usize, out: &mut Vec<f64>) -> Result<(), Malformed> {

@@ -152,6 +152,14 @@ impl FileBytes {
         Self(Bytes::Mapped(map))
     }
 
+    /// Tells the system that they will not be read soon, so that a map need not stay in memory. Reading goes on as
+    /// before.
+    pub fn forget_cached(&self) {
+        if let Bytes::Mapped(map) = &self.0 {
+            real::forget_map(map);
+        }
+    }
+
     /// How many of the bytes count as heap.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {

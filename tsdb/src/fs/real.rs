@@ -233,3 +233,12 @@ fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // directory is locked against other processes; so the bytes do not change while the map lives.
     unsafe { memmap2::Mmap::map(file) }
 }
+
+#[expect(unsafe_code, reason = "advice that drops pages is not safe for every map")]
+pub(super) fn forget_map(map: &memmap2::Mmap) {
+    // SAFETY: the map is a read-only one of a file that is complete (see `map_file`): pages that are dropped come back
+    // from the file with the same bytes.
+    let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    // Advice: a system that does not take it keeps the pages, no more.
+    drop(advised);
+}

@@ -1,9 +1,11 @@
 //! The door in: collects the samples of one commit, then plans, logs and publishes it.
 
+use super::exemplar::{Exemplars, PendingExemplar};
 use super::seal::{self, window_start};
 use super::stage::{Bounds, Loose, Plan, Stage};
+use super::stage_histogram::PendingHistogram;
 use super::{State, symbols};
-use crate::column::{Encoder, EncodingChoice};
+use crate::column::{Encoder, EncodingChoice, MAX_BUCKETS, histogram_weight};
 use crate::db::Db;
 use crate::select::Views;
 use crate::timeline::{Logged, NONE, Timeline};
@@ -15,7 +17,8 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::{
-    AppendError, Appender, CommitError, Committed, Labels, OnReject, RejectReason, SeriesRef, TimelineRef, Timestamp,
+    AppendError, Appender, CommitError, Committed, Exemplar, Histogram, Labels, MAX_EXEMPLAR_CHARS, OnReject,
+    RejectReason, SeriesRef, TimelineRef, Timestamp,
 };
 
 /// Distinct times after which open rows are sealed.
@@ -26,11 +29,15 @@ const SERIES_BYTES: u64 = 200;
 /// A row of the log in terms of the head: timeline, time, values.
 pub(crate) type HeadRow = (u32, i64, Vec<(SeriesRef, f64)>);
 
+/// A histogram of the log in terms of the head: series, time, value.
+pub(crate) type HeadHistogram = (SeriesRef, i64, Arc<Histogram>);
+
 /// The recent window, and the rules for what may enter it.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) state: RwLock<State>,
     pub(crate) views: Views,
+    pub(crate) exemplars: RwLock<Exemplars>,
     /// Bytes the meter holds for the head.
     accounted: AtomicU64,
     pub(crate) options: Options,
@@ -69,6 +76,7 @@ impl Head {
         Self {
             state: RwLock::default(),
             views: Views::default(),
+            exemplars: RwLock::new(Exemplars::new(options.max_exemplars)),
             accounted: AtomicU64::new(0),
             replay: Replay {
                 loose: HashMap::new(),
@@ -79,8 +87,36 @@ impl Head {
         }
     }
 
+    /// Whether a checkpoint can hold it: histograms and exemplars come back from the log alone.
+    pub(crate) fn fits_checkpoint(&self) -> bool {
+        self.exemplars.read().len() == 0 && self.state.read().histograms.is_empty()
+    }
+
     pub(crate) fn oldest_valid(&mut self) -> i64 {
         self.state.get_mut().min_valid
+    }
+
+    /// Begins with what a checkpoint gave back; samples before `flushed` lie in blocks.
+    pub(crate) fn restore(&mut self, restored: State, flushed: i64) {
+        let state = self.state.get_mut();
+        *state = restored;
+        state.min_valid = flushed;
+        let timelines = (0u32..).zip(&state.timelines);
+        let known: Vec<(u32, bool, Option<i64>)> = timelines
+            .filter_map(|(number, t)| t.as_ref().map(|t| (number, t.key.is_none(), t.times.first().copied())))
+            .collect();
+        for (number, loose, first) in known {
+            if loose {
+                self.replay.loose.insert(number, number);
+            }
+            // What a block has taken since must not stay among the open rows.
+            if first.is_some_and(|first| first < flushed)
+                && let Some(sealed) = seal::plan(state, number, self.options.block_ms, &[], &mut self.replay.encoder)
+            {
+                seal::apply(state, sealed);
+            }
+        }
+        state.drop_runs(flushed);
     }
 
     /// The timeline that the log knows by this number.
@@ -136,6 +172,46 @@ impl Head {
         }
         let plan = stage.finish();
         apply(state, plan, &[]);
+    }
+
+    /// Puts the histograms of one record back.
+    pub(crate) fn replay_histograms(&mut self, all: &[HeadHistogram], bounds: Bounds) {
+        if all.is_empty() {
+            return;
+        }
+        let block_ms = self.options.block_ms;
+        let state = self.state.get_mut();
+        for (series, at, histogram) in all {
+            let Some(series) = state.column(series.bits() as u32).map(|c| c.series) else {
+                continue;
+            };
+            let weight = histogram_weight(histogram);
+            if state.histograms.must_seal(series, *at, weight, block_ms) {
+                let runs = state.histograms.plan_seal(series, block_ms, &mut self.replay.encoder);
+                state.histograms.seal(series, runs);
+            }
+        }
+        let mut stage = Stage::new(state, bounds, false);
+        for (series, at, histogram) in all {
+            stage.logged_histogram(*series, *at, histogram);
+        }
+        let plan = stage.finish();
+        apply(state, plan, &[]);
+    }
+
+    /// Puts an exemplar of the log back; the rules decided when it was written.
+    pub(crate) fn replay_exemplar(&mut self, series: SeriesRef, at: i64, exemplar: Exemplar) {
+        let pending = PendingExemplar {
+            column: series.bits() as u32,
+            at,
+            exemplar,
+        };
+        let state = self.state.get_mut();
+        let index = state.index.read();
+        let labels_of = |column: u32| state.column(column).map(|c| index.labels(c.series));
+        let ring = self.exemplars.get_mut();
+        let plan = ring.plan(&[pending], labels_of, &self.options.head);
+        ring.apply(plan.stored);
     }
 
     /// Replay is over: what only it needed goes.
@@ -377,6 +453,9 @@ pub(crate) fn apply(state: &mut State, plan: Plan, logged: &[(u32, Logged)]) {
             t.logged = *logged;
         }
     }
+    let newest = plan.histograms.iter().map(|h| h.at).max();
+    state.newest = state.newest.max(newest.unwrap_or(i64::MIN));
+    state.histograms.apply(plan.histograms, &plan.histograms_logged);
 }
 
 #[derive(Debug)]
@@ -397,6 +476,8 @@ pub(crate) struct HeadAppender<'a> {
     rows: Vec<PendingRow>,
     values: Vec<(SeriesRef, f64)>,
     loose: Vec<Loose>,
+    histograms: Vec<PendingHistogram>,
+    exemplars: Vec<PendingExemplar>,
     ordinal: u64,
 }
 
@@ -408,6 +489,8 @@ impl<'a> HeadAppender<'a> {
             rows: Vec::new(),
             values: Vec::new(),
             loose: Vec::new(),
+            histograms: Vec::new(),
+            exemplars: Vec::new(),
             ordinal: 0,
         }
     }
@@ -416,6 +499,7 @@ impl<'a> HeadAppender<'a> {
     fn seal_first(&self, log: &mut Log) {
         let block_ms = self.db.head.options.block_ms;
         let mut due: Vec<u32> = Vec::new();
+        let mut histograms: Vec<u32> = Vec::new();
         {
             let state = self.db.head.state.read();
             due.extend(
@@ -432,11 +516,22 @@ impl<'a> HeadAppender<'a> {
                 }
                 before = (timeline, sample.at);
             }
+            for one in &self.histograms {
+                let column = state.column(one.series.bits() as u32);
+                let weight = histogram_weight(&one.histogram);
+                let series = column.map(|c| c.series);
+                histograms.extend(series.filter(|s| state.histograms.must_seal(*s, one.at, weight, block_ms)));
+            }
         }
         due.sort_unstable();
         due.dedup();
         for timeline in due {
             self.db.head.seal(timeline, log);
+        }
+        histograms.sort_unstable();
+        histograms.dedup();
+        for series in histograms {
+            self.db.head.seal_histograms(series, log);
         }
     }
 
@@ -455,10 +550,25 @@ impl<'a> HeadAppender<'a> {
                 .map_err(CommitError::Rejected)?;
         }
         stage.loose(&mut self.loose).map_err(CommitError::Rejected)?;
-        let plan = stage.finish();
+        stage.histograms(&self.histograms).map_err(CommitError::Rejected)?;
+        let mut plan = stage.finish();
+        let index = state.index.read();
+        if !self.exemplars.is_empty() {
+            let labels_of = |column: u32| state.column(column).map(|c| index.labels(c.series));
+            let ring = self.db.head.exemplars.read();
+            let exemplars = ring.plan(&self.exemplars, labels_of, &self.db.head.options.head);
+            plan.exemplars = exemplars.stored;
+            plan.done.exemplars = exemplars.counts;
+        }
         log.record.clear();
         let logged = match &mut log.wal {
-            Some(wal) => record::encode(&plan, &state, &state.index.read(), &mut wal.book, &mut log.record),
+            Some(wal) => {
+                let logged = record::encode(&plan, &state, &index, &mut wal.book, &mut log.record);
+                let mut more = record::Kinds::new(&state, &index, &mut wal.book, &mut log.record);
+                plan.histograms_logged = more.histograms(&plan.histograms);
+                more.exemplars(&plan.exemplars);
+                logged
+            }
             None => Vec::new(),
         };
         Ok((plan, logged))
@@ -478,9 +588,9 @@ impl<'a> HeadAppender<'a> {
             oldest: head.state.read().min_valid,
             newest,
         };
-        let (plan, logged) = self.plan(on_reject, bounds, log)?;
-        let newest = plan.staged.iter().filter_map(|s| s.rows.last()).map(|r| r.at).max();
-        if let (Some(newest), Some(wal)) = (newest, &mut log.wal) {
+        let (mut plan, logged) = self.plan(on_reject, bounds, log)?;
+        let stores = !plan.is_empty();
+        if let (true, Some(wal)) = (stores, &mut log.wal) {
             if log.record.len() > head.options.max_commit_bytes {
                 wal.book.take_back();
                 return Err(CommitError::Log(format!(
@@ -489,17 +599,24 @@ impl<'a> HeadAppender<'a> {
                     head.options.max_commit_bytes
                 )));
             }
-            wal.append(&log.record, newest).map_err(refused)?;
+            wal.append(&log.record, plan.newest()).map_err(refused)?;
         }
         if log.record.capacity() > (4 << 20) {
             log.record = Vec::new();
         }
         let done = plan.done.clone();
         let dropped = plan.stale_dropped;
-        if newest.is_some() {
-            apply(&mut head.state.write(), plan, &logged);
+        let histograms = plan.histograms.len() as u64;
+        if stores {
+            let exemplars = std::mem::take(&mut plan.exemplars);
+            let mut state = head.state.write();
+            apply(&mut state, plan, &logged);
+            if !exemplars.is_empty() {
+                head.exemplars.write().apply(exemplars);
+            }
         }
         drop(guard);
+        Metrics::add(&head.metrics.histograms_appended, histograms);
         count(&head.metrics, &done, dropped);
         Ok(done)
     }
@@ -522,12 +639,24 @@ fn count(metrics: &Metrics, done: &Committed, stale_dropped: u64) {
     for rejected in &done.rejected {
         let counter = match rejected.reason {
             RejectReason::OutOfOrder => &metrics.rejected_out_of_order,
-            RejectReason::Duplicate { .. } => &metrics.rejected_duplicate,
+            RejectReason::Duplicate { .. }
+            | RejectReason::HistogramExists { .. }
+            | RejectReason::DuplicateHistogram { .. } => &metrics.rejected_duplicate,
             RejectReason::Repeated => &metrics.rejected_repeated,
             RejectReason::TooOld => &metrics.rejected_too_old,
             RejectReason::TooNew => &metrics.rejected_too_new,
         };
         Metrics::add(counter, 1);
+    }
+    for (counter, n) in [
+        (&metrics.exemplars_appended, done.exemplars.stored),
+        (&metrics.exemplars_repeated, done.exemplars.repeated),
+        (&metrics.exemplars_out_of_order, done.exemplars.out_of_order),
+        (&metrics.exemplars_refused, done.exemplars.refused),
+    ] {
+        if n > 0 {
+            Metrics::add(counter, n);
+        }
     }
 }
 
@@ -544,6 +673,18 @@ impl Head {
             seal::apply(&mut self.state.write(), sealed);
             Metrics::add(&self.metrics.runs_sealed, 1);
         }
+    }
+
+    /// Seals the open histograms of one series.
+    pub(crate) fn seal_histograms(&self, series: u32, log: &mut Log) {
+        let runs = {
+            let state = self.state.read();
+            state
+                .histograms
+                .plan_seal(series, self.options.block_ms, &mut log.encoder)
+        };
+        Metrics::add(&self.metrics.runs_sealed, runs.len() as u64);
+        self.state.write().histograms.seal(series, runs);
     }
 }
 
@@ -599,6 +740,52 @@ impl Appender for HeadAppender<'_> {
             ordinal: self.ordinal,
         });
         self.ordinal += 1;
+        Ok(())
+    }
+
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        at: Timestamp,
+        histogram: Arc<Histogram>,
+    ) -> Result<(), AppendError> {
+        let head = &self.db.head;
+        if let Err(error) = histogram.validate(head.options.max_histogram_buckets.min(MAX_BUCKETS)) {
+            Metrics::add(&head.metrics.histograms_invalid, 1);
+            return Err(error.into());
+        }
+        if head.state.read().column_of(series.bits()).is_none() {
+            return Err(AppendError::StaleRef { place: 0 });
+        }
+        self.histograms.push(PendingHistogram {
+            series,
+            at: at.millis(),
+            histogram,
+            ordinal: self.ordinal,
+        });
+        self.ordinal += 1;
+        Ok(())
+    }
+
+    fn append_exemplar(&mut self, series: SeriesRef, at: Timestamp, exemplar: &Exemplar) -> Result<(), AppendError> {
+        let chars = exemplar.label_chars();
+        if chars > MAX_EXEMPLAR_CHARS {
+            Metrics::add(&self.db.head.metrics.exemplars_too_long, 1);
+            return Err(AppendError::ExemplarLabels {
+                chars,
+                limit: MAX_EXEMPLAR_CHARS,
+            });
+        }
+        if self.db.head.state.read().column_of(series.bits()).is_none() {
+            return Err(AppendError::StaleRef { place: 0 });
+        }
+        if self.db.head.exemplars.read().is_on() {
+            self.exemplars.push(PendingExemplar {
+                column: series.bits() as u32,
+                at: at.millis(),
+                exemplar: exemplar.clone(),
+            });
+        }
         Ok(())
     }
 

@@ -20,6 +20,7 @@ impl State {
             t.runs.retain(|r| r.last >= bound);
             t.runs.shrink_to(t.runs.len() + 4);
         }
+        self.histograms.drop_before(bound);
         let timelines = &self.timelines;
         self.left.retain(|(_, timeline)| {
             let t = timelines.get(*timeline as usize).and_then(Option::as_ref);
@@ -55,7 +56,8 @@ impl State {
     /// Marks columns that hold nothing, and lets go of those that were marked before; gives their numbers.
     pub(crate) fn drop_columns(&mut self, bound: i64) -> Vec<u32> {
         self.drop_places(bound);
-        let held: HashSet<u32> = self.left.iter().map(|(series, _)| *series).collect();
+        let left = self.left.iter().map(|(series, _)| *series);
+        let held: HashSet<u32> = left.chain(self.histograms.numbers()).collect();
         let mut gone = Vec::new();
         for (number, c) in (0u32..).zip(&self.columns) {
             if c.free || c.place != NONE || c.last_at >= bound || held.contains(&c.series) {
@@ -180,6 +182,7 @@ impl State {
             .map(|(series, t)| (new(*series), *t))
             .filter(|(s, _)| *s != NONE)
             .collect();
+        self.histograms.renumber(new);
         self.renumbered.push((self.epoch, old_of.into()));
         self.epoch += 1;
         self.series = series;

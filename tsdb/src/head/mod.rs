@@ -9,21 +9,28 @@
 //!
 //! A **column** is a series as it was resolved on one timeline (its home) or on none. Its values lie on the timeline
 //! it is on now: home, or one that the store made for samples with a time of their own. `left` names timelines that
-//! hold older samples of a series and no column of it any more.
+//! hold older samples of a series and no column of it any more. Native histograms lie beside the timelines, by series.
 
 pub(crate) mod append;
+pub(crate) mod checkpoint;
 pub(crate) mod delta;
+pub(crate) mod exemplar;
 pub(crate) mod gc;
+pub(crate) mod histogram;
+pub(crate) mod histogram_code;
 pub(crate) mod postings;
 pub(crate) mod run;
+pub(crate) mod runfile;
 pub(crate) mod seal;
 pub(crate) mod series;
 pub(crate) mod stage;
+pub(crate) mod stage_histogram;
 pub(crate) mod staged;
 pub(crate) mod symbols;
 
 use crate::timeline::{NONE, Timeline};
 use hashbrown::HashMap;
+use histogram::Histograms;
 use parking_lot::RwLock;
 use series::Index;
 use std::collections::BTreeSet;
@@ -72,6 +79,7 @@ pub(crate) struct State {
     pub(crate) free_columns: Vec<u32>,
     pub(crate) series: Vec<SeriesState>,
     pub(crate) left: BTreeSet<(u32, u32)>,
+    pub(crate) histograms: Histograms,
     /// A timeline without a key by the time of its newest row.
     pub(crate) loose: HashMap<i64, u32>,
     pub(crate) index: Arc<RwLock<Index>>,
@@ -95,6 +103,7 @@ impl Default for State {
             free_columns: Vec::new(),
             series: Vec::new(),
             left: BTreeSet::new(),
+            histograms: Histograms::default(),
             loose: HashMap::new(),
             index: Arc::default(),
             epoch: 0,
@@ -272,7 +281,13 @@ impl State {
                     .into_iter()
                     .chain(t.runs.iter().map(|r| r.first))
             })
+            .chain(self.histograms.oldest())
             .min()
+    }
+
+    /// Bytes that sealing all open rows and moving all runs to files would about free.
+    pub(crate) fn sealable_bytes(&self) -> usize {
+        self.timelines.iter().flatten().map(Timeline::sealable_bytes).sum()
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -283,5 +298,6 @@ impl State {
             + self.left.len() * 16
             + self.keys.capacity() * 64
             + self.loose.capacity() * 16
+            + self.histograms.heap_bytes()
     }
 }

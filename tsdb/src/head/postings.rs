@@ -4,7 +4,7 @@
 //! a series is entered when it is made, so a list only ever grows at its end.
 
 use super::symbols::reserve;
-use crate::codec::{Cursor, varint};
+use crate::codec::{Cursor, Malformed, varint};
 use hashbrown::{HashMap, HashTable};
 
 /// A label pair is a number that stands for (name symbol, value symbol).
@@ -122,6 +122,38 @@ impl Pairs {
     /// The symbols of all label names.
     pub(crate) fn names(&self) -> impl Iterator<Item = u32> + '_ {
         self.names.keys().copied()
+    }
+
+    /// Appends the pairs in order of their numbers, for a checkpoint. The lists are made anew from the series.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        varint::put(out, self.pairs.len() as u64);
+        for (name, value) in &self.pairs {
+            out.extend_from_slice(&name.to_le_bytes());
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// What [`Pairs::save`] wrote, with empty lists.
+    pub(crate) fn load(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let left = cursor.remaining();
+        let count = cursor.bounded(left, "more pairs than what is left")?;
+        let bytes = count.checked_mul(8).ok_or(cursor.malformed("too many pairs"))?;
+        let pairs = cursor.take(bytes)?.as_chunks::<8>().0;
+        let mut made = Self {
+            table: HashTable::with_capacity(count),
+            ..Self::default()
+        };
+        made.pairs.reserve_exact(count);
+        made.lists.reserve_exact(count);
+        for bytes in pairs {
+            let mut halves = Cursor::new(bytes);
+            made.intern(halves.u32()?, halves.u32()?);
+        }
+        if made.pairs.len() == count {
+            Ok(made)
+        } else {
+            Err(cursor.malformed("a pair comes twice"))
+        }
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

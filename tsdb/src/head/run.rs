@@ -1,6 +1,7 @@
 //! A sealed run: consecutive rows of one timeline in one block's window, encoded column by column.
 //!
-//! Lives in memory only (the log has the rows until a block does). Integers are little-endian; `n` columns:
+//! Lies on the heap until maintenance moves it to a file of runs ([`super::runfile`]); the log has the rows until a
+//! block does. Integers are little-endian; `n` columns:
 //!
 //! ```text
 //!   +-------------------+--------------------+------------+---------------------------------------------+
@@ -13,8 +14,12 @@
 //!          bit 1: some value may be a stale marker
 //! ```
 
+use super::runfile::RunFile;
+use crate::Error;
 use crate::codec::{Cursor, Malformed, varint};
 use crate::column::{self, Encoder};
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::{Timestamp, is_stale};
 
@@ -34,8 +39,27 @@ pub(crate) struct Run {
     pub(crate) base: u64,
     /// What views of before must not see in it.
     pub(crate) hidden: Box<[Arc<Hidden>]>,
-    times_bytes: u32,
-    bytes: Box<[u8]>,
+    pub(crate) times_bytes: u32,
+    bytes: Bytes,
+}
+
+/// Where a run's bytes lie.
+#[derive(Debug)]
+enum Bytes {
+    Heap(Box<[u8]>),
+    Mapped { file: Arc<RunFile>, at: Range<usize> },
+}
+
+/// What is known of a run beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunMeta {
+    pub(crate) epoch: u64,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) base: u64,
+    pub(crate) rows: u32,
+    pub(crate) columns: u32,
+    pub(crate) times_bytes: u32,
 }
 
 /// Values of one time that a view must not see: it was made between two commits that share the time, before they were
@@ -57,6 +81,8 @@ pub(crate) struct Chunk<'a> {
     pub(crate) dense: bool,
     edges: &'a [u8],
     column: &'a [u8],
+    /// Where `column` begins in the run.
+    at: usize,
 }
 
 /// Builds a run; columns come in rising order of series.
@@ -127,7 +153,7 @@ impl RunWriter {
             base,
             hidden,
             times_bytes: encoded.len() as u32,
-            bytes: bytes.into(),
+            bytes: Bytes::Heap(bytes.into()),
         };
         self.series.clear();
         self.ends.clear();
@@ -137,41 +163,130 @@ impl RunWriter {
 }
 
 impl Run {
-    fn number(&self, at: usize) -> u32 {
-        self.bytes
-            .get(at * 4..)
-            .and_then(|b| b.first_chunk())
-            .map_or(0, |b| u32::from_le_bytes(*b))
+    fn new(meta: RunMeta, hidden: Box<[Arc<Hidden>]>, bytes: Bytes) -> Self {
+        Self {
+            epoch: meta.epoch,
+            first: meta.first,
+            last: meta.last,
+            rows: meta.rows,
+            columns: meta.columns,
+            base: meta.base,
+            hidden,
+            times_bytes: meta.times_bytes,
+            bytes,
+        }
+    }
+
+    /// A run that was read back.
+    pub(crate) fn on_heap(meta: RunMeta, bytes: &[u8]) -> Self {
+        Self::new(meta, Box::default(), Bytes::Heap(bytes.into()))
+    }
+
+    /// A run whose bytes lie in a file.
+    pub(crate) fn in_file(meta: RunMeta, file: Arc<RunFile>, at: Range<usize>) -> Self {
+        Self::new(meta, Box::default(), Bytes::Mapped { file, at })
+    }
+
+    /// The same run, read from `other`'s bytes; what views must not see stays hidden.
+    pub(crate) fn moved_to(&self, other: Self) -> Self {
+        Self {
+            hidden: self.hidden.clone(),
+            ..other
+        }
+    }
+
+    pub(crate) fn meta(&self) -> RunMeta {
+        RunMeta {
+            epoch: self.epoch,
+            first: self.first,
+            last: self.last,
+            base: self.base,
+            rows: self.rows,
+            columns: self.columns,
+            times_bytes: self.times_bytes,
+        }
+    }
+
+    /// Its bytes, if they are on the heap.
+    pub(crate) fn heap(&self) -> Option<&[u8]> {
+        match &self.bytes {
+            Bytes::Heap(bytes) => Some(bytes),
+            Bytes::Mapped { .. } => None,
+        }
+    }
+
+    /// The file its bytes lie in, and where.
+    pub(crate) fn file(&self) -> Option<(&Arc<RunFile>, usize)> {
+        match &self.bytes {
+            Bytes::Heap(_) => None,
+            Bytes::Mapped { file, at } => Some((file, at.start)),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.bytes {
+            Bytes::Heap(bytes) => bytes.len(),
+            Bytes::Mapped { at, .. } => at.len(),
+        }
+    }
+
+    fn slice(&self, part: Range<usize>) -> Result<&[u8], Malformed> {
+        let outside = Malformed::new(part.start, "a part lies outside its run");
+        match &self.bytes {
+            Bytes::Heap(bytes) => bytes.get(part).ok_or(outside),
+            Bytes::Mapped { file, at } => {
+                let start = at.start.checked_add(part.start).ok_or(outside)?;
+                let end = at
+                    .start
+                    .checked_add(part.end)
+                    .filter(|end| *end <= at.end)
+                    .ok_or(outside)?;
+                file.slice(start..end).map_err(|what| Malformed::new(part.start, what))
+            }
+        }
+    }
+
+    /// An error in its bytes, with the file it is in.
+    pub(crate) fn corrupt(&self, error: &Malformed) -> Error {
+        match &self.bytes {
+            Bytes::Heap(_) => error.in_file(Path::new("head"), 0),
+            Bytes::Mapped { file, at } => {
+                file.mark_damaged();
+                error.in_file(file.path(), at.start as u64)
+            }
+        }
+    }
+
+    fn number(&self, at: usize) -> Result<u32, Malformed> {
+        let bytes = self.slice(at * 4..at * 4 + 4)?;
+        Ok(bytes.first_chunk().map_or(0, |b| u32::from_le_bytes(*b)))
     }
 
     /// The series of a column.
-    pub(crate) fn series(&self, column: u32) -> u32 {
+    pub(crate) fn series(&self, column: u32) -> Result<u32, Malformed> {
         self.number(column as usize)
     }
 
     /// The column of a series.
-    pub(crate) fn find(&self, series: u32) -> Option<u32> {
+    pub(crate) fn find(&self, series: u32) -> Result<Option<u32>, Malformed> {
         let (mut low, mut high) = (0, self.columns);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.series(middle) < series {
+            if self.series(middle)? < series {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        (low < self.columns && self.series(low) == series).then_some(low)
+        Ok((low < self.columns && self.series(low)? == series).then_some(low))
     }
 
     pub(crate) fn chunk(&self, column: u32) -> Result<Chunk<'_>, Malformed> {
         let (n, at) = (self.columns as usize, column as usize);
         let base = n * 8 + self.times_bytes as usize;
-        let start = if at == 0 { 0 } else { self.number(n + at - 1) as usize };
-        let end = self.number(n + at) as usize;
-        let bytes = self
-            .bytes
-            .get(base + start..base + end)
-            .ok_or(Malformed::new(base, "a chunk lies outside its run"))?;
+        let start = if at == 0 { 0 } else { self.number(n + at - 1)? as usize };
+        let end = self.number(n + at)? as usize;
+        let bytes = self.slice(base + start..base + end)?;
         let mut cursor = Cursor::new(bytes);
         let flags = cursor.u8()?;
         let dense = flags & HAS_GAPS == 0;
@@ -189,21 +304,19 @@ impl Run {
             dense,
             edges,
             column: cursor.rest(),
+            at: base + start + cursor.position(),
         })
     }
 
     pub(crate) fn times(&self, out: &mut Vec<Timestamp>) -> Result<(), Malformed> {
         let start = self.columns as usize * 8;
-        let bytes = self
-            .bytes
-            .get(start..start + self.times_bytes as usize)
-            .unwrap_or_default();
+        let bytes = self.slice(start..start + self.times_bytes as usize)?;
         column::decode_timestamps(bytes, self.rows as usize, out)
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
         let hidden: usize = self.hidden.iter().map(|h| h.series.len() * 4 + 48).sum();
-        self.bytes.len() + size_of::<Self>() + 32 + hidden
+        self.heap().map_or(0, <[u8]>::len) + size_of::<Self>() + 32 + hidden
     }
 }
 
@@ -230,7 +343,7 @@ impl Chunk<'_> {
         } else {
             self.ranges(rows).iter().map(|(a, b)| b - a).sum()
         };
-        column::decode(self.column, count as usize, out)
+        column::decode(self.column, count as usize, out).map_err(|e| Malformed::new(self.at + e.offset, e.what))
     }
 }
 
@@ -250,8 +363,8 @@ mod tests {
         writer.column(9, &gaps, 10, &mut encoder);
         let run = writer.finish(&times, 0, 0, Box::default()).unwrap();
         assert_eq!(
-            (run.find(3), run.find(9), run.find(4), run.find(99)),
-            (Some(0), Some(1), None, None)
+            [3, 9, 4, 99].map(|s| run.find(s).unwrap()),
+            [Some(0), Some(1), None, None]
         );
         let mut back = Vec::new();
         run.times(&mut back).unwrap();

@@ -3,8 +3,8 @@
 //! A series is a number; its label set is a list of pair numbers in one arena. Nothing here is owned by one series.
 
 use super::postings::{Pairs, intersect, subtract, union};
-use super::symbols::{Symbols, reserve};
-use crate::codec::{Cursor, varint};
+use super::symbols::{Symbols, put_numbers, read_numbers, reserve};
+use crate::codec::{Cursor, Malformed, varint};
 use hashbrown::HashTable;
 use std::collections::BTreeSet;
 use tidegauge_model::{Labels, Matcher};
@@ -243,6 +243,46 @@ impl Index {
             let (name, value) = self.pair_texts(pair);
             (name, value, u64::from(self.pairs.count(pair)))
         })
+    }
+
+    /// Appends all of it, for a checkpoint.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        self.symbols.save(out);
+        self.pairs.save(out);
+        varint::put(out, self.ends.len() as u64);
+        varint::put(out, self.arena.len() as u64);
+        put_numbers(out, &self.ends);
+        put_numbers(out, &self.hashes);
+        out.extend_from_slice(&self.arena);
+    }
+
+    /// What [`Index::save`] wrote.
+    pub(crate) fn load(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let symbols = Symbols::load(cursor)?;
+        let pairs = Pairs::load(cursor)?;
+        let left = cursor.remaining();
+        let count = cursor.bounded(left, "more series than what is left")?;
+        let bytes = cursor.bounded(left, "more pairs than what is left")?;
+        let ends = read_numbers(cursor, count)?;
+        let hashes = read_numbers(cursor, count)?;
+        let mut index = Self {
+            symbols,
+            pairs,
+            arena: cursor.take(bytes)?.to_vec(),
+            ends,
+            table: HashTable::with_capacity(count),
+            hashes,
+        };
+        let mut pairs = std::mem::take(&mut index.pairs);
+        for series in 0..count as u32 {
+            for pair in index.pairs_of(series) {
+                pairs.enter(pair, series);
+            }
+            let hash = |s: &u32| spread(index.hashes.get(*s as usize).copied().unwrap_or_default());
+            index.table.insert_unique(hash(&series), series, hash);
+        }
+        index.pairs = pairs;
+        Ok(index)
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

@@ -5,9 +5,12 @@
 //! first, and a commit that fails leaves no trace.
 
 use super::State;
+use super::exemplar::Stored;
+use super::histogram::{Logged, StagedHistogram};
 use super::staged::{Staged, ranges};
 use crate::timeline::NONE;
 use hashbrown::{HashMap, HashSet};
+use std::sync::Arc;
 use tidegauge_model::{Committed, RejectReason, Rejected, SeriesRef, Timestamp, is_stale};
 
 /// A sample with its time and its ordinal.
@@ -27,7 +30,7 @@ pub(crate) struct Bounds {
 }
 
 /// What becomes of one sample.
-enum Verdict {
+pub(super) enum Verdict {
     Accept,
     /// It is there already.
     Stored,
@@ -38,11 +41,11 @@ enum Verdict {
 
 /// A sample on its way into a row.
 #[derive(Debug, Clone, Copy)]
-struct Item {
+pub(super) struct Item {
     timeline: u32,
     /// `NONE`: a new place is needed.
     place: u32,
-    column: u32,
+    pub(super) column: u32,
     bits: u64,
     value: f64,
     ordinal: u64,
@@ -51,10 +54,10 @@ struct Item {
 /// The plan of one commit, in the making.
 #[derive(Debug)]
 pub(crate) struct Stage<'s> {
-    state: &'s State,
+    pub(super) state: &'s State,
     bounds: Bounds,
     fail_fast: bool,
-    plan: Plan,
+    pub(super) plan: Plan,
     by_timeline: HashMap<u32, usize>,
     touched: Vec<bool>,
     items: Vec<Item>,
@@ -72,8 +75,28 @@ pub(crate) struct Plan {
     pub(crate) owners: HashMap<u32, u32>,
     /// Timelines some column of which lost its series.
     pub(crate) foreign: HashSet<u32>,
+    pub(crate) histograms: Vec<StagedHistogram>,
+    /// Where the newest of each series is among them.
+    pub(super) newest_histograms: HashMap<u32, usize>,
+    /// Where the log stands with the series of these.
+    pub(crate) histograms_logged: Vec<(u32, Logged)>,
+    pub(crate) exemplars: Vec<Arc<Stored>>,
     pub(crate) done: Committed,
     pub(crate) stale_dropped: u64,
+}
+
+impl Plan {
+    /// Whether nothing is to be stored.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.staged.iter().all(|s| s.rows.is_empty()) && self.histograms.is_empty() && self.exemplars.is_empty()
+    }
+
+    /// Time of the newest sample to be stored; `i64::MIN` if there is none.
+    pub(crate) fn newest(&self) -> i64 {
+        let rows = self.staged.iter().filter_map(|s| s.rows.last()).map(|r| r.at);
+        let histograms = self.histograms.iter().map(|h| h.at);
+        rows.chain(histograms).max().unwrap_or(i64::MIN)
+    }
 }
 
 impl<'s> Stage<'s> {
@@ -111,7 +134,7 @@ impl<'s> Stage<'s> {
     }
 
     /// Where a column's samples go now; a place that has ended does not count.
-    fn location(&self, column: u32) -> (u32, u32) {
+    pub(super) fn location(&self, column: u32) -> (u32, u32) {
         let (timeline, place) = match self.plan.moved.get(&column) {
             Some(moved) => *moved,
             None => self
@@ -136,7 +159,7 @@ impl<'s> Stage<'s> {
     }
 
     /// The newest sample of a column, the staged rows included.
-    fn last_of(&self, column: u32) -> Option<(i64, f64)> {
+    pub(super) fn last_of(&self, column: u32) -> Option<(i64, f64)> {
         let moved = self.plan.moved.get(&column).copied();
         let (timeline, place) = match moved {
             Some(moved) => moved,
@@ -159,7 +182,7 @@ impl<'s> Stage<'s> {
             .is_some_and(|p| p.end != NONE)
     }
 
-    fn owner(&self, series: u32) -> u32 {
+    pub(super) fn owner(&self, series: u32) -> u32 {
         match self.plan.owners.get(&series) {
             Some(owner) => *owner,
             None => self.state.series.get(series as usize).map_or(NONE, |s| s.owner),
@@ -171,6 +194,9 @@ impl<'s> Stage<'s> {
         let Some(series) = self.state.column(column).map(|c| c.series) else {
             return Verdict::Reject(RejectReason::OutOfOrder);
         };
+        if let Some(verdict) = self.float_among_histograms(series, column, at, value) {
+            return verdict;
+        }
         let owner = self.owner(series);
         if owner == column && in_order {
             return Verdict::Accept;
@@ -202,7 +228,7 @@ impl<'s> Stage<'s> {
     }
 
     /// Counts a sample that goes no further; `true` if it was accepted.
-    fn settle(&mut self, item: &Item, at: i64, verdict: &Verdict) -> Result<bool, Rejected> {
+    pub(super) fn settle(&mut self, item: &Item, at: i64, verdict: &Verdict) -> Result<bool, Rejected> {
         match verdict {
             Verdict::Accept => {
                 self.plan.done.samples += 1;
@@ -226,7 +252,7 @@ impl<'s> Stage<'s> {
         Ok(false)
     }
 
-    fn out_of_bounds(&self, at: i64) -> Option<RejectReason> {
+    pub(super) fn out_of_bounds(&self, at: i64) -> Option<RejectReason> {
         if at < self.bounds.oldest {
             return Some(RejectReason::TooOld);
         }
@@ -555,7 +581,7 @@ impl<'s> Stage<'s> {
     }
 }
 
-fn item_of(series: SeriesRef, value: f64, ordinal: u64) -> Item {
+pub(super) fn item_of(series: SeriesRef, value: f64, ordinal: u64) -> Item {
     Item {
         timeline: NONE,
         place: NONE,

@@ -1,5 +1,6 @@
 //! Interned strings: each exists once, in one arena, and is known by a number.
 
+use crate::codec::{Cursor, Malformed, varint};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -51,9 +52,48 @@ impl Symbols {
         Some(symbol)
     }
 
+    /// Appends all symbols in order of their numbers, for a checkpoint.
+    pub(crate) fn save(&self, out: &mut Vec<u8>) {
+        varint::put(out, self.ends.len() as u64);
+        varint::put(out, self.text.len() as u64);
+        put_numbers(out, &self.ends);
+        out.extend_from_slice(self.text.as_bytes());
+    }
+
+    /// What [`Symbols::save`] wrote.
+    pub(crate) fn load(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let left = cursor.remaining();
+        let count = cursor.bounded(left, "more symbols than what is left")?;
+        let bytes = cursor.bounded(left, "more text than what is left")?;
+        let ends = read_numbers(cursor, count)?;
+        let text = std::str::from_utf8(cursor.take(bytes)?).map_err(|_| cursor.malformed("symbols are not UTF-8"))?;
+        let text = text.to_owned();
+        let mut table = HashTable::with_capacity(count);
+        for symbol in 0..count as u32 {
+            let hash = |s: &u32| xxh3_64(slice(&text, &ends, *s).as_bytes());
+            table.insert_unique(hash(&symbol), symbol, hash);
+        }
+        Ok(Self { text, ends, table })
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * 4 + self.table.allocation_size()
     }
+}
+
+/// Appends numbers as they are, little-endian.
+pub(crate) fn put_numbers(out: &mut Vec<u8>, numbers: &[u32]) {
+    out.reserve(numbers.len() * 4);
+    for number in numbers {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// What [`put_numbers`] wrote.
+pub(crate) fn read_numbers(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<u32>, Malformed> {
+    let bytes = count.checked_mul(4).ok_or(cursor.malformed("too many numbers"))?;
+    let numbers = cursor.take(bytes)?.as_chunks::<4>().0;
+    Ok(numbers.iter().map(|b| u32::from_le_bytes(*b)).collect())
 }
 
 fn slice<'a>(text: &'a str, ends: &[u32], symbol: u32) -> &'a str {

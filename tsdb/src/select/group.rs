@@ -22,6 +22,11 @@ pub(crate) fn malformed(error: &Malformed) -> SelectError {
     }
 }
 
+/// An error in the bytes of a run.
+pub(crate) fn in_run(run: &Run, error: &Malformed) -> SelectError {
+    select_error(&run.corrupt(error))
+}
+
 /// What a series reads from one part of its group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cell {
@@ -279,15 +284,15 @@ impl Group {
         times: &[Timestamp],
         sink: &mut Sink<'_>,
     ) -> Result<(), SelectError> {
-        let Some(column) = run.find(series) else {
+        let Some(column) = run.find(series).map_err(|e| in_run(run, &e))? else {
             sink.go_sparse(&self.times);
             return Ok(());
         };
-        let chunk = run.chunk(column).map_err(|e| malformed(&e))?;
+        let chunk = run.chunk(column).map_err(|e| in_run(run, &e))?;
         sink.has_stale |= chunk.has_stale;
         let from = sink.values.len();
         if chunk.dense && clip.len() == times.len() {
-            chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
+            chunk.values(run.rows, sink.values).map_err(|e| in_run(run, &e))?;
             keep(sink.values, from, &clip);
             if !sink.dense {
                 sink.timestamps.extend_from_slice(times);
@@ -295,7 +300,7 @@ impl Group {
             return Ok(());
         }
         sink.go_sparse(&self.times);
-        chunk.values(run.rows, sink.values).map_err(|e| malformed(&e))?;
+        chunk.values(run.rows, sink.values).map_err(|e| in_run(run, &e))?;
         // Places of the clip among the values, and the times of those.
         let (mut skip, mut taken) = (0, 0);
         for (start, end) in chunk.ranges(run.rows) {

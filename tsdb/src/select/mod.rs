@@ -11,6 +11,7 @@
 //! labels.
 
 mod group;
+mod histograms;
 mod view;
 
 pub(crate) use view::{View, Views};

@@ -1,6 +1,7 @@
 //! A view of the store: what it sees, what it finds, how that is grouped.
 
-use super::group::{Cell, Group, Named, Part, Source, clip, malformed};
+use super::group::{Cell, Group, Named, Part, Source, clip, in_run, malformed};
+use super::histograms::Gathering;
 use crate::Error;
 use crate::block::{BlockReader, Run as BlockRun};
 use crate::db::Db;
@@ -13,7 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use tidegauge_model::{
-    Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesSet, TimeRange, Timestamp,
+    ColumnKind, Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesSet, TimeRange,
+    Timestamp,
 };
 
 /// How much of a timeline a view sees.
@@ -55,6 +57,8 @@ pub(crate) struct View<'a> {
     /// Head samples before it lie in blocks.
     flushed: i64,
     seen: Arc<[Seen]>,
+    /// How many commits had brought histograms.
+    histograms: u64,
     /// While it lives, what was dropped from the head stays.
     _epoch: Arc<()>,
 }
@@ -83,6 +87,7 @@ impl<'a> View<'a> {
             blocks: db.blocks.read().clone(),
             flushed: db.flushed(),
             seen,
+            histograms: state.histograms.commits(),
             _epoch: db.readers.current(),
         }
     }
@@ -128,54 +133,66 @@ const HEAD: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 struct Found {
+    kind: ColumnKind,
     key: Key,
     blocks: Vec<BlockRun>,
     series: Option<u32>,
     labels: Option<Labels>,
 }
 
+/// Where a series of one kind is among what was found.
+type ByLabels = HashMap<(Labels, ColumnKind), usize>;
+
 impl View<'_> {
     fn find(&self, matchers: &[Matcher], range: TimeRange, cx: &ReadContext) -> Result<Vec<Found>, SelectError> {
         let mut found: Vec<Found> = Vec::new();
-        let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+        let mut by_labels = ByLabels::new();
         for (number, block) in self.blocks_in(range) {
             let series = block.select(matchers).map_err(|e| select_error(&e))?;
             let mut entries = block.entries().map_err(|e| select_error(&e))?;
-            let mut overlaps: HashMap<u32, bool> = HashMap::new();
+            // Of each span, of what kind its values are; `None` if it lies outside.
+            let mut overlaps: HashMap<u32, Option<ColumnKind>> = HashMap::new();
             for (n, no) in series.into_iter().enumerate() {
                 if n % 1024 == 0 {
                     cx.cancel.check()?;
                 }
                 let mut entry = entries.seek(no).map_err(|e| select_error(&e))?;
                 let mut runs = Vec::with_capacity(entry.runs().len());
+                let mut histograms = Vec::new();
                 for run in entry.runs() {
                     let hit = match overlaps.get(&run.span) {
                         Some(hit) => *hit,
                         None => {
                             let span = block.span(run.span).map_err(|e| select_error(&e))?;
                             let hit = span.first <= range.end && range.start <= span.last;
+                            let hit = hit.then_some(span.kind);
                             overlaps.insert(run.span, hit);
                             hit
                         }
                     };
-                    if hit {
-                        runs.push(*run);
+                    match hit {
+                        Some(ColumnKind::Float) => runs.push(*run),
+                        Some(ColumnKind::Histogram) => histograms.push(*run),
+                        None => {}
                     }
                 }
-                if runs.is_empty() {
-                    continue;
-                }
-                let labels = entry.labels().map_err(|e| select_error(&e))?;
-                let at = *by_labels.entry(labels.clone()).or_insert_with(|| {
-                    found.push(Found {
-                        labels: Some(labels),
-                        ..Found::default()
+                for (kind, runs) in [(ColumnKind::Float, runs), (ColumnKind::Histogram, histograms)] {
+                    if runs.is_empty() {
+                        continue;
+                    }
+                    let labels = entry.labels().map_err(|e| select_error(&e))?;
+                    let at = *by_labels.entry((labels.clone(), kind)).or_insert_with(|| {
+                        found.push(Found {
+                            kind,
+                            labels: Some(labels),
+                            ..Found::default()
+                        });
+                        found.len() - 1
                     });
-                    found.len() - 1
-                });
-                if let Some(f) = found.get_mut(at) {
-                    f.key.extend(runs.iter().map(|r| (number as u32, r.span)));
-                    f.blocks.extend(runs);
+                    if let Some(f) = found.get_mut(at) {
+                        f.key.extend(runs.iter().map(|r| (number as u32, r.span)));
+                        f.blocks.extend(runs);
+                    }
                 }
             }
         }
@@ -187,7 +204,7 @@ impl View<'_> {
         matchers: &[Matcher],
         range: TimeRange,
         mut found: Vec<Found>,
-        by_labels: &HashMap<Labels, usize>,
+        by_labels: &ByLabels,
     ) -> Vec<Found> {
         let range = self.head_range(range);
         if range.is_empty() {
@@ -205,24 +222,66 @@ impl View<'_> {
             timelines.sort_unstable();
             timelines.dedup();
             timelines.retain(|t| self.overlaps(&state, *t, range));
-            if timelines.is_empty() {
-                continue;
-            }
-            let known = if by_labels.is_empty() {
-                None
-            } else {
-                by_labels.get(&index.labels(series))
-            };
-            let at = known.copied().unwrap_or_else(|| {
-                found.push(Found::default());
-                found.len() - 1
-            });
-            if let Some(f) = found.get_mut(at) {
-                f.series = Some(series);
-                f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
+            let histograms = state.histograms.overlaps(series, range, self.histograms);
+            for (kind, hit) in [
+                (ColumnKind::Float, !timelines.is_empty()),
+                (ColumnKind::Histogram, histograms),
+            ] {
+                if !hit {
+                    continue;
+                }
+                let known = if by_labels.is_empty() {
+                    None
+                } else {
+                    by_labels.get(&(index.labels(series), kind))
+                };
+                let at = known.copied().unwrap_or_else(|| {
+                    found.push(Found {
+                        kind,
+                        ..Found::default()
+                    });
+                    found.len() - 1
+                });
+                if let Some(f) = found.get_mut(at) {
+                    f.series = Some(series);
+                    if kind == ColumnKind::Float {
+                        f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
+                    }
+                }
             }
         }
         found
+    }
+
+    /// Adds the series of histograms, each a group of its own.
+    fn histogram_groups(
+        &self,
+        found: &[Found],
+        range: TimeRange,
+        cx: &ReadContext,
+        out: &mut SeriesSet,
+    ) -> Result<(), SelectError> {
+        for one in found {
+            cx.cancel.check()?;
+            let mut gathering = Gathering::new(range);
+            for ((block, _), run) in one.key.iter().zip(&one.blocks) {
+                if let Some(reader) = self.blocks.get(*block as usize) {
+                    gathering.block(reader, *run)?;
+                }
+            }
+            let mut labels = one.labels.clone();
+            if let Some(series) = one.series {
+                let state = self.db.head.state.read();
+                let parts = state.histograms.parts(series, self.head_range(range), self.histograms);
+                gathering.head(parts.map_err(|e| malformed(&e))?);
+                labels = labels.or_else(|| Some(state.index.read().labels(series)));
+            }
+            let series = gathering.finish(labels.unwrap_or_else(Labels::empty), cx)?;
+            if let Some(series) = series {
+                out.push(Box::new(series));
+            }
+        }
+        Ok(())
     }
 
     fn seen(&self, timeline: u32) -> Seen {
@@ -341,7 +400,7 @@ impl View<'_> {
             .filter(|r| r.base < seen.rows && r.first <= end.millis() && r.last >= range.start.millis())
         {
             let mut times = Vec::with_capacity(run.rows as usize);
-            run.times(&mut times).map_err(|e| malformed(&e))?;
+            run.times(&mut times).map_err(|e| in_run(run, &e))?;
             let clip = clip(&times, range);
             let renumbered = state
                 .renumbered
@@ -403,9 +462,12 @@ impl Querier for View<'_> {
         }
         let _numbering = self.db.numbering.read();
         let mut found = self.find(matchers, range, cx)?;
-        found.sort_by(|a, b| a.key.cmp(&b.key));
+        found.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
         let mut out: SeriesSet = Vec::new();
-        for members in found.chunk_by(|a, b| a.key == b.key) {
+        let floats = found.partition_point(|f| f.kind == ColumnKind::Float);
+        let (floats, histograms) = found.split_at_checked(floats).unwrap_or_default();
+        self.histogram_groups(histograms, range, cx, &mut out)?;
+        for members in floats.chunk_by(|a, b| a.key == b.key) {
             cx.cancel.check()?;
             if let Some(first) = members.first() {
                 for group in self.group(&first.key, members, range, cx)? {
@@ -434,6 +496,7 @@ impl Querier for View<'_> {
             .map(|f| f.labels.unwrap_or_else(|| index.labels(f.series.unwrap_or(NONE))))
             .collect();
         all.sort_unstable();
+        all.dedup();
         Ok(limited(all, limit))
     }
 
@@ -498,6 +561,7 @@ impl View<'_> {
         let is_hit = |timeline: u32| hit.get(timeline as usize).copied().unwrap_or(false);
         let whole = state.oldest().is_some_and(|oldest| range.start.millis() <= oldest)
             && state.timelines.iter().zip(&hit).all(|(t, hit)| *hit || t.is_none())
+            && state.histograms.is_empty()
             && state.series.len() == index.read().len()
             && state.series.iter().all(|s| s.owner != NONE);
         if whole && matchers.is_empty() {
@@ -516,6 +580,7 @@ impl View<'_> {
                             .left
                             .range((*series, 0)..=(*series, NONE))
                             .any(|(_, t)| is_hit(*t))
+                    || state.histograms.overlaps(*series, range, self.histograms)
             });
         }
         drop(state);

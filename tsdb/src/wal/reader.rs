@@ -5,20 +5,29 @@ use super::segment::{self, Found, Header};
 use super::writer::SegmentInfo;
 use crate::codec::{Cursor, Malformed};
 use crate::fs::{EntryKind, Fs};
-use crate::head::append::{Head, HeadRow};
+use crate::head::append::{Head, HeadHistogram, HeadRow};
 use crate::head::delta;
 use crate::head::stage::Bounds;
 use crate::timeline::{Presence, holds};
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
 use std::path::Path;
-use tidegauge_model::{Labels, SeriesRef};
+use std::sync::Arc;
+use tidegauge_model::{Exemplar, Histogram, Labels, SeriesRef, Timestamp};
 
 /// Sanity bound on the numbers a log may name, so that a frame cannot ask for all memory.
 const MAX_PLACES: usize = 1 << 24;
 
-/// Replays all segments; gives what is known of each.
-pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics) -> Result<Vec<SegmentInfo>, Error> {
+/// Replays the segments from number `from` on; gives what is known of all, and how many bytes were read. `known` are
+/// those before, as a checkpoint tells: one that it does not name had been cut.
+pub(crate) fn replay(
+    fs: &dyn Fs,
+    dir: &Path,
+    from: u64,
+    known: &[SegmentInfo],
+    head: &mut Head,
+    metrics: &Metrics,
+) -> Result<(Vec<SegmentInfo>, u64), Error> {
     let mut numbers: Vec<u64> = fs
         .read_dir(dir)?
         .into_iter()
@@ -27,7 +36,19 @@ pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics
         .collect();
     numbers.sort_unstable();
     let mut segments = Vec::with_capacity(numbers.len());
+    let mut read = 0;
     for (i, number) in numbers.iter().enumerate() {
+        if *number < from {
+            let newest = known
+                .iter()
+                .find(|s| s.number == *number)
+                .map_or(i64::MIN, |s| s.newest);
+            segments.push(SegmentInfo {
+                number: *number,
+                newest,
+            });
+            continue;
+        }
         let path = dir.join(segment::name(*number));
         let mut one = Segment {
             fs,
@@ -37,14 +58,16 @@ pub(crate) fn replay(fs: &dyn Fs, dir: &Path, head: &mut Head, metrics: &Metrics
             head: &mut *head,
             metrics,
             newest: i64::MIN,
+            read: 0,
         };
         one.replay()?;
+        read += one.read;
         segments.push(SegmentInfo {
             number: *number,
             newest: one.newest,
         });
     }
-    Ok(segments)
+    Ok((segments, read))
 }
 
 struct Segment<'a> {
@@ -55,6 +78,8 @@ struct Segment<'a> {
     head: &'a mut Head,
     metrics: &'a Metrics,
     newest: i64,
+    /// Bytes of good frames.
+    read: u64,
 }
 
 impl Segment<'_> {
@@ -91,6 +116,7 @@ impl Segment<'_> {
                         self.damage(at as u64, what);
                         book.lose_track();
                     }
+                    self.read += (end - at) as u64;
                     at = end;
                 }
                 Found::Broken { next: Some(next) } => {
@@ -98,7 +124,7 @@ impl Segment<'_> {
                     book.lose_track();
                     at = next;
                 }
-                Found::Broken { next: None } if self.last => {
+                Found::Broken { next: None } if self.last && segment::is_torn(&bytes, at) => {
                     drop(bytes);
                     return self.cut(at as u64, "the last frame is torn");
                 }
@@ -127,6 +153,8 @@ impl Segment<'_> {
 struct Dictionary {
     timelines: HashMap<u32, Track>,
     columns: HashMap<u32, Described>,
+    /// The newest histogram of each column.
+    histograms: HashMap<u32, (i64, Arc<Histogram>)>,
 }
 
 #[derive(Debug)]
@@ -158,11 +186,14 @@ impl Dictionary {
             track.known = false;
             track.columns.clear();
         }
+        self.histograms.clear();
     }
 
     fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
         let (mut rows, mut count) = (Vec::new(), 0);
+        let mut histograms: Vec<HeadHistogram> = Vec::new();
+        let mut exemplars: Vec<(SeriesRef, i64, Exemplar)> = Vec::new();
         while !cursor.is_empty() {
             match record::read(&mut cursor)? {
                 Read::Timeline { timeline, key } => {
@@ -189,6 +220,7 @@ impl Dictionary {
                                 series: None,
                             },
                         );
+                        self.histograms.remove(&column);
                     }
                 }
                 Read::Shape { timeline, kept, added } => self.shape(timeline, kept, added, &cursor)?,
@@ -204,16 +236,45 @@ impl Dictionary {
                         rows.extend(self.resolved(timeline, at, head));
                     }
                 }
+                Read::Histogram { column, body } => {
+                    let before = self.histograms.get(&column).map(|(at, h)| (*at, &**h));
+                    let Some((at, histogram)) = record::read_histogram(body, before)? else {
+                        Metrics::add(&metrics.wal_rows_lost, 1);
+                        continue;
+                    };
+                    let histogram = Arc::new(histogram);
+                    self.histograms.insert(column, (at, Arc::clone(&histogram)));
+                    *newest = (*newest).max(at);
+                    if at >= head.oldest_valid() {
+                        histograms.extend(self.column(column, head).map(|series| (series, at, histogram)));
+                    }
+                }
+                Read::Exemplar {
+                    column,
+                    at,
+                    own_time,
+                    value,
+                    pairs,
+                } => {
+                    let exemplar = Exemplar {
+                        labels: Labels::from_pairs(pairs).map_err(|_| cursor.malformed("not a label set"))?,
+                        value,
+                        at: own_time.then_some(Timestamp::from_millis(at)),
+                    };
+                    exemplars.extend(self.column(column, head).map(|series| (series, at, exemplar)));
+                }
             }
         }
         // All rows of a record, or none if it is damaged.
-        head.replay_rows(
-            &rows,
-            Bounds {
-                oldest: i64::MIN,
-                newest: i64::MAX,
-            },
-        );
+        let bounds = Bounds {
+            oldest: i64::MIN,
+            newest: i64::MAX,
+        };
+        head.replay_rows(&rows, bounds);
+        head.replay_histograms(&histograms, bounds);
+        for (series, at, exemplar) in exemplars {
+            head.replay_exemplar(series, at, exemplar);
+        }
         Metrics::add(&metrics.replay_rows, count);
         Ok(())
     }
@@ -330,6 +391,11 @@ impl Dictionary {
     fn series(&mut self, timeline: u32, place: u32, head: &mut Head) -> Option<SeriesRef> {
         let track = self.timelines.get(&timeline)?;
         let column = *track.columns.get(place as usize)?;
+        self.column(column, head)
+    }
+
+    /// The head's column for one of the segment's.
+    fn column(&mut self, column: u32, head: &mut Head) -> Option<SeriesRef> {
         let described = self.columns.get(&column)?;
         let (home, labels, known) = (described.home, described.labels.clone(), described.series);
         let series = match known {

@@ -11,24 +11,38 @@
 //!                       bit 3: changed places as a bitmap; else how many, then steps
 //!                 values: a code after the place's value before, for each place that changed; in a key row, a code
 //!                       after 0 for every place of the shape
+//!   6 histogram column, length, then so many bytes: code, zigzag step of its time
+//!                 code: see `crate::head::histogram_code`; one that stands alone has a time that steps from 0, others
+//!                       build on the column's histogram before
+//!   7 exemplar  column, zigzag time, flags u8, value u64 (bits), pairs as in a column
+//!                 flags bit 0: the time is its own, else that of its sample
 //! ```
 //!
-//! All numbers are varints. Codes are those of [`crate::head::delta`]. A place that is new in this row changes from 0.
+//! 6 and 7 are of version 2 of the log; 5, 8 and up are none of these. All numbers are varints. Codes are those of [`crate::head::delta`]. A place that is new in this row changes from 0.
 
 use super::writer::Book;
 use crate::codec::varint::{put, put_signed};
 use crate::codec::{Cursor, Malformed};
 use crate::head::State;
 use crate::head::delta;
+use crate::head::exemplar::Stored;
+use crate::head::histogram::{Logged as HistogramsLogged, StagedHistogram};
+use crate::head::histogram_code;
 use crate::head::series::Index;
 use crate::head::stage::Plan;
 use crate::head::staged::Staged;
 use crate::timeline::{Logged, NONE, Timeline};
+use hashbrown::HashMap;
+use std::sync::Arc;
+use tidegauge_model::{Histogram, Labels};
 
 const TIMELINE: u8 = 1;
 const COLUMN: u8 = 2;
 const SHAPE: u8 = 3;
 const ROW: u8 = 4;
+const HISTOGRAM: u8 = 6;
+const EXEMPLAR: u8 = 7;
+const OWN_TIME: u8 = 1;
 pub(crate) const KEY: u8 = 1;
 pub(crate) const RANGES: u8 = 2;
 pub(crate) const ENDED: u8 = 4;
@@ -119,6 +133,10 @@ impl Entry<'_> {
         put(self.out, u64::from(column));
         put(self.out, if c.home == NONE { 0 } else { u64::from(c.home) + 1 });
         let labels = self.index.labels(c.series);
+        self.pairs(&labels);
+    }
+
+    fn pairs(&mut self, labels: &Labels) {
         put(self.out, labels.len() as u64);
         for (name, value) in labels.iter() {
             for text in [name, value] {
@@ -257,6 +275,91 @@ impl Entry<'_> {
     }
 }
 
+/// Appends the entries of a commit that are no rows.
+pub(crate) struct Kinds<'a>(Entry<'a>);
+
+impl<'a> Kinds<'a> {
+    pub(crate) fn new(state: &'a State, index: &'a Index, book: &'a mut Book, out: &'a mut Vec<u8>) -> Self {
+        Self(Entry {
+            state,
+            index,
+            book,
+            out,
+        })
+    }
+
+    /// Writes a column if the segment does not know it, its home before it.
+    fn define(&mut self, column: u32, key: bool) {
+        let entry = &mut self.0;
+        if !entry.book.define(column, key) {
+            return;
+        }
+        let home = entry.state.column(column).map_or(NONE, |c| c.home);
+        if home != NONE {
+            let key = entry.state.timeline(home).and_then(|t| t.key.as_deref());
+            entry.timeline(home, key);
+        }
+        entry.column(column);
+    }
+
+    /// Appends histograms; gives where the log then stands with their series.
+    pub(crate) fn histograms(&mut self, staged: &[StagedHistogram]) -> Vec<(u32, HistogramsLogged)> {
+        let state = self.0.state;
+        let mut logged: HashMap<u32, (HistogramsLogged, i64, &Histogram)> = HashMap::new();
+        let mut body = Vec::new();
+        for sample in staged {
+            let before = match logged.get(&sample.series) {
+                Some((logged, at, histogram)) => Some((*logged, *at, *histogram)),
+                None => {
+                    let last = state.histograms.last(sample.series);
+                    last.map(|(at, histogram)| (state.histograms.logged(sample.series), at, &**histogram))
+                }
+            };
+            let segment = self.0.book.segment;
+            let before = before.filter(|(logged, ..)| {
+                (logged.segment, logged.column) == (segment, sample.column) && logged.since_key < KEY_ROWS
+            });
+            body.clear();
+            let built_on = histogram_code::put(&mut body, before.map(|b| b.2), &sample.histogram);
+            let (base, since_key) = match before.filter(|_| built_on.is_some()) {
+                Some((logged, at, _)) => (at, logged.since_key + 1),
+                None => (0, 0),
+            };
+            put_signed(&mut body, sample.at.wrapping_sub(base));
+            self.define(sample.column, since_key == 0);
+            let out = &mut *self.0.out;
+            out.push(HISTOGRAM);
+            put(out, u64::from(sample.column));
+            put(out, body.len() as u64);
+            out.extend_from_slice(&body);
+            let now = HistogramsLogged {
+                segment,
+                column: sample.column,
+                since_key,
+            };
+            logged.insert(sample.series, (now, sample.at, &sample.histogram));
+        }
+        logged
+            .into_iter()
+            .map(|(series, (logged, ..))| (series, logged))
+            .collect()
+    }
+
+    /// Appends exemplars.
+    pub(crate) fn exemplars(&mut self, stored: &[Arc<Stored>]) {
+        for one in stored {
+            self.define(one.column, false);
+            let entry = &mut self.0;
+            entry.out.push(EXEMPLAR);
+            put(entry.out, u64::from(one.column));
+            put_signed(entry.out, one.at);
+            entry.out.push(if one.exemplar.at.is_some() { OWN_TIME } else { 0 });
+            entry.out.extend_from_slice(&one.exemplar.value.to_bits().to_le_bytes());
+            entry.pairs(&one.exemplar.labels);
+        }
+    }
+}
+
 /// One entry, read back. Values of rows are read by whoever knows the values before.
 #[derive(Debug)]
 pub(crate) enum Read<'a> {
@@ -278,6 +381,17 @@ pub(crate) enum Read<'a> {
         timeline: u32,
         step: i64,
         flags: u8,
+    },
+    Histogram {
+        column: u32,
+        body: &'a [u8],
+    },
+    Exemplar {
+        column: u32,
+        at: i64,
+        own_time: bool,
+        value: f64,
+        pairs: Vec<(&'a str, &'a str)>,
     },
 }
 
@@ -326,10 +440,7 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
         COLUMN => {
             let column = number(cursor)?;
             let home = number(cursor)?.checked_sub(1);
-            let n = count(cursor)?;
-            let pairs = (0..n)
-                .map(|_| Ok((text(cursor)?, text(cursor)?)))
-                .collect::<Result<_, Malformed>>()?;
+            let pairs = read_pairs(cursor)?;
             Ok(Read::Column { column, home, pairs })
         }
         SHAPE => {
@@ -348,7 +459,47 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
             step: cursor.signed()?,
             flags: cursor.u8()?,
         }),
+        HISTOGRAM => {
+            let (column, length) = (number(cursor)?, count(cursor)?);
+            let body = cursor.take(length)?;
+            Ok(Read::Histogram { column, body })
+        }
+        EXEMPLAR => {
+            let (column, at, flags) = (number(cursor)?, cursor.signed()?, cursor.u8()?);
+            Ok(Read::Exemplar {
+                column,
+                at,
+                own_time: flags & OWN_TIME != 0,
+                value: f64::from_bits(cursor.u64()?),
+                pairs: read_pairs(cursor)?,
+            })
+        }
         _ => Err(cursor.malformed("an entry of no known kind")),
+    }
+}
+
+fn read_pairs<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<(&'a str, &'a str)>, Malformed> {
+    let n = count(cursor)?;
+    (0..n).map(|_| Ok((text(cursor)?, text(cursor)?))).collect()
+}
+
+/// Reads a histogram and its time after those before; `None` if it builds on what is not known.
+pub(crate) fn read_histogram(
+    body: &[u8],
+    before: Option<(i64, &Histogram)>,
+) -> Result<Option<(i64, Histogram)>, Malformed> {
+    let alone = histogram_code::stands_alone(body);
+    if !alone && before.is_none() {
+        return Ok(None);
+    }
+    let mut cursor = Cursor::new(body);
+    let histogram = histogram_code::get(&mut cursor, before.map(|b| b.1))?;
+    let base = before.filter(|_| !alone).map_or(0, |b| b.0);
+    let at = base.wrapping_add(cursor.signed()?);
+    if cursor.is_empty() {
+        Ok(Some((at, histogram)))
+    } else {
+        Err(cursor.malformed("bytes are left behind a histogram"))
     }
 }
 

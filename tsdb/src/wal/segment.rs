@@ -16,14 +16,15 @@
 //!           longer than 256 times the payload, or 1 MiB
 //! ```
 //!
-//! Bytes at the end of the last segment that hold no whole frame: torn, cut off when it is opened. Anywhere else:
-//! damage; reading goes on at the next whole frame.
+//! Bytes at the end of the last segment that hold no whole frame: torn, cut off when it is opened, unless they are as
+//! long as a frame that fails its checksum. Anywhere else: damage; reading goes on at the next whole frame.
 
 use crate::codec::{Cursor, crc32, varint};
 use crc32fast::Hasher;
 
 pub(crate) const MAGIC: [u8; 4] = *b"TGWL";
-pub(crate) const VERSION: u32 = 1;
+/// Version 2 added the entries of histograms and exemplars, and what came with them; version 1 reads as it did.
+pub(crate) const VERSION: u32 = 2;
 pub(crate) const HEADER_BYTES: usize = 20;
 const FRAME_BYTES: usize = 9;
 pub(crate) const PLAIN: u8 = 1;
@@ -239,6 +240,27 @@ impl Sums {
     }
 }
 
+/// Whether bytes that hold no whole frame, at the end of the last segment, are the front of one: what a write leaves
+/// that did not get through. If the frame is all there but fails its checksum, it was whole once and is damaged.
+pub(crate) fn is_torn(bytes: &[u8], at: usize) -> bool {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let Some(payload) = rest.len().checked_sub(FRAME_BYTES) else {
+        return true;
+    };
+    // The system may have lengthened the file before it wrote the bytes.
+    if rest.iter().rev().take(4).all(|b| *b == 0) {
+        return true;
+    }
+    let length = (payload as u32).to_le_bytes();
+    if rest.starts_with(&length) {
+        return false;
+    }
+    // With the length that fits the checksum is right: the length is what changed.
+    let mut mended = length.to_vec();
+    mended.extend_from_slice(rest.get(4..rest.len() - 4).unwrap_or_default());
+    !rest.ends_with(&crc32(&mended).to_le_bytes())
+}
+
 /// The record of a frame.
 pub(crate) fn unpack(kind: u8, payload: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, &'static str> {
     if kind == PLAIN {
@@ -264,7 +286,7 @@ mod tests {
     #[test]
     fn header_and_frame_are_as_drawn() {
         let head = header(7);
-        assert_eq!(head[..16], [b'T', b'G', b'W', b'L', 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(head[..16], [b'T', b'G', b'W', b'L', 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(head[16..], crc32(&head[..16]).to_le_bytes());
         assert_eq!(check_header(&head, 7), Header::Good);
         assert_eq!(check_header(&head, 8), Header::Bad);

@@ -103,10 +103,19 @@ pub(crate) enum WriteError {
     Poisoned(String),
 }
 
+/// A segment that takes no records any more and was not synced since its last one.
+#[derive(Debug, Clone)]
+struct Ended {
+    segment: u64,
+    file: Arc<dyn SyncFile>,
+}
+
 /// A sync that runs while the log is written to.
 #[derive(Debug)]
 pub(crate) struct Syncing {
     fs: Arc<dyn Fs>,
+    /// Segments that ended since the last sync.
+    ended: Vec<Ended>,
     file: Arc<dyn SyncFile>,
     /// Where the log stood.
     segment: u64,
@@ -118,6 +127,8 @@ pub(crate) struct Syncing {
 impl Syncing {
     /// Forces to the disk what was written before it began. The log need not be held.
     pub(crate) fn run(&self) -> Result<(), Error> {
+        // In order, so that what lasts is the front of the log.
+        self.ended.iter().try_for_each(|e| e.file.sync())?;
         self.file.sync()?;
         self.dir.as_ref().map_or(Ok(()), |dir| self.fs.sync_dir(dir))
     }
@@ -134,6 +145,7 @@ pub(crate) struct Wal {
     /// Length up to which the newest segment is good; what lies beyond must be cut.
     good: u64,
     segments: Vec<SegmentInfo>,
+    ended: Vec<Ended>,
     pub(crate) book: Book,
     framer: Framer,
     poisoned: Option<String>,
@@ -147,16 +159,17 @@ pub(crate) struct Wal {
 }
 
 impl Wal {
-    /// Starts a new segment after those that were read.
+    /// Starts a new segment after those that were read, with number `least` at the least.
     pub(crate) fn start(
         fs: Arc<dyn Fs>,
         dir: &Path,
         fsync: Fsync,
         segment_bytes: u64,
         old: Vec<SegmentInfo>,
+        least: u64,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
-        let number = next_number(old.last().map_or(0, |s| s.number))?;
+        let number = next_number(old.last().map_or(0, |s| s.number))?.max(least);
         let file = create(&*fs, dir, number)?;
         let mut wal = Self {
             good: file.len(),
@@ -166,6 +179,7 @@ impl Wal {
             segment_bytes,
             file,
             segments: old,
+            ended: Vec::new(),
             book: Book {
                 segment: number,
                 ..Book::default()
@@ -228,11 +242,15 @@ impl Wal {
             return Err(WriteError::Poisoned(why.clone()));
         }
         self.heal().map_err(|e| self.failed(e))?;
-        if self.fsync != Fsync::Never {
-            self.sync().map_err(|e| self.closed(&e))?;
-        }
         let number = next_number(self.book.segment).map_err(|e| self.failed(e))?;
         let file = create(&*self.fs, &self.dir, number).map_err(|e| self.failed(e))?;
+        if self.dirty {
+            // Not here: commits wait for whoever holds the log.
+            self.ended.push(Ended {
+                segment: self.book.segment,
+                file: self.file.syncer(),
+            });
+        }
         self.good = file.len();
         self.file = file;
         self.dirty = true;
@@ -286,10 +304,13 @@ impl Wal {
 
     /// Forces what was written to the disk. A failure is final.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
-        if !self.dirty {
+        if !self.dirty && self.ended.is_empty() {
             return Ok(());
         }
-        let mut synced = self.file.sync();
+        let mut synced = self.ended.iter().try_for_each(|e| e.file.sync());
+        if synced.is_ok() {
+            synced = self.file.sync();
+        }
         if synced.is_ok() && self.dirty_dir {
             synced = self.fs.sync_dir(&self.dir);
         }
@@ -297,6 +318,7 @@ impl Wal {
             self.poison(&e);
             return Err(e);
         }
+        self.ended.clear();
         self.dirty = false;
         self.dirty_dir = false;
         Metrics::add(&self.metrics.wal_syncs, 1);
@@ -313,8 +335,9 @@ impl Wal {
 
     /// What is to be synced beside the log; `None` if nothing is.
     pub(crate) fn begin_sync(&self) -> Option<Syncing> {
-        self.dirty.then(|| Syncing {
+        (self.dirty || !self.ended.is_empty()).then(|| Syncing {
             fs: Arc::clone(&self.fs),
+            ended: self.ended.clone(),
             file: self.file.syncer(),
             segment: self.book.segment,
             written: self.written,
@@ -329,7 +352,9 @@ impl Wal {
             return Err(e);
         }
         Metrics::add(&self.metrics.wal_syncs, 1);
-        // A segment that ended meanwhile was synced by then.
+        self.ended
+            .retain(|e| !syncing.ended.iter().any(|done| done.segment == e.segment));
+        // A segment that ended meanwhile is synced by the next one.
         if syncing.segment == self.book.segment {
             self.dirty = syncing.written != self.written;
             self.dirty_dir &= syncing.dir.is_none();
@@ -348,6 +373,7 @@ impl Wal {
                 Err(e) if !e.is_not_found() => return Err(e),
                 Ok(()) | Err(_) => {}
             }
+            self.ended.retain(|e| e.segment != first.number);
             self.segments.remove(0);
         }
         Metrics::set(&self.metrics.wal_segments, self.segments.len() as u64);
@@ -357,6 +383,17 @@ impl Wal {
     /// Whether the newest segment holds a row.
     pub(crate) fn has_rows(&self) -> bool {
         self.segments.last().is_some_and(|s| s.newest != i64::MIN)
+    }
+
+    /// Ends the newest segment if it holds anything.
+    pub(crate) fn begin_segment(&mut self) -> Result<(), WriteError> {
+        if self.has_rows() { self.rotate() } else { Ok(()) }
+    }
+
+    /// The number of the newest segment, and those before it.
+    pub(crate) fn position(&self) -> (u64, &[SegmentInfo]) {
+        let ended = self.segments.split_last().map_or(&[][..], |(_, ended)| ended);
+        (self.book.segment, ended)
     }
 }
 

@@ -44,7 +44,7 @@ fn bytes_are_as_drawn() {
     commit(115, &[("x", 2.0)]);
 
     let mut header = b"TGWL".to_vec();
-    header.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    header.extend_from_slice(&[2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     let mut expect = sealed(header);
     // Timeline 0 "t"; columns 0 and 1 with home 0; shape: both; key row at 100: 1 and 0.5 after 0.
     expect.extend(frame(&[

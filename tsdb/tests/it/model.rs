@@ -1,12 +1,13 @@
 //! The store against the in-memory oracle, under random operations.
 
-use crate::support::{Content, all, at, content, open, options};
+use crate::support::{Content, all, at, content, histogram, open, options};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidegauge_model::testing::MemoryStore;
 use tidegauge_model::{
-    Appendable, Labels, Matcher, OnReject, Queryable, ReadContext, RejectReason, SelectHints, TimeRange, stale_marker,
+    Appendable, Histogram, Labels, Matcher, OnReject, Queryable, ReadContext, RejectReason, SelectHints, TimeRange,
+    stale_marker,
 };
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options, SnapshotHead};
@@ -17,6 +18,8 @@ enum Op {
     Row(usize, i64, Vec<(usize, usize)>),
     /// Samples with their own times.
     Loose(Vec<(usize, i64, usize)>),
+    /// The same with histograms; floats among them, where the last says so.
+    Histograms(Vec<(usize, i64, usize, bool)>),
     Reopen,
     Seal,
     Maintain,
@@ -34,6 +37,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => proptest::collection::vec((0usize..7, -9i64..30, 0usize..9), 1..9).prop_map(Op::Loose),
         3 => (0i64..30, proptest::collection::btree_set(0usize..7, 1..7), 0usize..9)
             .prop_map(|(t, s, v)| Op::Loose(s.into_iter().map(|s| (s, t, v)).collect())),
+        4 => proptest::collection::vec((0usize..7, -9i64..30, 0usize..9, proptest::bool::weighted(0.2)), 1..9)
+            .prop_map(Op::Histograms),
         1 => Just(Op::Reopen),
         1 => Just(Op::Seal),
         1 => Just(Op::Maintain),
@@ -62,8 +67,23 @@ fn value(column: usize, value: usize) -> f64 {
     }
 }
 
+/// What a sample holds.
+#[derive(Debug, Clone)]
+enum Held {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
 /// One sample of a commit: the key of its timeline, or none.
-type Given = (Option<&'static str>, Labels, i64, f64);
+type Given = (Option<&'static str>, Labels, i64, Held);
+
+/// A few histograms, some with another layout; the last is the stale marker, which moving columns never get.
+fn some_histogram(column: usize, value: usize) -> Arc<Histogram> {
+    Arc::new(match value {
+        8 if !MOVING.contains(&column) => Histogram::stale(),
+        n => histogram(n as u32),
+    })
+}
 
 const KEYS: [&str; 2] = ["a", "b"];
 
@@ -75,11 +95,19 @@ fn commit(store: &dyn Appendable, given: &[Given]) -> Vec<(u64, RejectReason)> {
         let timeline = key.map(|key| appender.timeline(key).unwrap());
         let row: Vec<_> = same
             .iter()
-            .map(|g| (appender.resolve(timeline, &g.1).unwrap(), g.3))
+            .map(|g| (appender.resolve(timeline, &g.1).unwrap(), &g.3))
             .collect();
-        match timeline {
-            Some(timeline) => appender.append_row(timeline, at(*time), &row).unwrap(),
-            None => appender.append_at(row[0].0, at(*time), row[0].1).unwrap(),
+        let floats = || -> Vec<_> {
+            let float = |held: &Held| match held {
+                Held::Float(value) => *value,
+                Held::Histogram(_) => panic!("rows are of floats"),
+            };
+            row.iter().map(|(series, held)| (*series, float(held))).collect()
+        };
+        match (timeline, row[0].1) {
+            (Some(timeline), _) => appender.append_row(timeline, at(*time), &floats()).unwrap(),
+            (None, Held::Float(value)) => appender.append_at(row[0].0, at(*time), *value).unwrap(),
+            (None, Held::Histogram(h)) => appender.append_histogram(row[0].0, at(*time), Arc::clone(h)).unwrap(),
         }
     }
     let done = appender.commit(OnReject::Skip).unwrap();
@@ -92,6 +120,7 @@ fn bits(reason: &RejectReason) -> String {
         RejectReason::Duplicate { at, existing, new } => {
             format!("duplicate {at:?} {:x} {:x}", existing.to_bits(), new.to_bits())
         }
+        RejectReason::HistogramExists { at, new } => format!("histogram exists {at:?} {:x}", new.to_bits()),
         other => format!("{other:?}"),
     }
 }
@@ -157,7 +186,7 @@ impl Machine {
                 self.now[*t] += step;
                 let given: Vec<Given> = columns
                     .iter()
-                    .map(|(c, v)| (Some(KEYS[*t]), series(*t, *c), self.now[*t], value(*c, *v)))
+                    .map(|(c, v)| (Some(KEYS[*t]), series(*t, *c), self.now[*t], Held::Float(value(*c, *v))))
                     .collect();
                 self.give(&given);
             }
@@ -170,7 +199,27 @@ impl Machine {
                             None,
                             series(if MOVING.contains(c) { 0 } else { 2 }, *c),
                             self.now[2] + t,
-                            value(*c, *v),
+                            Held::Float(value(*c, *v)),
+                        )
+                    })
+                    .collect();
+                self.give(&given);
+            }
+            Op::Histograms(samples) => {
+                self.now[2] += 11;
+                let given: Vec<Given> = samples
+                    .iter()
+                    .map(|(c, t, v, float)| {
+                        let held = if *float {
+                            Held::Float(value(*c, *v))
+                        } else {
+                            Held::Histogram(some_histogram(*c, *v))
+                        };
+                        (
+                            None,
+                            series(if MOVING.contains(c) { 0 } else { 2 }, *c),
+                            self.now[2] + t,
+                            held,
                         )
                     })
                     .collect();

@@ -1,16 +1,20 @@
 //! What the other files share: a store in memory, and its whole content as a map.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::testing::HandClock;
-use tidegauge_model::{ColumnBuf, Labels, Queryable, ReadContext, SelectHints, TimeRange, Timestamp, Values, is_stale};
+use tidegauge_model::{
+    ColumnBuf, ColumnKind, Counts, Histogram, Labels, Queryable, ReadContext, SelectHints, Span, TimeRange, Timestamp,
+    Values, is_stale,
+};
 use tidegauge_tsdb::fs::Fs;
 use tidegauge_tsdb::{Db, Error, Fsync, Options};
 
 pub(crate) const DIR: &str = "/data";
 
-/// Series with their samples, values by bits.
+/// Series with their samples: floats by bits, histograms by [`fingerprint`] under a label set of [`of_histograms`].
 pub(crate) type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
 
 pub(crate) fn at(ms: i64) -> Timestamp {
@@ -34,6 +38,43 @@ pub(crate) fn open(fs: &Arc<dyn Fs>, options: Options) -> Result<Arc<Db>, Error>
     Db::open_with(Arc::clone(fs), Path::new(DIR), options, clock)
 }
 
+/// What a series' histograms are listed under.
+pub(crate) fn of_histograms(labels: &Labels) -> Labels {
+    let kind = ("kind", "histogram");
+    Labels::from_pairs(labels.iter().chain([kind])).unwrap()
+}
+
+/// Stands for a histogram, bit by bit.
+pub(crate) fn fingerprint(h: &Histogram) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let bits = |all: &[f64]| all.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let spans = |all: &[Span]| all.iter().map(|s| (s.offset, s.length)).collect::<Vec<_>>();
+    (h.counts == Counts::Float, h.schema, format!("{:?}", h.reset_hint)).hash(&mut hasher);
+    bits(&[h.zero_threshold, h.zero_count, h.count, h.sum]).hash(&mut hasher);
+    (spans(&h.positive_spans), bits(&h.positive_buckets)).hash(&mut hasher);
+    (spans(&h.negative_spans), bits(&h.negative_buckets)).hash(&mut hasher);
+    bits(&h.custom_values).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A valid histogram that depends on `n` in all its parts.
+pub(crate) fn histogram(n: u32) -> Histogram {
+    let n = f64::from(n);
+    Histogram {
+        counts: if n % 5.0 == 4.0 { Counts::Float } else { Counts::Integer },
+        schema: (n % 3.0) as i32,
+        zero_threshold: 1e-128,
+        zero_count: n,
+        count: 3.0 * n + 1.0,
+        sum: n * 0.25,
+        positive_spans: vec![Span { offset: 0, length: 1 }, Span { offset: 2, length: 1 }],
+        positive_buckets: vec![n, n],
+        negative_spans: vec![Span { offset: 1, length: 1 }],
+        negative_buckets: vec![1.0],
+        ..Histogram::default()
+    }
+}
+
 /// All that a store answers for a range, checked against what the door promises.
 pub(crate) fn content(store: &dyn Queryable, range: TimeRange) -> Content {
     let querier = store.querier(range).unwrap();
@@ -46,28 +87,36 @@ pub(crate) fn content(store: &dyn Queryable, range: TimeRange) -> Content {
         assert!(group.timestamps().is_sorted_by(|a, b| a < b), "times of a group rise");
         for series in 0..group.len() {
             let column = group.read(series, &mut buf).unwrap();
-            let Values::Float(values) = column.values else {
-                panic!("a float column")
+            let (kind, values, stale): (_, Vec<u64>, _) = match column.values {
+                Values::Float(values) => (
+                    ColumnKind::Float,
+                    values.iter().map(|v| v.to_bits()).collect(),
+                    values.iter().any(|v| is_stale(*v)),
+                ),
+                Values::Histogram(values) => (
+                    ColumnKind::Histogram,
+                    values.iter().map(|h| fingerprint(h)).collect(),
+                    values.iter().any(|h| h.is_stale()),
+                ),
             };
+            assert_eq!(kind, group.kind(series));
             assert_eq!(column.timestamps.len(), values.len());
             assert!(column.timestamps.is_sorted_by(|a, b| a < b), "times of a column rise");
             assert!(column.timestamps.iter().all(|t| range.contains(*t)));
             assert!(!column.dense || column.timestamps == group.timestamps());
-            assert!(
-                column.has_stale || !values.iter().any(|v| is_stale(*v)),
-                "has_stale is a promise"
-            );
+            assert!(column.has_stale || !stale, "has_stale is a promise");
             let samples: Vec<_> = column
                 .timestamps
                 .iter()
                 .zip(values)
-                .map(|(t, v)| (t.millis(), v.to_bits()))
+                .map(|(t, v)| (t.millis(), v))
                 .collect();
             if !samples.is_empty() {
-                assert!(
-                    out.insert(group.labels(series), samples).is_none(),
-                    "no series comes twice"
-                );
+                let labels = match kind {
+                    ColumnKind::Float => group.labels(series),
+                    ColumnKind::Histogram => of_histograms(&group.labels(series)),
+                };
+                assert!(out.insert(labels, samples).is_none(), "no series comes twice");
             }
         }
     }

@@ -1,0 +1,202 @@
+//! When checkpoints are written and which one the store opens from.
+
+use crate::db::Db;
+use crate::directory::{CHECKPOINTS, RUNS};
+use crate::fs::{EntryKind, Fs};
+use crate::head::checkpoint::{self, Restored};
+use crate::head::runfile;
+use crate::offload::RunFiles;
+use crate::wal::writer::{WriteError, cause};
+use crate::{Error, Metrics};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// How many are kept: should the newest be damaged, the one before saves most of the time.
+const KEPT: usize = 2;
+/// The log must have grown by this part of the last checkpoint, so that checkpoints cost less than the log itself.
+const WORTH_PART: u64 = 4;
+
+/// What is known of checkpoints between rounds. Kept by whoever holds maintenance.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    /// Bytes of the log that the newest one does not spare, as the log's counter tells them.
+    logged: u64,
+    /// Bytes of the log that were replayed behind it.
+    replayed: u64,
+    /// Its length.
+    bytes: u64,
+    since: Instant,
+}
+
+impl Checkpoints {
+    /// A store that replayed so many bytes.
+    pub(crate) fn new(replayed: u64) -> Self {
+        Self {
+            logged: 0,
+            replayed,
+            bytes: 0,
+            since: Instant::now(),
+        }
+    }
+}
+
+/// The numbers in a folder of numbered files, rising, and the names of those that are not whole.
+fn numbered(fs: &dyn Fs, dir: &Path, number: fn(&str) -> Option<u64>) -> Result<(Vec<u64>, Vec<String>), Error> {
+    let (mut numbers, mut unfinished) = (Vec::new(), Vec::new());
+    for entry in fs.read_dir(dir)? {
+        match number(&entry.name) {
+            _ if entry.kind != EntryKind::File => {}
+            Some(number) => numbers.push(number),
+            None if entry.name.ends_with(runfile::UNFINISHED) => unfinished.push(entry.name),
+            None => {}
+        }
+    }
+    numbers.sort_unstable();
+    Ok((numbers, unfinished))
+}
+
+/// Removes a file that only saves time: if it stays, it is tried again at the next start.
+fn remove(fs: &dyn Fs, path: &Path) {
+    match fs.remove_file(path) {
+        Err(e) if !e.is_not_found() => {
+            tracing::debug!(error = %e, path = %path.display(), "a file that is not needed stays behind");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Reads the newest checkpoint that can be used, and removes what none needs. Without one the log is replayed whole.
+pub(crate) fn restore(fs: &dyn Fs, dir: &Path, flushed: i64, metrics: &Metrics) -> Result<(Restored, RunFiles), Error> {
+    let folder = dir.join(CHECKPOINTS);
+    let runs_dir = dir.join(RUNS);
+    let (numbers, unfinished) = numbered(fs, &folder, checkpoint::number)?;
+    for name in unfinished {
+        remove(fs, &folder.join(name));
+    }
+    let mut restored = Restored::default();
+    for number in numbers.iter().rev() {
+        let path = folder.join(checkpoint::name(*number));
+        match checkpoint::read(fs, &path, *number, &runs_dir, flushed) {
+            Ok(found) => {
+                restored = found;
+                break;
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, cause = %cause(&e), "a checkpoint is of no use: more of the log is replayed");
+                Metrics::add(&metrics.checkpoints_unusable, 1);
+                remove(fs, &path);
+            }
+        }
+    }
+    let (numbers, unfinished) = numbered(fs, &runs_dir, runfile::number)?;
+    for name in unfinished {
+        remove(fs, &runs_dir.join(name));
+    }
+    for number in &numbers {
+        if !restored.files.iter().any(|f| f.number == *number) {
+            remove(fs, &runs_dir.join(runfile::name(*number)));
+        }
+    }
+    let files = std::mem::take(&mut restored.files);
+    let next = numbers.last().map_or(0, |n| *n) + 1;
+    Ok((restored, RunFiles::new(files, next)))
+}
+
+impl Db {
+    fn checkpoints_dir(&self) -> PathBuf {
+        self.dir.join(CHECKPOINTS)
+    }
+
+    fn is_checkpoint_due(&self, checkpoints: &Checkpoints) -> bool {
+        let written = self.head.metrics.wal_bytes.load(Ordering::Relaxed);
+        let behind = checkpoints.replayed + written.saturating_sub(checkpoints.logged);
+        let options = &self.head.options;
+        let enough = options.checkpoint_log_bytes.max(checkpoints.bytes / WORTH_PART);
+        behind >= enough || behind > 0 && checkpoints.since.elapsed() >= options.checkpoint_age
+    }
+
+    /// Writes a checkpoint, if it is time.
+    pub(crate) fn checkpoint_if_due(&self, files: &RunFiles, checkpoints: &mut Checkpoints) -> Result<(), Error> {
+        if files.any_damaged() {
+            return self.drop_checkpoints();
+        }
+        if !self.is_checkpoint_due(checkpoints) {
+            return Ok(());
+        }
+        let done = self.write_checkpoint(checkpoints);
+        if done.is_err() {
+            Metrics::add(&self.head.metrics.checkpoints_failed, 1);
+        }
+        done
+    }
+
+    /// Writes a checkpoint now. The log is held while what may change is copied, not while it is written.
+    pub(crate) fn write_checkpoint(&self, checkpoints: &mut Checkpoints) -> Result<(), Error> {
+        let metrics = &self.head.metrics;
+        let (captured, number, logged) = {
+            let mut log = self.log.lock();
+            let began = Instant::now();
+            let Some(wal) = log.wal.as_mut().filter(|w| w.poisoned().is_none()) else {
+                return Ok(());
+            };
+            if !self.head.fits_checkpoint() {
+                return Ok(());
+            }
+            wal.begin_segment().map_err(|e| match e {
+                WriteError::Failed(e) => e,
+                WriteError::Poisoned(what) => Error::Invalid { what },
+            })?;
+            let (number, ended) = wal.position();
+            let state = self.head.state.read();
+            let captured = checkpoint::capture(&state, ended, self.flushed());
+            let logged = metrics.wal_bytes.load(Ordering::Relaxed);
+            let held = began.elapsed().as_micros() as u64;
+            Metrics::set(&metrics.checkpoint_hold_microseconds, held);
+            (captured, number, logged)
+        };
+        // The log is the truth: what it holds up to here lasts before something builds on it.
+        self.sync()?;
+        let folder = self.checkpoints_dir();
+        let path = folder.join(checkpoint::name(number));
+        let temporary = folder.join(checkpoint::name(number) + runfile::UNFINISHED);
+        let written = captured
+            .write(&*self.fs, &temporary, number)
+            .and_then(|bytes| self.fs.rename(&temporary, &path).map(|()| bytes))
+            .and_then(|bytes| self.fs.sync_dir(&folder).map(|()| bytes));
+        let bytes = match written {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                remove(&*self.fs, &temporary);
+                return Err(e);
+            }
+        };
+        *checkpoints = Checkpoints {
+            logged,
+            replayed: 0,
+            bytes,
+            since: Instant::now(),
+        };
+        Metrics::add(&metrics.checkpoints_written, 1);
+        Metrics::set(&metrics.checkpoint_bytes, bytes);
+        let (numbers, _) = numbered(&*self.fs, &folder, checkpoint::number)?;
+        for old in numbers.iter().rev().skip(KEPT) {
+            remove(&*self.fs, &folder.join(checkpoint::name(*old)));
+        }
+        Ok(())
+    }
+
+    /// A file of runs is damaged: the next start must read all of the log.
+    fn drop_checkpoints(&self) -> Result<(), Error> {
+        let folder = self.checkpoints_dir();
+        let (numbers, _) = numbered(&*self.fs, &folder, checkpoint::number)?;
+        for number in &numbers {
+            remove(&*self.fs, &folder.join(checkpoint::name(*number)));
+        }
+        if numbers.is_empty() {
+            Ok(())
+        } else {
+            self.fs.sync_dir(&folder)
+        }
+    }
+}
