@@ -8,7 +8,7 @@ use crate::{STALE_BITS, stale_marker};
 pub const CUSTOM_SCHEMA: i32 = -53;
 /// The schemas whose bounds are powers of 2^2^-schema.
 pub const EXPONENTIAL_SCHEMAS: std::ops::RangeInclusive<i32> = -4..=8;
-/// Integer counts beyond it would not survive as `f64`.
+/// Integer counts from here on may not survive as `f64`.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// Of what kind the counts of a histogram are.
@@ -44,7 +44,7 @@ pub struct Span {
     pub length: u32,
 }
 
-/// A native histogram. Counts are floats; those of an integer histogram are exact in it up to 2^53, which
+/// A native histogram. Counts are floats; those of an integer histogram are exact in it below 2^53, which
 /// [`Histogram::validate`] sees to.
 ///
 /// A stale marker of a histogram series is a histogram whose sum is the stale marker.
@@ -125,7 +125,7 @@ pub enum HistogramError {
         /// What it says.
         count: f64,
     },
-    /// An integer histogram holds a count that is not a whole number of at most 2^53.
+    /// An integer histogram holds a count that is not a whole number below 2^53.
     #[error("{what} of {count} is not a whole number that is stored exactly")]
     NotWhole {
         /// Which count.
@@ -295,7 +295,7 @@ impl Histogram {
             if count < 0.0 {
                 return Err(HistogramError::Negative { what, count });
             }
-            if self.counts == Counts::Integer && !(count <= MAX_WHOLE && count.fract() == 0.0) {
+            if self.counts == Counts::Integer && !(count < MAX_WHOLE && count.fract() == 0.0) {
                 return Err(HistogramError::NotWhole { what, count });
             }
         }

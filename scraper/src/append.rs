@@ -22,8 +22,8 @@ use crate::target::{Health, LastScrape, Live, Target};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::{
-    AppendError, Appender, CommitError, Committed, OnReject, OverBudget, RejectReason, SeriesRef, TimelineRef,
-    Timestamp, stale_marker,
+    AppendError, Appender, CommitError, Committed, Exemplar, OnReject, OverBudget, RejectReason, SeriesRef,
+    TimelineRef, Timestamp, stale_marker,
 };
 use tokio::time::Instant;
 
@@ -47,6 +47,7 @@ pub(crate) struct Buffers {
     inflater: Inflater,
     row: Vec<(SeriesRef, f64)>,
     stamped: Vec<(SeriesRef, Timestamp, f64)>,
+    exemplars: Vec<(SeriesRef, Timestamp, Exemplar)>,
 }
 
 /// A buffer that grew beyond this is given back to the allocator.
@@ -60,6 +61,8 @@ impl Reuse for Buffers {
         self.row.shrink_to(KEPT_BYTES / 16);
         self.stamped.clear();
         self.stamped.shrink_to(KEPT_BYTES / 32);
+        self.exemplars.clear();
+        self.exemplars.shrink_to(KEPT_BYTES / 64);
     }
 }
 
@@ -258,6 +261,10 @@ impl Append<'_> {
                     samples += 1;
                 }
             }
+            for (series, at, exemplar) in &buffers.exemplars {
+                // One that does not fit fails no scrape; the store counts it.
+                let _ = appender.append_exemplar(*series, *at, exemplar);
+            }
             let vanished = state.all_vanished(vanished, &buffers.row);
             self.mark_stale(appender.as_mut(), timeline, &vanished);
             let committed = appender
@@ -349,7 +356,10 @@ impl Append<'_> {
             count += 1;
             match rejected.reason {
                 RejectReason::OutOfOrder => metrics.out_of_order.inc(),
-                RejectReason::Duplicate { .. } | RejectReason::Repeated => metrics.duplicates.inc(),
+                RejectReason::Duplicate { .. }
+                | RejectReason::HistogramExists { .. }
+                | RejectReason::DuplicateHistogram { .. }
+                | RejectReason::Repeated => metrics.duplicates.inc(),
                 RejectReason::TooOld | RejectReason::TooNew => metrics.out_of_bounds.inc(),
             }
         }
@@ -469,6 +479,7 @@ impl Walk<'_, '_> {
         let (append, rules) = (self.append, &*self.append.job.rules);
         let shared = append.shared;
         buffers.stamped.clear();
+        buffers.exemplars.clear();
         let mut labels = SampleLabels::new(rules, &append.target.labels);
         let mut metadata = MetadataPass::new(
             append.live.families(),
@@ -555,6 +566,16 @@ impl Walk<'_, '_> {
             match at {
                 None => buffers.row.push((series, line.value)),
                 Some(at) => buffers.stamped.push((series, at, line.value)),
+            }
+            if let Some(raw) = entries.exemplar()
+                && let Ok(labels) = raw.labels()
+            {
+                let exemplar = Exemplar {
+                    labels,
+                    value: raw.value,
+                    at: raw.at,
+                };
+                buffers.exemplars.push((series, at.unwrap_or(append.at), exemplar));
             }
         }
         if over_limit {

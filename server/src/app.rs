@@ -221,6 +221,7 @@ pub async fn run(
         config,
         state,
         reloads,
+        exemplars,
     } = running;
     gate.open(api::router(state.clone()));
     state.ready.set_ready();
@@ -232,7 +233,8 @@ pub async fn run(
     });
     tracing::info!(address = %site.local, "ready");
 
-    control(&shutdown, reloads, &config, &scraper, &mut servers).await?;
+    let kept = exemplars.then_some(&db);
+    control(&shutdown, reloads, &config, &scraper, kept, &mut servers).await?;
 
     state.ready.set_not_ready("shutting down");
     if tokio::time::timeout(SCRAPE_GRACE, scraper.stop()).await.is_err() {
@@ -254,6 +256,8 @@ struct Running {
     config: Arc<Reloader>,
     state: Arc<ApiState>,
     reloads: mpsc::Receiver<ReloadReply>,
+    /// Whether exemplars are kept.
+    exemplars: bool,
 }
 
 impl Running {
@@ -272,13 +276,16 @@ impl Running {
             "memory limit"
         );
 
-        let store = store_options(options, shares.head.clone());
+        let features = features::read(&options.features);
+        let mut store = store_options(options, shares.head.clone());
+        if features.exemplar_storage {
+            store.max_exemplars = config.config().max_exemplars();
+        }
         let (dir, store_clock) = (options.data_dir.clone(), clock.clone());
         let db = tokio::task::spawn_blocking(move || Db::open(&dir, store, store_clock))
             .await?
             .map_err(|e| advise(&e, options))?;
         tell_replay(&db);
-        let features = features::read(&options.features);
         let engine = Arc::new(Engine::new(EngineOptions {
             lookback_ms: i64::try_from(options.lookback.millis()).unwrap_or(i64::MAX),
             max_samples: options.max_samples,
@@ -339,6 +346,7 @@ impl Running {
             config,
             state,
             reloads,
+            exemplars: features.exemplar_storage,
         })
     }
 }
@@ -349,6 +357,7 @@ async fn control(
     mut reloads: mpsc::Receiver<ReloadReply>,
     config: &Arc<Reloader>,
     scraper: &Manager,
+    exemplars: Option<&Arc<Db>>,
     servers: &mut JoinSet<std::io::Result<()>>,
 ) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -362,12 +371,16 @@ async fn control(
                 return Ok(());
             }
         };
-        let (config, scraper) = (config.clone(), scraper.clone());
+        let (config, scraper, exemplars) = (config.clone(), scraper.clone(), exemplars.cloned());
         let done = tokio::task::spawn_blocking(move || {
             config.reload(|new| {
                 scraper
                     .apply(new.jobs().to_vec(), new.external_labels())
-                    .map_err(|e| e.to_string())
+                    .map_err(|e| e.to_string())?;
+                if let Some(db) = exemplars {
+                    db.set_max_exemplars(new.max_exemplars());
+                }
+                Ok(())
             })
         })
         .await

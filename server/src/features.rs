@@ -3,7 +3,7 @@
 use tidegauge_query::Features;
 
 /// Features that upstream knows by name and that are always on or without meaning here.
-const FEATURES_WITHOUT_EFFECT: [&str; 27] = [
+const FEATURES_WITHOUT_EFFECT: [&str; 26] = [
     "agent",
     "auto-gomaxprocs",
     "auto-gomemlimit",
@@ -11,7 +11,6 @@ const FEATURES_WITHOUT_EFFECT: [&str; 27] = [
     "concurrent-rule-eval",
     "created-timestamp-zero-ingestion",
     "delayed-compaction",
-    "exemplar-storage",
     "expand-external-labels",
     "memory-snapshot-on-shutdown",
     "metadata-wal-records",
@@ -38,6 +37,8 @@ const FEATURES_WITHOUT_EFFECT: [&str; 27] = [
 pub(crate) struct FeatureSet {
     /// For parser and engine.
     pub(crate) promql: Features,
+    /// For the store: exemplars are kept.
+    pub(crate) exemplar_storage: bool,
     /// For the scraper.
     pub(crate) extra_scrape_metrics: bool,
 }
@@ -50,6 +51,7 @@ pub(crate) fn read(names: &[String]) -> FeatureSet {
             continue;
         }
         match name {
+            "exemplar-storage" => set.exemplar_storage = true,
             "extra-scrape-metrics" => set.extra_scrape_metrics = true,
             known if FEATURES_WITHOUT_EFFECT.contains(&known) => {
                 tracing::warn!(
@@ -72,9 +74,10 @@ mod tests {
         let set = read(&[
             "promql-experimental-functions".into(),
             "extra-scrape-metrics".into(),
+            "exemplar-storage".into(),
             "nonsense".into(),
         ]);
-        assert!(set.promql.experimental_functions && set.extra_scrape_metrics);
+        assert!(set.promql.experimental_functions && set.extra_scrape_metrics && set.exemplar_storage);
         assert!(!set.promql.duration_expressions);
     }
 }

@@ -140,16 +140,13 @@ impl Db {
             let Some(wal) = log.wal.as_mut().filter(|w| w.poisoned().is_none()) else {
                 return Ok(());
             };
-            if !self.head.fits_checkpoint() {
-                return Ok(());
-            }
             wal.begin_segment().map_err(|e| match e {
                 WriteError::Failed(e) => e,
                 WriteError::Poisoned(what) => Error::Invalid { what },
             })?;
             let (number, ended) = wal.position();
             let state = self.head.state.read();
-            let captured = checkpoint::capture(&state, ended, self.flushed());
+            let captured = checkpoint::capture(&state, &self.head.exemplars.read(), ended, self.flushed());
             let logged = metrics.wal_bytes.load(Ordering::Relaxed);
             let held = began.elapsed().as_micros() as u64;
             Metrics::set(&metrics.checkpoint_hold_microseconds, held);

@@ -130,6 +130,7 @@ impl Db {
         let (restored, files) = checkpoint::restore(&*fs, dir, flushed, &metrics)?;
         let (from, known) = (restored.from, restored.segments);
         head.restore(restored.state, flushed);
+        head.restore_exemplars(restored.exemplars);
         let (segments, replayed) = reader::replay(&*fs, &dir.join(WAL), from, &known, &mut head, &metrics)?;
         head.replayed();
         Metrics::set(&metrics.replay_milliseconds, began.elapsed().as_millis() as u64);

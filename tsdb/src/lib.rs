@@ -28,7 +28,8 @@
 //! | 4 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
 //! | 5 | `Head::state` | timelines, columns, owners | read: a plan is made, a reader copies; write: a plan is applied |
 //! | 6 | `State::index` | labels and postings | labels are looked up or added |
-//! | 7 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
+//! | 7 | `Head::exemplars` | the ring of exemplars | some are added; those of a range are listed |
+//! | 8 | `Db::blocks` | the list of blocks | the list is copied or exchanged |
 //!
 //! # What is acknowledged
 //!
@@ -42,7 +43,8 @@
 //! A commit is planned on the state as it is ([`Appender`](tidegauge_model::Appender) says what may be refused),
 //! written to the log as one frame, and published by one short write of the state: a reader sees all of it or none.
 //! About 120 rows of a timeline are sealed into a run; when a window of [`Options::block_ms`] is complete, its runs
-//! become a block and the segments of the log that only hold such rows are deleted.
+//! become a block and the segments of the log that only hold such rows are deleted. Native histograms lie beside the
+//! rows and go the same way. Exemplars ([`Options::max_exemplars`]) live in memory and in the log alone.
 
 pub mod block;
 mod checkpoint;

@@ -1,7 +1,7 @@
 //! A writer of JSON text: no tree in between, keys in the order they are written.
 
 use super::number;
-use tidegauge_model::Labels;
+use tidegauge_model::{Labels, Timestamp};
 
 /// A string with its quotes.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
@@ -113,6 +113,22 @@ impl Json {
     pub(crate) fn float(&mut self, number: f64) -> &mut Self {
         self.separate();
         number::push_value(&mut self.out, if number.is_finite() { number } else { 0.0 });
+        self
+    }
+
+    /// A number in quotes, as samples are printed.
+    pub(crate) fn number_text(&mut self, number: f64) -> &mut Self {
+        self.separate();
+        self.out.push(b'"');
+        number::push_value(&mut self.out, number);
+        self.out.push(b'"');
+        self
+    }
+
+    /// Seconds since the epoch.
+    pub(crate) fn time(&mut self, at: Timestamp) -> &mut Self {
+        self.separate();
+        number::push_time(&mut self.out, at);
         self
     }
 

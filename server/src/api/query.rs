@@ -1,6 +1,7 @@
 //! `query`, `query_range`, `query_exemplars`, `format_query`, `parse_query`.
 
 use super::error::ApiError;
+use super::json::Json;
 use super::params::{Params, SignedDuration};
 use super::render::{Data, Reply};
 use super::shared::Shared;
@@ -11,7 +12,7 @@ use axum::extract::State;
 use axum::http::Request;
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
-use tidegauge_model::{Cancel, Timestamp};
+use tidegauge_model::{Cancel, ExemplarQueryable, SeriesExemplars, Timestamp};
 use tidegauge_query::parser::{ParseOptions, ValueType};
 use tidegauge_query::{ParseError, Query, QueryOutput, StatsLevel, Value};
 
@@ -156,18 +157,40 @@ fn reply(output: QueryOutput, limit: usize, with_stats: bool) -> Reply {
         .truncated_if(truncated)
 }
 
-/// `GET|POST /api/v1/query_exemplars`: none are stored, so every good question has the empty answer.
+/// `GET|POST /api/v1/query_exemplars`: those of the series that any selector of the query meets.
 pub(crate) async fn exemplars(State(shared): State<Shared>, request: Request<Body>) -> Result<Reply, ApiError> {
     let params = shared.params(request).await?;
     let range = params.range()?;
     if range.is_empty() {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api))
+    let expr = tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api))
         .map_err(|error| ApiError::bad_data(error.to_string()))?;
-    Ok(Reply::json(|json| {
-        json.array(|_| {});
-    }))
+    let selectors: Vec<_> = expr.selectors().into_iter().map(|s| s.matchers.clone()).collect();
+    let context = shared.clone();
+    shared
+        .read(None, move |api, cancel| {
+            let found = api.db.exemplars(&selectors, range, &context.context(cancel))?;
+            Ok(Reply::json(|json| {
+                json.array(|json| found.iter().for_each(|series| push_exemplars(json, series)));
+            }))
+        })
+        .await
+}
+
+fn push_exemplars(json: &mut Json, series: &SeriesExemplars) {
+    json.object(|json| {
+        json.key("seriesLabels").labels(&series.labels);
+        json.key("exemplars").array(|json| {
+            for exemplar in &series.exemplars {
+                json.object(|json| {
+                    json.key("labels").labels(&exemplar.labels);
+                    json.key("value").number_text(exemplar.value);
+                    json.key("timestamp").time(exemplar.at.unwrap_or(Timestamp::MIN));
+                });
+            }
+        });
+    });
 }
 
 /// `GET|POST /api/v1/format_query`

@@ -39,9 +39,13 @@ pub struct Config {
     global: GlobalConfig,
     jobs: Vec<ScrapeConfig>,
     external_labels: Labels,
+    max_exemplars: usize,
     unsupported: Vec<Unsupported>,
     yaml: String,
 }
+
+/// How many exemplars are kept if the file does not say, as upstream.
+const MAX_EXEMPLARS: usize = 100_000;
 
 /// A section or key that is valid and has no effect in this version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +70,11 @@ impl Config {
     /// The labels of everything that leaves this server, with the environment's values put in.
     pub fn external_labels(&self) -> &Labels {
         &self.external_labels
+    }
+
+    /// `storage.exemplars.max_exemplars`: how many are kept where the feature `exemplar-storage` is on; 0 keeps none.
+    pub fn max_exemplars(&self) -> usize {
+        self.max_exemplars
     }
 
     /// What the file says without effect, in order of name.
@@ -173,9 +182,19 @@ fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Resul
         global,
         jobs,
         external_labels,
+        max_exemplars: max_exemplars(&root),
         unsupported,
         yaml,
     })
+}
+
+/// The bound on exemplars. That it is a whole number was checked with the shapes; below 0 it keeps none.
+fn max_exemplars(root: &Node) -> usize {
+    let key = ["storage", "exemplars", "max_exemplars"];
+    let node = key.iter().try_fold(root, |node, key| node.get(key));
+    let text = node.and_then(Node::as_text);
+    text.and_then(|text| text.parse::<i64>().ok())
+        .map_or(MAX_EXEMPLARS, |n| usize::try_from(n).unwrap_or(0))
 }
 
 /// What the jobs say without effect; of several jobs that say the same, the first line counts.
@@ -314,7 +333,7 @@ fn storage_keys(node: &Node) -> Vec<Unsupported> {
     let mut found = Vec::new();
     for (key, value) in node.entries() {
         let nested = if key.text == "tsdb" { value.entries() } else { &[] };
-        if key.text != "tsdb" {
+        if !matches!(key.text.as_str(), "tsdb" | "exemplars") {
             found.push((format!("storage.{}", key.text), key.at.line));
         }
         for (inner, value) in nested.iter().filter(|(_, v)| !v.is_null()) {
@@ -537,6 +556,16 @@ mod tests {
             let error = error(text);
             assert!(error.starts_with(expected), "{error}\n{expected}");
         }
+    }
+
+    #[test]
+    fn exemplars_are_bounded_as_upstream() {
+        let max = |text: &str| config(text).unwrap().max_exemplars();
+        assert_eq!(max("global: {}\n"), 100_000);
+        assert_eq!(max("storage: {exemplars: {max_exemplars: 7}}\n"), 7);
+        assert_eq!(max("storage: {exemplars: {max_exemplars: -1}}\n"), 0);
+        let listed = config("storage: {exemplars: {max_exemplars: 7}}\n").unwrap();
+        assert_eq!(listed.unsupported(), []);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!                                                                       '-> Labels -> resolve         '-> commit, all or nothing
 //! ```
 
+mod histogram;
 mod known;
 mod wire;
 mod write_in;

@@ -5,6 +5,8 @@
 //!   TimeSeries    1: Label*        2: Sample*     3: Exemplar*   4: Histogram*
 //!   Label         1: name          2: value
 //!   Sample        1: value f64     2: timestamp i64 (milliseconds)
+//!   Exemplar      1: Label*        2: value f64   3: timestamp i64
+//!   Histogram     see [`super::histogram`]
 //! ```
 //!
 //! A field is a varint `number << 3 | type` and a value: a varint (0), 8 bytes (1), length and bytes (2), 4 bytes (5).
@@ -29,6 +31,9 @@ pub(crate) enum WireError {
         /// The field.
         field: &'static str,
     },
+    /// A list holds more than any histogram may have.
+    #[error("proto: more than {0} elements in a list of one histogram")]
+    TooMany(usize),
     /// A type that is none, or is out of use.
     #[error("proto: illegal wireType {0}")]
     Unknown(u8),
@@ -44,7 +49,7 @@ pub(crate) enum Value<'b> {
 }
 
 impl<'b> Value<'b> {
-    fn wire_type(self) -> u8 {
+    pub(crate) fn wire_type(self) -> u8 {
         match self {
             Self::Varint(_) => 0,
             Self::Fixed64(_) => 1,
@@ -101,8 +106,12 @@ impl<'b> Fields<'b> {
         Ok(Some((tag >> 3, value)))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     #[inline]
-    fn varint(&mut self) -> Result<u64, WireError> {
+    pub(super) fn varint(&mut self) -> Result<u64, WireError> {
         if let Some((first, rest)) = self.rest.split_first()
             && *first < 0x80
         {
@@ -130,7 +139,7 @@ impl<'b> Fields<'b> {
     }
 
     #[inline]
-    fn fixed(&mut self) -> Result<u64, WireError> {
+    pub(super) fn fixed(&mut self) -> Result<u64, WireError> {
         let (bytes, rest) = self.rest.split_first_chunk::<8>().ok_or(WireError::Cut)?;
         self.rest = rest;
         Ok(u64::from_le_bytes(*bytes))
@@ -178,7 +187,10 @@ impl<'b> TimeSeries<'b> {
 pub(crate) fn label_pairs(labels: &[u8]) -> Result<Option<Vec<(&str, &str)>>, WireError> {
     let mut fields = Fields::new(labels);
     let mut pairs = Vec::new();
-    while let Some((_, label)) = fields.next()? {
+    while let Some((number, label)) = fields.next()? {
+        if number != 1 {
+            continue;
+        }
         let mut parts = Fields::new(label.bytes("Labels")?);
         let (mut name, mut value): (&[u8], &[u8]) = (b"", b"");
         while let Some((number, part)) = parts.next()? {
@@ -194,6 +206,26 @@ pub(crate) fn label_pairs(labels: &[u8]) -> Result<Option<Vec<(&str, &str)>>, Wi
         }
     }
     Ok(Some(pairs))
+}
+
+/// An exemplar's value and time in milliseconds; its labels are [`label_pairs`] of the same message.
+pub(crate) fn exemplar(message: &[u8]) -> Result<(f64, i64), WireError> {
+    let mut fields = Fields::new(message);
+    let (mut value, mut at_ms) = (0.0, 0);
+    while let Some((number, field)) = fields.next()? {
+        match (number, field) {
+            (2, Value::Fixed64(bits)) => value = f64::from_bits(bits),
+            (3, Value::Varint(ms)) => at_ms = ms.cast_signed(),
+            (2 | 3, other) => {
+                return Err(WireError::Type {
+                    found: other.wire_type(),
+                    field: if number == 2 { "Value" } else { "Timestamp" },
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok((value, at_ms))
 }
 
 /// A sample's value and time in milliseconds.

@@ -3,10 +3,12 @@
 //! A request is kept whole or not at all if a sample does not fit what is stored of its series; one that only comes
 //! behind a newer one of the same request is left out, as upstream does. A series whose labels are not valid is left
 //! out, counted and logged, and the rest is kept, as upstream does. A series or sample that this store cannot take (a
-//! limit, a native histogram) is left out too, but the sender is told.
+//! limit, a histogram that is none) is left out too, but the sender is told. An exemplar that does not fit is left out
+//! and counted, no more, as upstream does.
 
+use super::histogram::histogram;
 use super::known::{self, Known};
-use super::wire::{Fields, TimeSeries, WireError, label_pairs, sample};
+use super::wire::{Fields, TimeSeries, WireError, exemplar, label_pairs, sample};
 use crate::api::{ApiLimits, Listing, Shared};
 use crate::http::edge::text;
 use axum::body::{Body, Bytes};
@@ -15,10 +17,11 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::{
-    AppendError, Appendable, Appender, CommitError, Labels, Lease, Meter, OnReject, RejectReason, SeriesRef, Timestamp,
-    reserved,
+    AppendError, Appendable, Appender, CommitError, Exemplar, Histogram, Labels, Lease, Meter, OnReject, RejectReason,
+    SeriesRef, Timestamp, reserved,
 };
 
 /// Bytes of request bodies, compressed and not, that may be held at a time.
@@ -42,8 +45,9 @@ struct Taken {
     invalid_series: u64,
     /// Series that a limit of the store refused.
     refused_series: u64,
-    /// Samples of a kind that is not stored.
+    /// Histograms that are none.
     histograms: u64,
+    /// Exemplars that did not fit.
     exemplars: u64,
     /// Samples no newer than one before them in the request.
     unordered: u64,
@@ -64,6 +68,21 @@ impl Newest {
             self.0.insert(series, at_ms);
         }
         newer
+    }
+}
+
+/// A sample's value.
+enum Held {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
+impl Held {
+    fn append(&self, appender: &mut dyn Appender, series: SeriesRef, at: Timestamp) -> Result<(), AppendError> {
+        match self {
+            Self::Float(value) => appender.append_at(series, at, *value),
+            Self::Histogram(histogram) => appender.append_histogram(series, at, Arc::clone(histogram)),
+        }
     }
 }
 
@@ -224,7 +243,7 @@ fn answer(taken: &Taken) -> Response {
         "remote write: not all was stored"
     );
     let told = format!(
-        "{} samples stored; left out: {} new series refused, {} native histograms ({example})\n",
+        "{} samples stored; left out: {} new series refused, {} invalid histograms ({example})\n",
         taken.samples, taken.refused_series, taken.histograms
     );
     text(StatusCode::BAD_REQUEST, told)
@@ -264,9 +283,12 @@ impl Receiver {
         let taken = match self.offer(store, &message, None) {
             // What does not fit may do so only because of another sample of this request: looked at only now, so that
             // requests in order do not pay for it.
-            Err(WriteError::Rejected(RejectReason::OutOfOrder | RejectReason::Duplicate { .. })) => {
-                self.offer(store, &message, Some(Newest::default()))?
-            }
+            Err(WriteError::Rejected(
+                RejectReason::OutOfOrder
+                | RejectReason::Duplicate { .. }
+                | RejectReason::HistogramExists { .. }
+                | RejectReason::DuplicateHistogram { .. },
+            )) => self.offer(store, &message, Some(Newest::default()))?,
             other => other?,
         };
         self.metrics.count(&taken, body.len());
@@ -291,6 +313,7 @@ impl Receiver {
             CommitError::Closed(_) => WriteError::Closed(error),
         })?;
         taken.samples = committed.samples;
+        taken.exemplars += committed.exemplars.out_of_order + committed.exemplars.refused;
         Ok(taken)
     }
 
@@ -305,41 +328,76 @@ impl Receiver {
         let mut found = None;
         let mut rest = series.rest.clone();
         while let Some((number, value)) = rest.next()? {
-            match number {
+            let (at_ms, held) = match number {
                 2 => {
                     let (value, at_ms) = sample(value.bytes("Samples")?)?;
-                    let at = Timestamp::from_millis(at_ms);
-                    let reference = match found {
-                        Some(reference) => reference,
-                        None => match self.find(appender, &series.labels, taken)? {
-                            Some(reference) => *found.insert(reference),
-                            None => return Ok(()),
-                        },
-                    };
-                    if newest.as_deref_mut().is_some_and(|n| !n.moves_to(reference, at_ms)) {
-                        taken.unordered += 1;
-                        continue;
-                    }
-                    match appender.append_at(reference, at, value) {
-                        Ok(()) => {}
-                        Err(AppendError::StaleRef { .. }) => {
-                            let Some(fresh) = self.resolve(appender, &series.labels, taken)? else {
-                                return Ok(());
-                            };
-                            found = Some(fresh);
-                            appender.append_at(fresh, at, value).map_err(WriteError::Append)?;
-                        }
-                        Err(error) => return Err(WriteError::Append(error)),
-                    }
+                    (at_ms, Held::Float(value))
                 }
-                3 => taken.exemplars += 1,
                 4 => {
-                    taken.histograms += 1;
-                    taken
-                        .example
-                        .get_or_insert_with(|| "native histograms are not stored by this version".into());
+                    let (histogram, at_ms) = histogram(value.bytes("Histograms")?)?;
+                    (at_ms, Held::Histogram(Arc::new(histogram)))
                 }
-                _ => {}
+                _ => continue,
+            };
+            let reference = match found {
+                Some(reference) => reference,
+                None => match self.find(appender, &series.labels, taken)? {
+                    Some(reference) => *found.insert(reference),
+                    None => return Ok(()),
+                },
+            };
+            if newest.as_deref_mut().is_some_and(|n| !n.moves_to(reference, at_ms)) {
+                taken.unordered += 1;
+                continue;
+            }
+            let at = Timestamp::from_millis(at_ms);
+            match held.append(appender, reference, at) {
+                Ok(()) => {}
+                Err(AppendError::StaleRef { .. }) => {
+                    let Some(fresh) = self.resolve(appender, &series.labels, taken)? else {
+                        return Ok(());
+                    };
+                    found = Some(fresh);
+                    held.append(appender, fresh, at).map_err(WriteError::Append)?;
+                }
+                Err(AppendError::Histogram(error)) => {
+                    taken.histograms += 1;
+                    taken.example.get_or_insert_with(|| error.to_string());
+                }
+                Err(error) => return Err(WriteError::Append(error)),
+            }
+        }
+        self.take_exemplars(appender, series, found, taken)
+    }
+
+    /// Appends the exemplars of a series that has samples, in this request or before.
+    fn take_exemplars(
+        &self,
+        appender: &mut dyn Appender,
+        series: &TimeSeries<'_>,
+        mut found: Option<SeriesRef>,
+        taken: &mut Taken,
+    ) -> Result<(), WriteError> {
+        let mut rest = series.rest.clone();
+        while let Some((number, value)) = rest.next()? {
+            if number != 3 {
+                continue;
+            }
+            let message = value.bytes("Exemplars")?;
+            let (value, at_ms) = exemplar(message)?;
+            let at = Timestamp::from_millis(at_ms);
+            let labels = label_pairs(message)?.and_then(|pairs| Labels::from_pairs(pairs).ok());
+            found = found.or_else(|| self.known.lock().get(known::key(&series.labels)));
+            let one = labels.map(|labels| Exemplar {
+                labels,
+                value,
+                at: Some(at),
+            });
+            let appended = found
+                .zip(one)
+                .map(|(series, one)| appender.append_exemplar(series, at, &one));
+            if !matches!(appended, Some(Ok(()))) {
+                taken.exemplars += 1;
             }
         }
         Ok(())
@@ -382,7 +440,10 @@ impl Receiver {
                 match &error {
                     AppendError::Labels(_) => taken.invalid_series += 1,
                     AppendError::Limit { .. } | AppendError::Memory(_) => taken.refused_series += 1,
-                    AppendError::StaleRef { .. } | AppendError::StaleTimeline => {
+                    AppendError::StaleRef { .. }
+                    | AppendError::StaleTimeline
+                    | AppendError::Histogram(_)
+                    | AppendError::ExemplarLabels { .. } => {
                         return Err(WriteError::Append(error));
                     }
                 }
@@ -496,12 +557,12 @@ impl Metrics {
             ),
             (
                 "tidegauge_remote_write_left_out_total",
-                "Parts of requests left out: what is not stored, and samples behind a newer one of the same request.",
+                "Parts of requests left out: histograms that are not valid, exemplars that do not fit, and samples behind a newer one of the same request.",
                 Counter,
                 by(
                     "kind",
                     &[
-                        ("histogram", &self.histograms),
+                        ("invalid_histogram", &self.histograms),
                         ("exemplar", &self.exemplars),
                         ("unordered_sample", &self.unordered),
                     ],

@@ -19,8 +19,20 @@ struct Series {
     labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
     samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    exemplars: Vec<Exemplar>,
     #[prost(bytes = "vec", repeated, tag = "4")]
     histograms: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    at_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -55,6 +67,7 @@ fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Series {
                 at_ms: *at_ms,
             })
             .collect(),
+        exemplars: vec![],
         histograms: vec![],
     }
 }
@@ -305,19 +318,78 @@ async fn large_bodies_are_cut_at_the_limits() {
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
+/// Field 4 of a series: a histogram of no observations, with this schema (zigzag), at `T`.
+fn empty_histogram(schema: u8) -> Vec<u8> {
+    let mut message = vec![0x20, schema, 0x78];
+    let mut at = T.cast_unsigned();
+    while at >= 0x80 {
+        message.push(at as u8 | 0x80);
+        at >>= 7;
+    }
+    message.push(at as u8);
+    message
+}
+
 #[tokio::test]
-async fn native_histograms_are_told_and_the_rest_is_kept() {
+async fn native_histograms_are_stored_and_a_query_that_meets_one_says_so() {
     let site = Site::new();
     let mut histogram = named("h", &[]);
-    histogram.histograms.push(vec![]);
+    histogram.histograms.push(empty_histogram(2));
+    let answer = write(&site, vec![histogram.clone(), named("good", &[(T, 1.0)])]).await;
+    assert_answer(&answer, 204, "");
+    let again = write(&site, vec![histogram]).await;
+    assert_answer(&again, 204, "");
+    assert_eq!(value(&site, "good").await, json!("1"));
+    let met = site.get(&format!("/api/v1/query?query=h&time={}", T / 1000)).await;
+    assert_eq!(met.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", met.text);
+    assert!(met.text.contains("histogram"), "{}", met.text);
+    let series = site.get("/api/v1/series?match[]=h").await.json();
+    assert_eq!(series["data"], json!([{"__name__": "h"}]));
+}
+
+#[tokio::test]
+async fn what_is_no_histogram_is_told_and_the_rest_is_kept() {
+    let site = Site::new();
+    let mut histogram = named("h", &[]);
+    histogram.histograms.push(empty_histogram(2 * 99));
     let answer = write(&site, vec![histogram, named("good", &[(T, 1.0)])]).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert!(
-        answer.text.contains("1 samples stored") && answer.text.contains("1 native histograms"),
+        answer.text.contains("1 samples stored") && answer.text.contains("1 invalid histograms"),
         "{}",
         answer.text
     );
     assert_eq!(value(&site, "good").await, json!("1"));
+}
+
+#[tokio::test]
+async fn exemplars_are_stored_and_found_by_the_querys_selectors() {
+    let site = Site::new();
+    site.db.set_max_exemplars(10);
+    let mut traced = named("traced", &[(T, 1.0)]);
+    traced.exemplars.push(Exemplar {
+        labels: vec![Label {
+            name: b"trace_id".into(),
+            value: b"abc".into(),
+        }],
+        value: 6.0,
+        at_ms: T + 5,
+    });
+    let mut unknown = named("unknown", &[]);
+    unknown.exemplars.clone_from(&traced.exemplars);
+    assert_answer(&write(&site, vec![traced, unknown]).await, 204, "");
+    let span = format!("start={}&end={}", T / 1000, T / 1000 + 1);
+    let found = site
+        .get(&format!("/api/v1/query_exemplars?query=traced%2Bup&{span}"))
+        .await;
+    let expect = format!(
+        "{{\"status\":\"success\",\"data\":[{{\"seriesLabels\":{{\"__name__\":\"traced\"}},\"exemplars\":[{{\"labels\":\
+         {{\"trace_id\":\"abc\"}},\"value\":\"6\",\"timestamp\":{}.505}}]}}]}}",
+        T / 1000
+    );
+    assert_eq!(found.text, expect);
+    let none = site.get(&format!("/api/v1/query_exemplars?query=unknown&{span}")).await;
+    assert_eq!(none.text, "{\"status\":\"success\",\"data\":[]}");
 }
 
 #[tokio::test]
@@ -347,4 +419,44 @@ async fn more_series_than_are_remembered_still_arrive() {
         assert_answer(&write(&site, all).await, 204, "");
     }
     assert_eq!(value(&site, "sum(count_over_time(m[1m]))").await, json!("150"));
+}
+
+#[tokio::test]
+async fn over_the_most_series_a_new_one_is_refused_and_those_there_go_on() {
+    let site = Site::with(Switches {
+        max_series: 2,
+        ..Switches::default()
+    });
+    assert_answer(
+        &write(&site, vec![named("a", &[(T, 1.0)]), named("b", &[(T, 2.0)])]).await,
+        204,
+        "",
+    );
+    let answer = write(
+        &site,
+        vec![
+            named("a", &[(T + 1, 3.0)]),
+            named("c", &[(T + 1, 4.0)]),
+            named("b", &[(T + 1, 5.0)]),
+        ],
+    )
+    .await;
+    assert!(answer.status.is_client_error(), "{answer:?}");
+    assert!(
+        answer.text.contains("max_series") && answer.text.contains('2'),
+        "{answer:?}"
+    );
+    assert_eq!(
+        (
+            value(&site, "a").await,
+            value(&site, "b").await,
+            value(&site, "c").await
+        ),
+        (json!("3"), json!("5"), json!(null))
+    );
+    let metrics = site.get("/metrics").await.text;
+    assert!(
+        metrics.contains("tidegauge_tsdb_head_series_refused_total 1"),
+        "{metrics}"
+    );
 }

@@ -26,6 +26,8 @@ use tidegauge_model::{Counts, Histogram, ResetHint, Span};
 pub const MAX_BUCKETS: usize = 8192;
 /// The most that the [`weight`]s of the histograms in one column may come to: readers refuse more.
 pub const MAX_WEIGHT: usize = 1 << 16;
+/// What a histogram without buckets weighs: part of the format, and no less than what it takes in memory.
+const WEIGHT: usize = 24;
 /// Fewer histograms than this go into one column of floats.
 const COLUMNS_FROM: usize = 6;
 const BY_COLUMN: u8 = 0;
@@ -35,7 +37,7 @@ const EACH_HINT: u8 = 4;
 /// How much room a histogram takes once it is read, in numbers.
 pub fn weight(histogram: &Histogram) -> usize {
     let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
-    3 + histogram.buckets() + spans + histogram.custom_values.len() + size_of::<Histogram>() / 8
+    WEIGHT + histogram.buckets() + spans + histogram.custom_values.len()
 }
 
 pub(crate) const fn hint_byte(hint: ResetHint) -> u8 {
@@ -242,7 +244,7 @@ fn decode_groups(bytes: &[u8], count: usize, out: &mut Vec<Arc<Histogram>>) -> R
             return Err(cursor.malformed("a group without histograms"));
         }
         let layout = get_layout(&mut cursor)?;
-        let taken = n.checked_mul(layout.numbers() + weight(&layout.empty) - 3);
+        let taken = n.checked_mul(layout.positive + layout.negative + weight(&layout.empty));
         room = taken
             .and_then(|taken| room.checked_sub(taken))
             .ok_or_else(|| cursor.malformed("histograms are too large for one column"))?;
@@ -410,6 +412,13 @@ pub(crate) mod tests {
                 .zip(&seven)
                 .all(|(a, b)| same(a, b))
         );
+    }
+
+    #[test]
+    fn weights_cover_what_histograms_take() {
+        assert!(size_of::<Histogram>() <= 8 * WEIGHT);
+        let most = 2 * MAX_BUCKETS + MAX_BUCKETS + MAX_BUCKETS + WEIGHT;
+        assert!(most <= MAX_WEIGHT, "one alone always fits");
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! Columns: two bytes of count, then the column.
+//! Columns: four bytes of count, then the column.
 
 use crate::block::MAX_CHUNK_VALUES;
 use crate::column::{self, Codec, EncodingChoice, MAX_VALUES};
 use tidegauge_model::{STALE_BITS, Timestamp};
 
-fn split(bytes: &[u8]) -> (usize, &[u8]) {
+pub(super) fn split(bytes: &[u8]) -> (usize, &[u8]) {
     match bytes.split_first_chunk::<4>() {
         Some((count, rest)) => (u32::from_le_bytes(*count) as usize, rest),
         None => (0, &[]),
     }
 }
 
-fn joined(count: usize, column: &[u8]) -> Vec<u8> {
+pub(super) fn joined(count: usize, column: &[u8]) -> Vec<u8> {
     let mut out = u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes().to_vec();
     out.extend_from_slice(column);
     out

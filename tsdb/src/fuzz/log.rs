@@ -59,7 +59,7 @@ fn open(disk: &MemoryFs) -> Result<Arc<Db>, Error> {
 }
 
 /// How many samples there are; fewer are read than there may be.
-fn read(db: &Db) -> Option<usize> {
+pub(super) fn read(db: &Db) -> Option<usize> {
     let querier = db.querier(TimeRange::ALL).ok()?;
     let hints = SelectHints::range(TimeRange::ALL);
     let set = querier.select(&[], &hints, &ReadContext::unlimited()).ok()?;
@@ -92,7 +92,7 @@ fn replay(bytes: &[u8]) {
     assert_eq!(again, before.map(|n| n + 1), "a second opening finds the same");
 }
 
-fn append(db: &Db) -> Result<(), String> {
+pub(super) fn append(db: &Db) -> Result<(), String> {
     let mut appender = db.appender();
     let told = |e: AppendError| e.to_string();
     let labels = Labels::from_pairs([("__name__", "fuzz_probe")]).map_err(|e| e.to_string())?;
@@ -118,7 +118,14 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
 fn segment_of(steps: i64, width: usize) -> Option<Vec<u8>> {
     let disk = MemoryFs::new();
     let db = open(&disk).ok()?;
-    for step in 0..steps {
+    fill(&db, 0..steps, width)?;
+    drop(db);
+    disk.read(&Path::new(FOLDER).join("wal").join(segment::name(1))).ok()
+}
+
+/// Commits rows of two timelines and a sample of its own time, each step.
+pub(super) fn fill(db: &Db, steps: std::ops::Range<i64>, width: usize) -> Option<()> {
+    for step in steps {
         let mut appender = db.appender();
         let at = Timestamp::from_millis(1_760_000_000_000 + 15_000 * step);
         for key in ["one", "two"] {
@@ -141,8 +148,7 @@ fn segment_of(steps: i64, width: usize) -> Option<Vec<u8>> {
         appender.append_at(loose, at, step as f64).ok()?;
         appender.commit(OnReject::Skip).ok()?;
     }
-    drop(db);
-    disk.read(&Path::new(FOLDER).join("wal").join(segment::name(1))).ok()
+    Some(())
 }
 
 /// The same segment with no record packed, so that a change of a byte reaches what is in it.

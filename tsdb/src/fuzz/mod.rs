@@ -10,6 +10,8 @@
 
 mod block;
 mod chunk;
+mod head;
+mod histogram;
 mod index;
 mod log;
 mod reseal;
@@ -66,6 +68,13 @@ pub const TARGETS: &[Target] = &[
         bound: (8 << 20, 4),
     },
     Target {
+        name: "tsdb_histogram",
+        run: histogram::run,
+        seeds: histogram::seeds,
+        // The histograms of one column, their numbers before that, and the column of these.
+        bound: (4 << 20, 64),
+    },
+    Target {
         name: "tsdb_index",
         run: index::run,
         seeds: index::seeds,
@@ -90,6 +99,19 @@ pub const TARGETS: &[Target] = &[
         run: log::run_record,
         seeds: log::record_seeds,
         bound: (4 << 20, 256),
+    },
+    Target {
+        name: "tsdb_checkpoint",
+        run: head::run_checkpoint,
+        seeds: head::checkpoint_seeds,
+        bound: (16 << 20, 256),
+    },
+    Target {
+        name: "tsdb_runs",
+        run: head::run_runs,
+        seeds: head::runs_seeds,
+        // One column at a time, of as many values as a column may have.
+        bound: (40 << 20, 64),
     },
 ];
 

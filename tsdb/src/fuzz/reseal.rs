@@ -80,3 +80,43 @@ pub(super) fn segment(bytes: &mut [u8], number: u64) -> Option<()> {
     }
     Some(())
 }
+
+/// A checkpoint of that number.
+pub(super) fn checkpoint(bytes: &mut [u8], number: u64) -> Option<()> {
+    *bytes.first_chunk_mut()? = *b"TGCK";
+    put(bytes, 4, 1);
+    *bytes.get_mut(8..)?.first_chunk_mut()? = number.to_le_bytes();
+    let header = crc32(bytes.get(..16)?);
+    put(bytes, 16, header);
+    let mut at = 20usize;
+    while let Some(len) = word(bytes, at.checked_add(4)?) {
+        let end = at.checked_add(12)?.checked_add(len)?;
+        let Some(sum) = bytes.get(at..end).map(crc32) else {
+            break;
+        };
+        put(bytes, end, sum);
+        at = end.checked_add(4)?;
+    }
+    Some(())
+}
+
+/// A file of runs, of that number.
+pub(super) fn runs(bytes: &mut [u8], number: u64) -> Option<()> {
+    const PAGE: usize = 4096;
+    let footer = bytes.len().checked_sub(20)?;
+    *bytes.first_chunk_mut()? = *b"TGRN";
+    *bytes.get_mut(footer + 16..)?.first_chunk_mut()? = *b"TGRE";
+    put(bytes, 4, 1);
+    *bytes.get_mut(8..)?.first_chunk_mut()? = number.to_le_bytes();
+    let header = crc32(bytes.get(..16)?);
+    put(bytes, 16, header);
+    let directory = word(bytes, footer)?;
+    let sums = footer.checked_sub(directory.div_ceil(PAGE).checked_mul(4)?)?;
+    for page in 0..directory.div_ceil(PAGE) {
+        let sum = crc32(bytes.get(page * PAGE..((page + 1) * PAGE).min(directory))?);
+        put(bytes, sums + page * 4, sum);
+    }
+    let identity = crc32(bytes.get(directory..footer + 12)?);
+    put(bytes, footer + 12, identity);
+    Some(())
+}

@@ -129,7 +129,9 @@ fn cases() -> u32 {
 
 fn run_target(name: &str) {
     let target = super::target(name).unwrap();
-    for (nth, seed) in (target.seeds)().into_iter().enumerate() {
+    let seeds = (target.seeds)();
+    assert!(!seeds.is_empty(), "{name} has no seeds");
+    for (nth, seed) in seeds.into_iter().enumerate() {
         check(target, &seed);
         let config = Config {
             cases: cases(),
@@ -181,7 +183,7 @@ macro_rules! targets {
         }
     };
 }
-targets!(tsdb_chunk tsdb_timestamps tsdb_index tsdb_block tsdb_wal tsdb_record);
+targets!(tsdb_chunk tsdb_timestamps tsdb_histogram tsdb_index tsdb_block tsdb_wal tsdb_record tsdb_checkpoint tsdb_runs);
 
 /// What proptest or a fuzzer found once, kept.
 #[test]

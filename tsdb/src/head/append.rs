@@ -1,6 +1,7 @@
 //! The door in: collects the samples of one commit, then plans, logs and publishes it.
 
 use super::exemplar::{Exemplars, PendingExemplar};
+use super::kept_kinds::{self, SavedExemplar};
 use super::seal::{self, window_start};
 use super::stage::{Bounds, Loose, Plan, Stage};
 use super::stage_histogram::PendingHistogram;
@@ -87,11 +88,6 @@ impl Head {
         }
     }
 
-    /// Whether a checkpoint can hold it: histograms and exemplars come back from the log alone.
-    pub(crate) fn fits_checkpoint(&self) -> bool {
-        self.exemplars.read().len() == 0 && self.state.read().histograms.is_empty()
-    }
-
     pub(crate) fn oldest_valid(&mut self) -> i64 {
         self.state.get_mut().min_valid
     }
@@ -116,7 +112,18 @@ impl Head {
                 seal::apply(state, sealed);
             }
         }
+        for series in state.histograms.open_before(flushed) {
+            let runs = state
+                .histograms
+                .plan_seal(series, self.options.block_ms, &mut self.replay.encoder);
+            state.histograms.seal(series, runs);
+        }
         state.drop_runs(flushed);
+    }
+
+    /// Puts the exemplars of a checkpoint back.
+    pub(crate) fn restore_exemplars(&mut self, saved: Vec<SavedExemplar>) {
+        kept_kinds::restore_exemplars(self.exemplars.get_mut(), saved, &self.options.head);
     }
 
     /// The timeline that the log knows by this number.

@@ -20,6 +20,9 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+use super::exemplar::Exemplars;
+use super::histogram::Histograms;
+use super::kept_kinds::{self, KeptKinds, SavedExemplar};
 use super::run::{Run, RunMeta};
 use super::runfile::RunFile;
 use super::series::Index;
@@ -45,9 +48,10 @@ pub(crate) fn name(number: u64) -> String {
     format!("{number:08}.ckpt")
 }
 
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".ckpt")?;
-    (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let number = text.strip_suffix(".ckpt")?.parse().ok()?;
+    // Not one that we would write in another way: its file would not be found again.
+    (name(number) == text).then_some(number)
 }
 
 /// What a section holds.
@@ -61,10 +65,12 @@ enum Kind {
     Columns = 5,
     Moved = 6,
     Runs = 7,
+    Histograms = 9,
+    Exemplars = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Log,
         Self::Labels,
         Self::Renumbered,
@@ -72,6 +78,8 @@ impl Kind {
         Self::Columns,
         Self::Moved,
         Self::Runs,
+        Self::Histograms,
+        Self::Exemplars,
     ];
 
     fn of(kind: u32) -> Option<Self> {
@@ -89,11 +97,12 @@ pub(crate) struct Captured {
     index: Arc<RwLock<Index>>,
     renumbered: Vec<(u64, Arc<[u32]>)>,
     runs: Vec<(u32, Arc<Run>)>,
+    kinds: KeptKinds,
 }
 
 /// Takes the head as it is. The caller holds the log, which has just begun a segment; `segments` are those before it,
 /// and samples before `flushed` lie in blocks.
-pub(crate) fn capture(state: &State, segments: &[SegmentInfo], flushed: i64) -> Captured {
+pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentInfo], flushed: i64) -> Captured {
     let State {
         timelines,
         // Given anew from the slots that are empty.
@@ -106,8 +115,7 @@ pub(crate) fn capture(state: &State, segments: &[SegmentInfo], flushed: i64) -> 
         columns: _,
         series: _,
         left: _,
-        // While there are some, no checkpoint is written.
-        histograms: _,
+        histograms,
         loose: _,
         index,
         epoch,
@@ -143,6 +151,7 @@ pub(crate) fn capture(state: &State, segments: &[SegmentInfo], flushed: i64) -> 
         index: Arc::clone(index),
         renumbered: renumbered.clone(),
         runs,
+        kinds: KeptKinds::capture(histograms, exemplars, flushed),
     }
 }
 
@@ -258,6 +267,8 @@ impl Captured {
             (Kind::Columns, self.columns),
             (Kind::Moved, self.moved),
             (Kind::Runs, put_runs(&self.runs)),
+            (Kind::Histograms, self.kinds.histograms()),
+            (Kind::Exemplars, self.kinds.exemplars()),
         ]
     }
 
@@ -340,6 +351,7 @@ pub(crate) struct Restored {
     pub(crate) segments: Vec<SegmentInfo>,
     /// The files of runs that are in use.
     pub(crate) files: Vec<Arc<RunFile>>,
+    pub(crate) exemplars: Vec<SavedExemplar>,
 }
 
 /// Reads a checkpoint; samples before `flushed` lie in blocks.
@@ -438,6 +450,12 @@ impl Loading {
             Kind::Columns => self.restored.state.load_columns(cursor)?,
             Kind::Moved => self.restored.state.load_moved(cursor)?,
             Kind::Runs => self.runs(cursor)?,
+            Kind::Histograms => {
+                // Labels come first.
+                let series = self.restored.state.index.read().len();
+                self.restored.state.histograms = Histograms::load(cursor, series)?;
+            }
+            Kind::Exemplars => self.restored.exemplars = kept_kinds::get_exemplars(cursor)?,
         }
         if cursor.is_empty() {
             Ok(())

@@ -167,6 +167,11 @@ impl Exemplars {
         }
     }
 
+    /// All, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Stored>> {
+        self.ring.iter().cloned().collect()
+    }
+
     /// Those of a range, in the order they came: cheap copies, so that series are matched without the ring's lock.
     pub(crate) fn in_range(&self, range: TimeRange) -> Vec<Arc<Stored>> {
         let inside = |s: &&Arc<Stored>| range.contains(Timestamp::from_millis(s.at));
@@ -302,7 +307,7 @@ mod tests {
 
     #[test]
     fn without_memory_an_exemplar_is_refused() {
-        let meter = Meter::new("head", 200);
+        let meter = Meter::new("head", 330);
         let mut ring = Exemplars::new(3);
         assert_eq!(
             put(&mut ring, &meter, &[pending(1, 1, 1.0, None), pending(1, 2, 2.0, None)]),

@@ -11,6 +11,7 @@
 
 use super::histogram_code;
 use super::seal::window_start;
+use crate::codec::varint::{put, put_signed};
 use crate::codec::{Cursor, Malformed};
 use crate::column::{
     Encoder, IntegerEncoder, MAX_WEIGHT, decode_histograms, decode_integers, decode_timestamps, encode_timestamps,
@@ -84,6 +85,15 @@ pub(crate) struct HistogramRun {
     commits_end: usize,
 }
 
+/// A series as a checkpoint keeps it.
+#[derive(Debug)]
+pub(crate) struct SavedSeries {
+    number: u32,
+    runs: Vec<Arc<HistogramRun>>,
+    times: Vec<i64>,
+    chain: Box<[u8]>,
+}
+
 /// Histograms of one series that a view reads: a run or a copy of the open chain.
 #[derive(Debug)]
 pub(crate) struct HistogramPart {
@@ -124,6 +134,108 @@ impl HistogramRun {
             seen += part.iter().filter(|c| c.cast_unsigned() <= commits).count();
         })?;
         Ok(seen)
+    }
+}
+
+impl SavedSeries {
+    /// Appends it; `kept_kinds` draws the bytes.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put(out, u64::from(self.number));
+        put(out, self.runs.len() as u64);
+        for run in &self.runs {
+            put_signed(out, run.first);
+            put_signed(out, run.last);
+            put(out, run.count as u64);
+            for part in [run.part(0..run.times_end), run.part(run.commits_end..run.bytes.len())] {
+                put(out, part.len() as u64);
+                out.extend_from_slice(part);
+            }
+        }
+        put(out, self.times.len() as u64);
+        let mut before = 0;
+        for at in &self.times {
+            put_signed(out, at.wrapping_sub(before));
+            before = *at;
+        }
+        put(out, self.chain.len() as u64);
+        out.extend_from_slice(&self.chain);
+    }
+}
+
+/// So many bytes, as many as they say.
+fn get_bytes<'b>(cursor: &mut Cursor<'b>) -> Result<&'b [u8], Malformed> {
+    let left = cursor.remaining();
+    let length = cursor.bounded(left, "bytes are longer than what is left")?;
+    cursor.take(length)
+}
+
+impl HistogramRun {
+    /// Reads a run back and looks it over.
+    fn get(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let (first, last) = (cursor.signed()?, cursor.signed()?);
+        let count = cursor.bounded(MAX_WEIGHT, "a run of too many histograms")?;
+        let mut bytes = get_bytes(cursor)?.to_vec();
+        let times_end = bytes.len();
+        // All were there before any view: commit 0.
+        IntegerEncoder::default().encode(&vec![0; count], &mut bytes);
+        let commits_end = bytes.len();
+        bytes.extend_from_slice(get_bytes(cursor)?);
+        let run = Self {
+            first,
+            last,
+            count,
+            first_commit: 0,
+            last_commit: 0,
+            bytes: bytes.into(),
+            times_end,
+            commits_end,
+        };
+        let mut times = Vec::new();
+        run.times(&mut times)?;
+        let ends = times.first().zip(times.last()).map(|(a, b)| (a.millis(), b.millis()));
+        if ends == Some((first, last)) && times.is_sorted_by(|a, b| a < b) {
+            Ok(run)
+        } else {
+            Err(cursor.malformed("the times of a run are not those it says"))
+        }
+    }
+}
+
+impl Series {
+    /// Reads a series back; runs that end before `flushed` lie in blocks.
+    fn get(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let left = cursor.remaining();
+        let count = cursor.bounded(left, "a count is larger than what is left")?;
+        let runs = (0..count).map(|_| HistogramRun::get(cursor).map(Arc::new));
+        let runs = runs.collect::<Result<Vec<_>, Malformed>>()?;
+        let left = cursor.remaining();
+        let count = cursor.bounded(left, "a count is larger than what is left")?;
+        let mut at = 0i64;
+        let times = (0..count).map(|_| {
+            at = at.wrapping_add(cursor.signed()?);
+            Ok(at)
+        });
+        let times = times.collect::<Result<Vec<_>, Malformed>>()?;
+        let chain = get_bytes(cursor)?.to_vec();
+        let open = decode_chain(&chain, count)?;
+        let mut sealed = Vec::new();
+        if let (true, Some(run)) = (open.is_empty(), runs.last()) {
+            run.histograms(&mut sealed)?;
+        }
+        let newest = open.last().or(sealed.last()).cloned();
+        let last_at = times.last().copied().or(runs.last().map(|r| r.last));
+        let last = last_at.zip(newest);
+        Ok(Self {
+            last: last.ok_or_else(|| cursor.malformed("a series without histograms"))?,
+            open: Open {
+                weight: open.iter().map(|h| histogram_weight(h)).sum(),
+                commits: vec![0; times.len()],
+                times,
+                chain,
+            },
+            runs,
+            logged: Logged::default(),
+        })
     }
 }
 
@@ -208,6 +320,29 @@ impl HistogramPart {
 }
 
 impl Histograms {
+    /// What a checkpoint keeps: shared, or copied as it is. Runs that end before `flushed` lie in blocks.
+    pub(crate) fn save(&self, flushed: i64) -> Vec<SavedSeries> {
+        let saved = self.series.iter().map(|(number, s)| SavedSeries {
+            number: *number,
+            runs: s.runs.iter().filter(|r| r.last >= flushed).cloned().collect(),
+            times: s.open.times.clone(),
+            chain: s.open.chain.as_slice().into(),
+        });
+        saved.filter(|s| !s.runs.is_empty() || !s.times.is_empty()).collect()
+    }
+
+    /// Reads back what a checkpoint kept of series below `series`.
+    pub(crate) fn load(cursor: &mut Cursor<'_>, series: usize) -> Result<Self, Malformed> {
+        let left = cursor.remaining();
+        let count = cursor.bounded(left, "a count is larger than what is left")?;
+        let mut loaded = Self::default();
+        for _ in 0..count {
+            let number = cursor.bounded(series.saturating_sub(1), "a series' number is out of range")?;
+            loaded.series.insert(number as u32, Series::get(cursor)?);
+        }
+        Ok(loaded)
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.series.is_empty()

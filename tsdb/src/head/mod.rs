@@ -18,6 +18,7 @@ pub(crate) mod exemplar;
 pub(crate) mod gc;
 pub(crate) mod histogram;
 pub(crate) mod histogram_code;
+pub(crate) mod kept_kinds;
 pub(crate) mod postings;
 pub(crate) mod run;
 pub(crate) mod runfile;

@@ -1,8 +1,8 @@
 //! The disk fails at each of its operations in turn, the power goes, the store opens again.
 
-use crate::support::{Content, all, at, labels, open, options};
+use crate::support::{Content, all, at, fingerprint, histogram, labels, of_histograms, open, options};
 use std::sync::Arc;
-use tidegauge_model::{Appendable, CommitError, OnReject};
+use tidegauge_model::{Appendable, CommitError, Exemplar, OnReject};
 use tidegauge_tsdb::fs::{Fault, FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options};
 
@@ -13,7 +13,7 @@ struct Told {
     doubtful: Option<Content>,
 }
 
-/// A short day: rows of two timelines and loose samples, over the end of a block's window and of a segment.
+/// A short day: rows of two timelines, loose samples, histograms and exemplars, over the end of a block's window and of a segment.
 fn day(db: &Db, told: &mut Told, from: usize) {
     for step in from..24 {
         let mut next = told.states.last().cloned().unwrap_or_default();
@@ -33,7 +33,15 @@ fn day(db: &Db, told: &mut Told, from: usize) {
                 appender.append_row(timeline, at(time), &row)?;
             }
             let loose = appender.resolve(None, &labels("loose"))?;
-            appender.append_at(loose, at(time + 3), step as f64)
+            appender.append_at(loose, at(time + 3), step as f64)?;
+            let native = appender.resolve(None, &labels("native"))?;
+            let exemplar = Exemplar {
+                labels: labels("trace"),
+                value: step as f64,
+                at: None,
+            };
+            appender.append_exemplar(native, at(time + 1), &exemplar)?;
+            appender.append_histogram(native, at(time + 1), Arc::new(histogram(step as u32)))
         };
         fill().unwrap();
         for c in 0..4 {
@@ -46,6 +54,9 @@ fn day(db: &Db, told: &mut Told, from: usize) {
         next.entry(labels("loose"))
             .or_default()
             .push((time + 3, (step as f64).to_bits()));
+        next.entry(of_histograms(&labels("native")))
+            .or_default()
+            .push((time + 1, fingerprint(&histogram(step as u32))));
         match appender.commit(OnReject::Fail) {
             Ok(_) => told.states.push(next),
             Err(CommitError::Rejected(r)) => panic!("rejected: {r:?}"),
@@ -65,6 +76,7 @@ fn narrow(fsync: Fsync) -> Options {
     Options {
         block_ms: 100,
         segment_bytes: 600,
+        max_exemplars: 5,
         ..options(fsync)
     }
 }
@@ -141,7 +153,7 @@ fn a_killed_process_loses_nothing() {
         }
     }
     let db = open(&fs, narrow(Fsync::Never)).unwrap();
-    assert_eq!(all(&*db).len(), 9);
+    assert_eq!(all(&*db).len(), 10);
 }
 
 #[test]

@@ -135,7 +135,6 @@ const TABLE: &[Row] = &[
         Heals,
         "once there is room",
     ),
-    row(Rotation, LATER, (&["sync"], "wal/", EIO), Closed, "restart to go on"),
     row(
         Rotation,
         Fsync::Always,
@@ -150,7 +149,6 @@ const TABLE: &[Row] = &[
     row(Flush, Fsync::Never, (&["rename"], ".tmp", EROFS), GoOn, "tmp"),
     row(Flush, Fsync::Never, (&["remove"], "wal", EACCES), GoOn, "wal"),
     row(Flush, Fsync::Never, (&["create"], "wal", ENOSPC), GoOn, "wal"),
-    row(Flush, LATER, (&["sync"], "wal/", EIO), Closed, "wal"),
     row(Flush, Fsync::Always, (&["sync"], "wal", EIO), GoOn, "wal"),
     // A snapshot.
     row(
@@ -177,6 +175,7 @@ const TABLE: &[Row] = &[
     ),
     // The log by itself.
     row(Sync, Fsync::Never, (&["sync"], "wal", EIO), Closed, "wal"),
+    row(Sync, LATER, (&["sync"], "wal/", EIO), Closed, "wal"),
     // A start.
     row(Open, Fsync::Never, (ALL, "", EROFS), GoOn, "cannot"),
     row(Open, Fsync::Never, (&["create"], "wal/", ENOSPC), GoOn, "wal"),

@@ -1,11 +1,11 @@
 //! The bytes of the log are those of `docs/formats/wal.md`.
 
-use crate::support::{DIR, at, open, options};
+use crate::support::{DIR, all, at, fingerprint, of_histograms, open, options};
 use std::path::Path;
 use std::sync::Arc;
-use tidegauge_model::{Appendable, Labels, OnReject, stale_marker};
-use tidegauge_tsdb::Fsync;
+use tidegauge_model::{Appendable, Counts, Exemplar, Histogram, Labels, OnReject, stale_marker};
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
+use tidegauge_tsdb::{Fsync, Options};
 
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let crc = crc32fast::hash(&bytes);
@@ -90,4 +90,102 @@ fn bytes_are_as_drawn() {
     // Place 1 has ended, so that all that are left have a value; place 0: minus 1.
     expect.extend(frame(&[4, 0, 10, 4, 1, 1, 1, 0, 1 << 2]));
     assert_eq!(disk.read(&Path::new(DIR).join("wal/00000001.seg")).unwrap(), expect);
+}
+
+#[test]
+fn bytes_of_histograms_and_exemplars_are_as_drawn() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let ring = Options {
+        max_exemplars: 9,
+        ..options(Fsync::Never)
+    };
+    let db = open(&fs, ring).unwrap();
+    let name = Labels::from_pairs([("a", "x")]).unwrap();
+    let commit = |time: i64, count: f64| {
+        let mut appender = db.appender();
+        let series = appender.resolve(None, &name).unwrap();
+        let histogram = Histogram {
+            counts: Counts::Integer,
+            count,
+            sum: 1.5,
+            zero_count: count,
+            ..Histogram::default()
+        };
+        let exemplar = Exemplar {
+            labels: Labels::from_pairs([("t", "i")]).unwrap(),
+            value: 2.0,
+            at: None,
+        };
+        appender.append_exemplar(series, at(time), &exemplar).unwrap();
+        appender
+            .append_histogram(series, at(time), Arc::new(histogram.clone()))
+            .unwrap();
+        appender.commit(OnReject::Fail).unwrap();
+        fingerprint(&histogram)
+    };
+    let prints = [commit(100, 3.0), commit(105, 4.0)];
+
+    let mut header = b"TGWL".to_vec();
+    header.extend_from_slice(&[2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let mut expect = sealed(header);
+    // Column 0 without a home; a histogram of 20 bytes that stands alone: integers, schema 0, threshold 0, no spans, no
+    // bounds; 3, 3 and 15 tenths after 0; at 100. Its exemplar at 100, which is not its own time: 2, t="i".
+    let mut first = vec![2, 0, 0, 1, 1, b'a', 1, b'x'];
+    first.extend([
+        6,
+        0,
+        20,
+        4,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        6 << 2,
+        6 << 2,
+        (30 << 2) | 1,
+        1,
+        200,
+        1,
+    ]);
+    first.extend([7, 0, 200, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 1, b't', 1, b'i']);
+    expect.extend(frame(&first));
+    // One more of each, the sum as it was, five later. The exemplar says the same again: it is not stored.
+    expect.extend(frame(&[6, 0, 6, 0, 2 << 2, 2 << 2, 1, 1, 10]));
+    assert_eq!(disk.read(&Path::new(DIR).join("wal/00000001.seg")).unwrap(), expect);
+    drop(db);
+    let db = open(&fs, options(Fsync::Never)).unwrap();
+    assert_eq!(all(&*db)[&of_histograms(&name)], [(100, prints[0]), (105, prints[1])]);
+}
+
+/// Version 1 is what was written before histograms came: the bytes of the test above it, as that version wrote them.
+#[test]
+fn a_segment_of_version_1_is_read() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    drop(open(&fs, options(Fsync::Never)).unwrap());
+    let mut header = b"TGWL".to_vec();
+    header.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let mut bytes = sealed(header);
+    let mut first = vec![
+        1, 0, 2, b't', 2, 0, 1, 1, 1, b'a', 1, b'x', 2, 1, 1, 1, 1, b'a', 1, b'y',
+    ];
+    first.extend([3, 0, 0, 2, 0, 2, 4, 0, 200, 1, 1, 2 << 2, (10 << 2) | 1, 1]);
+    bytes.extend(frame(&first));
+    bytes.extend(frame(&[4, 0, 10, 0, 1, 0, 4 << 2]));
+    disk.plant(&Path::new(DIR).join("wal/00000001.seg"), &bytes).unwrap();
+    let db = open(&fs, options(Fsync::Never)).unwrap();
+    let found = all(&*db);
+    let of = |name: &str| found[&Labels::from_pairs([("a", name)]).unwrap()].clone();
+    assert_eq!(of("x"), [(100, 1.0f64.to_bits()), (105, 3.0f64.to_bits())]);
+    assert_eq!(of("y"), [(100, 0.5f64.to_bits()), (105, 0.5f64.to_bits())]);
 }

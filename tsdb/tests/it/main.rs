@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod directory;
 mod disk;
+mod kinds;
 mod log_format;
 mod measure;
 mod model;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::testing::MemoryStore;
 use tidegauge_model::{
-    AppendError, Appendable, Appender, CommitError, Committed, Labels, OnReject, SeriesRef, TimelineRef, Timestamp,
+    AppendError, Appendable, Appender, CommitError, Committed, Exemplar, Histogram, Labels, OnReject, SeriesRef,
+    TimelineRef, Timestamp,
 };
 use tidegauge_scraper::{Health, Manager, ScrapeOptions};
 
@@ -109,6 +110,21 @@ impl Appender for MoodyAppender<'_> {
     fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError> {
         let series = self.check(series, 0)?;
         self.inner.append_at(series, at, value)
+    }
+
+    fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        at: Timestamp,
+        histogram: Arc<Histogram>,
+    ) -> Result<(), AppendError> {
+        let series = self.check(series, 0)?;
+        self.inner.append_histogram(series, at, histogram)
+    }
+
+    fn append_exemplar(&mut self, series: SeriesRef, at: Timestamp, exemplar: &Exemplar) -> Result<(), AppendError> {
+        let series = self.check(series, 0)?;
+        self.inner.append_exemplar(series, at, exemplar)
     }
 
     fn commit(self: Box<Self>, on_reject: OnReject) -> Result<Committed, CommitError> {
