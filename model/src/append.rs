@@ -82,6 +82,21 @@ pub trait Appender: Send {
     /// [`AppendError::StaleRef`] with place 0.
     fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError>;
 
+    /// Appends values with their own times, as [`append_at`](Self::append_at) does one after another; a store may do it
+    /// with less work.
+    ///
+    /// # Errors
+    /// [`AppendError::StaleRef`] with the place in `samples`: those before it were taken.
+    fn append_many(&mut self, samples: &[(SeriesRef, Timestamp, f64)]) -> Result<(), AppendError> {
+        for (place, (series, at, value)) in samples.iter().enumerate() {
+            self.append_at(*series, *at, *value).map_err(|error| match error {
+                AppendError::StaleRef { .. } => AppendError::StaleRef { place },
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Appends one native histogram with its own time. Gives it the next ordinal.
     ///
     /// A series may hold both kinds, one sample at a time whatever its kind: order and duplicates are decided over

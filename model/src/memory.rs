@@ -27,6 +27,8 @@ struct Inner {
     /// `SeriesRef` is an index into this.
     names: Vec<Labels>,
     samples: BTreeMap<Labels, Vec<Sample>>,
+    /// Times of samples that were deleted: new ones are still judged by them.
+    deleted: BTreeMap<Labels, BTreeSet<Timestamp>>,
     histograms: BTreeMap<Labels, Vec<HistogramSample>>,
     exemplars: BTreeMap<Labels, Vec<(Timestamp, Exemplar)>>,
 }
@@ -49,9 +51,41 @@ impl MemoryStore {
         }
     }
 
+    /// Deletes the samples of all series that meet every matcher, in a range. What comes later stays, and must still be
+    /// newer than the newest sample of its series, deleted or not.
+    pub fn delete(&self, matchers: &[Matcher], range: TimeRange) {
+        let inner = &mut *self.inner.write();
+        let floats = inner.samples.iter().flat_map(|(l, s)| s.iter().map(move |s| (l, s.at)));
+        let histograms = inner
+            .histograms
+            .iter()
+            .flat_map(|(l, s)| s.iter().map(move |s| (l, s.0)));
+        for (labels, at) in floats.chain(histograms) {
+            if range.contains(at) && matchers.iter().all(|m| m.matches(labels.value(m.name()))) {
+                inner.deleted.entry(labels.clone()).or_default().insert(at);
+            }
+        }
+    }
+
     /// Drops everything.
     pub fn clear(&self) {
         *self.inner.write() = Inner::default();
+    }
+}
+
+impl Inner {
+    /// What was not deleted.
+    fn visible(&self) -> Self {
+        let mut left = self.clone();
+        for (labels, times) in &self.deleted {
+            if let Some(samples) = left.samples.get_mut(labels) {
+                samples.retain(|s| !times.contains(&s.at));
+            }
+            if let Some(histograms) = left.histograms.get_mut(labels) {
+                histograms.retain(|s| !times.contains(&s.0));
+            }
+        }
+        left
     }
 }
 
@@ -271,7 +305,7 @@ impl Appender for MemoryAppender<'_> {
 impl Queryable for MemoryStore {
     fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier + '_>, SelectError> {
         Ok(Box::new(MemoryQuerier {
-            snapshot: self.inner.read().clone(),
+            snapshot: self.inner.read().visible(),
             range,
         }))
     }
@@ -499,6 +533,31 @@ mod tests {
 
     fn labels(name: &str) -> Labels {
         Labels::from_pairs([("__name__", name)]).unwrap()
+    }
+
+    #[test]
+    fn what_was_deleted_is_not_shown_and_still_judges_what_comes() {
+        let store = MemoryStore::new();
+        let append = |time: i64, value: f64| {
+            let mut appender = store.appender();
+            let series = appender.resolve(None, &labels("a")).unwrap();
+            appender.append_at(series, at(time), value).unwrap();
+            appender.commit(OnReject::Skip).unwrap().samples
+        };
+        let cx = ReadContext::unlimited();
+        let shown = |querier: &dyn Querier| querier.series(&[], 0, &cx).unwrap().items.len();
+        assert_eq!(append(1, 1.0) + append(5, 2.0), 2);
+        let before = store.querier(TimeRange::ALL).unwrap();
+        store.delete(&[Matcher::equal("__name__", "b")], TimeRange::ALL);
+        assert_eq!(shown(&*store.querier(TimeRange::ALL).unwrap()), 1);
+        store.delete(&[Matcher::equal("__name__", "a")], TimeRange::new(at(1), at(9)));
+        assert_eq!(append(4, 3.0), 0, "older than what was deleted");
+        assert_eq!(shown(&*store.querier(TimeRange::ALL).unwrap()), 0);
+        assert_eq!(append(7, 3.0), 1, "what comes later stays");
+        assert_eq!(
+            (shown(&*store.querier(TimeRange::ALL).unwrap()), shown(&*before)),
+            (1, 1)
+        );
     }
 
     /// What the real store must do too; it runs the same steps.

@@ -71,8 +71,8 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// A span of time with both ends included; empty if `start > end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A span of time with both ends included; empty if `start > end`. Ordered by start, then end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimeRange {
     /// First instant.
     pub start: Timestamp,

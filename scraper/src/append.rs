@@ -256,11 +256,13 @@ impl Append<'_> {
                 }
             }
             let mut samples = buffers.row.len() as u64;
-            for (series, at, value) in &buffers.stamped {
-                if appender.append_at(*series, *at, *value).is_ok() {
-                    samples += 1;
-                }
+            let mut stamped = &buffers.stamped[..];
+            // A column that is gone is left out; the next body finds it anew.
+            while let Err(AppendError::StaleRef { place }) = appender.append_many(stamped) {
+                samples = samples.saturating_sub(1);
+                stamped = stamped.get(place + 1..).unwrap_or_default();
             }
+            samples += buffers.stamped.len() as u64;
             for (series, at, exemplar) in &buffers.exemplars {
                 // One that does not fit fails no scrape; the store counts it.
                 let _ = appender.append_exemplar(*series, *at, exemplar);

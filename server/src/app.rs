@@ -503,6 +503,7 @@ fn advise(error: &StoreError, options: &AppOptions) -> anyhow::Error {
         StoreError::Io { .. } => "check that the folder can be written, or choose another with --storage.tsdb.path",
         StoreError::NewerVersion { .. } => "run the newer version, or choose another folder with --storage.tsdb.path",
         StoreError::Invalid { .. } => "correct that setting",
+        StoreError::Memory(_) => "raise --memory.limit",
         StoreError::Corrupt { .. } | StoreError::Limit { .. } => "move the file away to start without it",
     };
     let cause = std::error::Error::source(error).map_or_else(String::new, |s| format!(": {s}"));

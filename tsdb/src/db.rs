@@ -29,7 +29,7 @@ pub struct Db {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) head: Head,
     /// Held over a sync beside the log: the system tells a failure once, and the log must hear it.
-    syncing: Mutex<()>,
+    pub(crate) syncing: Mutex<()>,
     pub(crate) log: Mutex<Log>,
     /// Blocks by time. Exchanged whole by maintenance.
     pub(crate) blocks: RwLock<Arc<[Arc<BlockReader>]>>,

@@ -60,7 +60,10 @@ pub enum Error {
         /// Which rule.
         what: String,
     },
-    /// A bound of the format is passed.
+    /// The share of memory is used up.
+    #[error(transparent)]
+    Memory(#[from] tidegauge_model::OverBudget),
+    /// A bound of the format, or one that was set, is passed.
     #[error("{what} is over the limit of {limit}")]
     Limit {
         /// What is too large.

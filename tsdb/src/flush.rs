@@ -3,11 +3,13 @@
 use crate::block::{BlockId, BlockRange, BlockReader, BlockSpec, BlockWriter, HistogramRun, SeriesRun};
 use crate::db::Db;
 use crate::head::State;
+use crate::head::deleted::HeadTombstones;
 use crate::head::histogram::HistogramRun as HeadHistograms;
 use crate::head::run::Run;
 use crate::head::seal::window_start;
 use crate::maintain::Cleaning;
 use crate::timeline::NONE;
+use crate::tombstones::Intervals;
 use crate::wal::writer::WriteError;
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
@@ -64,7 +66,7 @@ impl Db {
     }
 
     /// A name that no block has had: the clock may stand or go back.
-    fn block_id(&self, parent: &Path) -> BlockId {
+    pub(crate) fn block_id(&self, parent: &Path) -> BlockId {
         let now = self.clock.now().millis().max(0).cast_unsigned();
         loop {
             let name = u128::from(self.names.fetch_add(1, Ordering::Relaxed));
@@ -75,7 +77,7 @@ impl Db {
         }
     }
 
-    /// Writes the sealed runs of a range as a block; `None` if there are none.
+    /// Writes the sealed runs of a range as a block, without what was deleted; `None` if nothing is left.
     pub(crate) fn write_block(&self, parent: &Path, range: BlockRange) -> Result<Option<Arc<BlockReader>>, Error> {
         let plan = BlockPlan::gather(&self.head.state.read(), range);
         if plan.is_empty() {
@@ -93,8 +95,11 @@ impl Db {
         if !plan.histograms.is_empty() {
             writer = writer.with_histograms();
         }
-        plan.write(self, writer)?;
+        let written = plan.write(self, writer)?;
         plan.forget_cached();
+        if !written {
+            return Ok(None);
+        }
         Metrics::add(&self.head.metrics.blocks_written, 1);
         BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache).map(Some)
     }
@@ -107,6 +112,7 @@ struct BlockPlan {
     runs: HashMap<u32, Vec<Arc<Run>>>,
     /// Series in order of their labels.
     series: Vec<u32>,
+    deleted: Arc<HeadTombstones>,
     /// By series.
     histograms: HashMap<u32, Vec<Arc<HeadHistograms>>>,
 }
@@ -117,6 +123,9 @@ struct Laid {
     starts: Vec<u32>,
     times: Vec<Timestamp>,
 }
+
+/// The timeline of a series' histograms in the block, and they.
+type LaidHistograms = (u32, Vec<Arc<Histogram>>);
 
 impl BlockPlan {
     fn gather(state: &State, range: BlockRange) -> Self {
@@ -138,12 +147,14 @@ impl BlockPlan {
             .filter(|s| state.series.get(*s as usize).is_some_and(|s| s.first != NONE))
             .collect();
         series.sort_by(|a, b| index.compare(*a, *b));
+        let deleted = state.deleted.current();
         let numbers = state.histograms.numbers();
         let histograms = numbers.map(|series| (series, state.histograms.runs_in(series, start, end)));
         Self {
             range,
             runs,
             series,
+            deleted,
             histograms: histograms.filter(|(_, runs)| !runs.is_empty()).collect(),
         }
     }
@@ -156,9 +167,10 @@ impl BlockPlan {
     fn histograms(
         &self,
         series: u32,
+        deleted: Option<&Intervals>,
         db: &Db,
         writer: &mut BlockWriter,
-    ) -> Result<Option<(u32, Vec<Arc<Histogram>>)>, Error> {
+    ) -> Result<Option<LaidHistograms>, Error> {
         let Some(runs) = self.histograms.get(&series) else {
             return Ok(None);
         };
@@ -166,6 +178,13 @@ impl BlockPlan {
         for run in runs {
             run.times(&mut times).map_err(|e| e.in_file(&db.dir, 0))?;
             run.histograms(&mut values).map_err(|e| e.in_file(&db.dir, 0))?;
+        }
+        if let Some(deleted) = deleted {
+            let left = times.into_iter().zip(values).filter(|(at, _)| !deleted.contains(*at));
+            (times, values) = left.unzip();
+            if times.is_empty() {
+                return Ok(None);
+            }
         }
         // Equal timelines are kept once: histograms that come together share theirs.
         Ok(Some((writer.timeline(&times)?, values)))
@@ -197,12 +216,14 @@ impl BlockPlan {
         Ok(laid)
     }
 
-    fn write(&self, db: &Db, mut writer: BlockWriter) -> Result<(), Error> {
+    /// Writes all series; whether there is a block of them.
+    fn write(&self, db: &Db, mut writer: BlockWriter) -> Result<bool, Error> {
         let laid = self.lay(&mut writer)?;
         let mut column = ColumnRuns::default();
+        let mut any = false;
         for series in &self.series {
             column.clear();
-            let (labels, timelines) = {
+            let (labels, timelines, deleted) = {
                 let state = db.head.state.read();
                 let mut timelines: Vec<u32> = state
                     .columns_of(*series)
@@ -219,21 +240,26 @@ impl BlockPlan {
                         .or_insert_with(|| state.series_in_epoch(*series, run.epoch).unwrap_or(NONE));
                 }
                 column.numbers = epochs;
-                (state.index.read().labels(*series), timelines)
+                let deleted = self.deleted.get(&state, *series).cloned();
+                (state.index.read().labels(*series), timelines, deleted)
             };
             for timeline in &timelines {
                 if let (Some(runs), Some(laid)) = (self.runs.get(timeline), laid.get(timeline)) {
                     column.add(runs, laid)?;
                 }
             }
+            if let Some(deleted) = &deleted {
+                column.cut(deleted);
+            }
             if timelines.len() > 1 {
                 column.merge(&mut writer)?;
             }
             column.ranges.retain(|r| r.values.1 > r.values.0);
-            let histograms = self.histograms(*series, db, &mut writer)?;
+            let histograms = self.histograms(*series, deleted.as_ref(), db, &mut writer)?;
             if column.ranges.is_empty() && histograms.is_none() {
                 continue;
             }
+            any = true;
             let runs: Vec<SeriesRun<'_>> = column
                 .ranges
                 .iter()
@@ -252,10 +278,14 @@ impl BlockPlan {
             });
             writer.series_of_kinds(&labels, &runs, histograms.as_slice())?;
         }
+        if !any {
+            // Dropped, the writer takes away what it began.
+            return Ok(false);
+        }
         let meta = writer.finish()?;
         let (from_ms, to_ms) = (self.range.start.millis(), self.range.end.millis());
         tracing::info!(block = %meta.id, series = meta.series, samples = meta.samples, from_ms, to_ms, "wrote a block");
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -305,6 +335,35 @@ impl ColumnRuns {
             }
         }
         Ok(())
+    }
+
+    /// Leaves out what was deleted. Ranges are of one timeline each, so times rise in them.
+    fn cut(&mut self, deleted: &Intervals) {
+        let (values, times) = (std::mem::take(&mut self.values), std::mem::take(&mut self.times));
+        for range in std::mem::take(&mut self.ranges) {
+            let mut goes_on = false;
+            for (row, at) in (range.first_row..).zip(range.values.0..range.values.1) {
+                let (Some(value), Some(time)) = (values.get(at), times.get(at)) else {
+                    break;
+                };
+                if deleted.contains(*time) {
+                    goes_on = false;
+                    continue;
+                }
+                self.values.push(*value);
+                self.times.push(*time);
+                let end = self.values.len();
+                match self.ranges.last_mut().filter(|_| goes_on) {
+                    Some(last) => last.values.1 = end,
+                    None => self.ranges.push(RowRange {
+                        timeline: range.timeline,
+                        first_row: row,
+                        values: (end - 1, end),
+                    }),
+                }
+                goes_on = true;
+            }
+        }
     }
 
     /// Samples of several timelines: in order of time on a timeline of their own, unless they follow each other.

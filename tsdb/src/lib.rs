@@ -12,7 +12,9 @@
 //!   tidegauge            what this folder is, and the version of its layout
 //!   lock                 held by the one process that serves it
 //!   wal/00000007.seg     commits that no block holds yet
-//!   01J...               a block: one window of time, immutable
+//!   01J...               a block: one window of time
+//!     block              its samples and index, immutable
+//!     tombstones         what was deleted of it; exchanged as a whole, absent if nothing was
 //!   snapshots/<name>/    blocks as a snapshot found them
 //! ```
 //!
@@ -22,7 +24,7 @@
 //!
 //! | rank | lock | guards | held while |
 //! |---|---|---|---|
-//! | 1 | `Db::maintenance` | rounds of maintenance, snapshots | a block is written |
+//! | 1 | `Db::maintenance` | rounds of maintenance, snapshots, deletions | a block is written |
 //! | 2 | `Db::numbering` | what numbers series have | read: a view selects; write: the index is built anew |
 //! | 3 | `Db::syncing` | the one sync beside the log | the disk syncs; not taken by commits |
 //! | 4 | `Db::log` | the log, and the right to change rows | one commit is planned, written and published |
@@ -45,12 +47,16 @@
 //! About 120 rows of a timeline are sealed into a run; when a window of [`Options::block_ms`] is complete, its runs
 //! become a block and the segments of the log that only hold such rows are deleted. Native histograms lie beside the
 //! rows and go the same way. Exemplars ([`Options::max_exemplars`]) live in memory and in the log alone.
+//!
+//! What is deleted is hidden at once by tombstones, of the head and of each block, and left out of blocks written from
+//! then on; [`Db::clean_tombstones`] takes it off the disk.
 
 pub mod block;
 mod checkpoint;
 mod codec;
 pub mod column;
 mod db;
+mod delete;
 mod directory;
 mod error;
 mod flush;
@@ -66,10 +72,13 @@ mod options;
 mod select;
 mod snapshot;
 mod timeline;
+mod tombstones;
 mod wal;
 
 pub use codec::Malformed;
 pub use db::{Db, SnapshotHead, Stats};
+pub use delete::{Cleaned, Deleted};
 pub use error::Error;
 pub use metrics::{MetricFamily, Metrics};
 pub use options::{Fsync, Options};
+pub use tombstones::Intervals;

@@ -239,6 +239,7 @@ impl Db {
 
     /// Brings the gauges up to date, and what the meter holds.
     pub(crate) fn measure(&self) {
+        self.measure_tombstones();
         self.head.account();
         let metrics = &self.head.metrics;
         let state = self.head.state.read();

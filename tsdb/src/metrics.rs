@@ -89,6 +89,9 @@ metrics! {
     blocks_written Counter "tidegauge_tsdb_blocks_written_total" "Blocks written from the head.",
     blocks_deleted Counter "tidegauge_tsdb_blocks_deleted_total" "Blocks deleted because of their age.",
     blocks_damaged Counter "tidegauge_tsdb_blocks_damaged_total" "Block folders set aside because they cannot be read.",
+    deletions Counter "tidegauge_tsdb_deletions_total" "Deletions of series that were asked for and done.",
+    tombstones Gauge "tidegauge_tsdb_tombstones" "Deleted intervals, counted for each series, whose samples still lie on the disk or in the head.",
+    blocks_cleaned Counter "tidegauge_tsdb_blocks_cleaned_total" "Blocks rewritten or removed to clean what was deleted of them.",
     maintenance_failures Counter "tidegauge_tsdb_maintenance_failures_total" "Rounds of maintenance that failed.",
 }
 

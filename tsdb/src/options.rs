@@ -50,6 +50,9 @@ pub struct Options {
     pub max_labels: usize,
     /// At most this many bytes in one label name or value.
     pub max_label_bytes: usize,
+    /// At most this many deleted intervals, counted for each series, in the head and in each block; 0 sets no limit. A
+    /// deletion that would pass it is refused as a whole.
+    pub max_tombstones: u64,
     /// At most this many buckets in one native histogram, and as many spans and custom bounds; no more than
     /// [`crate::column::MAX_BUCKETS`], whatever is set.
     pub max_histogram_buckets: usize,
@@ -90,6 +93,7 @@ impl Default for Options {
             max_timelines: 1_000_000,
             max_labels: 256,
             max_label_bytes: 64 * 1024,
+            max_tombstones: 4_000_000,
             max_histogram_buckets: 1024,
             max_exemplars: 0,
             segment_bytes: 64 << 20,

@@ -1,13 +1,15 @@
 //! `admin/tsdb/*`, off unless `--web.enable-admin-api` is given.
 
-use super::error::{ApiError, ErrorKind};
+use super::error::ApiError;
 use super::params::parse_bool;
+use super::query::parse_options;
 use super::render::Reply;
 use super::shared::Shared;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use std::error::Error;
+use tidegauge_query::parser::parse_metric_selector;
 use tidegauge_tsdb::SnapshotHead;
 
 /// `POST|PUT /api/v1/admin/tsdb/snapshot`
@@ -42,8 +44,15 @@ pub(crate) async fn snapshot(State(shared): State<Shared>, request: Request<Body
     }))
 }
 
-/// `POST|PUT /api/v1/admin/tsdb/delete_series`: checked, then refused, as the store keeps no tombstones.
-pub(crate) async fn delete_series(State(shared): State<Shared>, request: Request<Body>) -> Result<Reply, ApiError> {
+/// `POST|PUT /api/v1/admin/tsdb/delete_series`
+///
+/// # Reference
+/// Prometheus 3.5 `web/api/v1`, `deleteSeries`, but that nothing is deleted unless all selectors parse, and that `{}` is
+/// refused, which deletes nothing there.
+pub(crate) async fn delete_series(
+    State(shared): State<Shared>,
+    request: Request<Body>,
+) -> Result<StatusCode, ApiError> {
     enabled(&shared)?;
     let params = shared.params(request).await?;
     params.well_formed()?;
@@ -51,16 +60,38 @@ pub(crate) async fn delete_series(State(shared): State<Shared>, request: Request
     if texts.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    params.range()?;
-    super::series::selectors(&shared.api, &texts).map_err(|why| ApiError::parameter("match[]", why))?;
-    Err(not_built("deleting series"))
+    let range = params.range()?;
+    let options = parse_options(&shared.api);
+    let selectors = texts
+        .iter()
+        .map(|text| parse_metric_selector(text, &options))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|why| ApiError::parameter("match[]", why))?;
+    if selectors.iter().any(Vec::is_empty) {
+        return Err(ApiError::bad_data("match[] must contain at least one matcher"));
+    }
+    shared
+        .read(None, move |api, _| {
+            for matchers in &selectors {
+                let deleted = api.db.delete(matchers, range);
+                deleted.map_err(|error| ApiError::internal(chain(&error)))?;
+            }
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
 }
 
-/// `POST|PUT /api/v1/admin/tsdb/clean_tombstones`: refused, as there are none.
-pub(crate) async fn clean_tombstones(State(shared): State<Shared>) -> Result<Reply, ApiError> {
+/// `POST|PUT /api/v1/admin/tsdb/clean_tombstones`
+pub(crate) async fn clean_tombstones(State(shared): State<Shared>) -> Result<StatusCode, ApiError> {
     enabled(&shared)?;
     shared.ready()?;
-    Err(not_built("cleaning tombstones"))
+    shared
+        .read(None, |api, _| {
+            let cleaned = api.db.clean_tombstones();
+            cleaned.map_err(|error| ApiError::internal(chain(&error)))?;
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
 }
 
 fn enabled(shared: &Shared) -> Result<(), ApiError> {
@@ -69,13 +100,6 @@ fn enabled(shared: &Shared) -> Result<(), ApiError> {
     } else {
         Err(ApiError::unavailable("admin APIs disabled"))
     }
-}
-
-fn not_built(what: &str) -> ApiError {
-    ApiError::new(
-        ErrorKind::NotBuilt,
-        format!("{what} is not supported by this version of tidegauge"),
-    )
 }
 
 /// An error with its causes.

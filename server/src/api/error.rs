@@ -27,8 +27,6 @@ pub(crate) enum ErrorKind {
     Unavailable,
     /// Not ready yet, and worth another try.
     Starting,
-    /// A part of upstream's API that this version does not have.
-    NotBuilt,
 }
 
 impl ErrorKind {
@@ -40,7 +38,6 @@ impl ErrorKind {
             Self::Timeout | Self::Starting => StatusCode::SERVICE_UNAVAILABLE,
             // Nginx' number for a client that closed the request; not in the registry.
             Self::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
-            Self::NotBuilt => StatusCode::NOT_IMPLEMENTED,
             Self::Internal | Self::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -52,7 +49,7 @@ impl ErrorKind {
             Self::Timeout => "timeout",
             Self::Canceled => "canceled",
             Self::Internal => "internal",
-            Self::Unavailable | Self::Starting | Self::NotBuilt => "unavailable",
+            Self::Unavailable | Self::Starting => "unavailable",
         }
     }
 }

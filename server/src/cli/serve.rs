@@ -169,6 +169,7 @@ impl ServeArgs {
     /// Serves until told to stop.
     pub(crate) fn run(self, sorted: &Sorted) -> anyhow::Result<()> {
         telemetry::init(self.log_level, self.log_format);
+        memory::use_small_pages();
         for name in &sorted.ignored {
             tracing::warn!(
                 flag = *name,

@@ -183,6 +183,72 @@ impl<'b> TimeSeries<'b> {
     }
 }
 
+/// The tag of a series' samples, which follow its labels.
+pub(crate) const SAMPLE: u8 = 2 << 3 | 2;
+
+/// How many bytes at the start of a series' message are label fields, if samples follow them and all lengths are of
+/// one or two bytes: what writers send.
+#[inline]
+pub(crate) fn labels_in_front(message: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match *message.get(at)? {
+            LABEL => {}
+            SAMPLE if at > 0 => return Some(at),
+            _ => return None,
+        }
+        let low = usize::from(*message.get(at + 1)?);
+        let (length, head) = if low < 0x80 {
+            (low, 2)
+        } else {
+            let high = usize::from(*message.get(at + 2)?);
+            if high >= 0x80 {
+                return None;
+            }
+            (low & 0x7f | high << 7, 3)
+        };
+        at += head + length;
+    }
+}
+
+/// The tag of a series' labels.
+const LABEL: u8 = 1 << 3 | 2;
+
+/// Hands on the samples of a message that holds nothing else, in the form that writers send; `None` if it has another
+/// one. Samples may have been handed on by then.
+#[inline]
+pub(crate) fn plain_samples(mut message: &[u8], mut each: impl FnMut(f64, i64)) -> Option<()> {
+    while let [tag, length, rest @ ..] = message {
+        let (body, behind) = rest.split_at_checked(usize::from(*length))?;
+        let (value, time) = match body {
+            // A writer leaves a value of zero out.
+            [0x09, rest @ ..] => {
+                let (bits, rest) = rest.split_first_chunk::<8>()?;
+                (f64::from_le_bytes(*bits), rest)
+            }
+            _ => (0.0, body),
+        };
+        let [0x10, time @ ..] = time else { return None };
+        if *tag != SAMPLE || *length >= 0x80 || time.len() > 9 {
+            return None;
+        }
+        let (last, front) = time.split_last()?;
+        let mut at_ms = i64::from(*last);
+        for byte in front.iter().rev() {
+            if *byte < 0x80 {
+                return None;
+            }
+            at_ms = at_ms << 7 | i64::from(*byte & 0x7f);
+        }
+        if *last >= 0x80 {
+            return None;
+        }
+        each(value, at_ms);
+        message = behind;
+    }
+    message.is_empty().then_some(())
+}
+
 /// The pairs of label fields; `None` for one that is not UTF-8.
 pub(crate) fn label_pairs(labels: &[u8]) -> Result<Option<Vec<(&str, &str)>>, WireError> {
     let mut fields = Fields::new(labels);
@@ -307,6 +373,31 @@ mod tests {
             // Left out by the writer: a value of zero, whose sign is lost with it.
             let zeroed = |v: u64| if f64::from_bits(v) == 0.0 { 0 } else { v };
             prop_assert!(read.iter().map(|(v, t)| (zeroed(*v), *t)).eq(samples.iter().map(|(v, t)| (zeroed(*v), *t))));
+            if let Some(front) = labels_in_front(&message) {
+                prop_assert_eq!(&message[..front], &*series.labels);
+            }
+            // The quick way says the same, or nothing.
+            let mut quick = Vec::new();
+            if plain_samples(&message[series.labels.len()..], |value, at| quick.push((value.to_bits(), at))).is_some() {
+                prop_assert_eq!(quick, read);
+            }
+        }
+
+        #[test]
+        fn the_quick_way_takes_what_senders_send(
+            labels in proptest::collection::vec(("[a-z]{1,9}", "\\PC{0,90}"), 1..6),
+            samples in proptest::collection::vec((any::<f64>(), 1..(1i64 << 48)), 1..6),
+        ) {
+            let message = Series {
+                labels: labels.iter().map(|(n, v)| Label { name: n.clone(), value: v.clone() }).collect(),
+                samples: samples.iter().map(|(v, t)| Sample { value: *v, timestamp: *t }).collect(),
+            }
+            .encode_to_vec();
+            let front = labels_in_front(&message).unwrap();
+            prop_assert_eq!(&message[..front], &*TimeSeries::read(&message).unwrap().labels);
+            let mut read = Vec::new();
+            plain_samples(&message[front..], |value, at| read.push((value.to_bits(), at))).unwrap();
+            prop_assert!(read.iter().map(|(v, t)| (*v & !(1 << 63), *t)).eq(samples.iter().map(|(v, t)| (v.to_bits() & !(1 << 63), *t))));
         }
 
         #[test]
@@ -315,6 +406,13 @@ mod tests {
                 let _ = label_pairs(&series.labels);
             }
             let _ = sample(&bytes);
+            if let Some(front) = labels_in_front(&bytes) {
+                prop_assert!(front < bytes.len());
+                if let Ok(TimeSeries { labels: Cow::Borrowed(labels), .. }) = TimeSeries::read(&bytes) {
+                    prop_assert_eq!(labels, &bytes[..front]);
+                }
+            }
+            let _ = plain_samples(&bytes, |_, _| {});
         }
     }
 

@@ -7,15 +7,15 @@
 //! and counted, no more, as upstream does.
 
 use super::histogram::histogram;
-use super::known::{self, Known};
-use super::wire::{Fields, TimeSeries, WireError, exemplar, label_pairs, sample};
+use super::known::{Finger, Known, key};
+use super::wire::{self, Fields, TimeSeries, WireError, exemplar, label_pairs, sample};
 use crate::api::{ApiLimits, Listing, Shared};
 use crate::http::edge::text;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,11 +26,18 @@ use tidegauge_model::{
 
 /// Bytes of request bodies, compressed and not, that may be held at a time.
 const HELD_BYTES: u64 = 192 << 20;
+/// A buffer for decoded bodies up to this size is kept for the next request: memory that comes anew with each one costs
+/// more than decoding into it.
+const KEPT_BYTES: usize = 2 << 20;
+/// Samples handed to the store at a time.
+const BATCH: usize = 256;
 
 /// Receives remote write: what it remembers between requests, and what it counts.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    known: Mutex<Known>,
+    known: RwLock<Known>,
+    /// What the last request was decoded into.
+    spare: Mutex<Vec<u8>>,
     held: Meter,
     body_bytes: usize,
     decoded_bytes: usize,
@@ -252,7 +259,8 @@ fn answer(taken: &Taken) -> Response {
 impl Receiver {
     pub(crate) fn new(limits: &ApiLimits) -> Self {
         Self {
-            known: Mutex::new(Known::new(limits.write_cached_series)),
+            known: RwLock::new(Known::new(limits.write_cached_series)),
+            spare: Mutex::default(),
             held: Meter::new("remote write bodies", HELD_BYTES.max(2 * limits.write_bytes as u64)),
             body_bytes: limits.write_bytes,
             decoded_bytes: limits.write_decoded_bytes,
@@ -277,10 +285,34 @@ impl Receiver {
             });
         }
         lease.grow(length as u64)?;
-        let message = snap::raw::Decoder::new()
-            .decompress_vec(body)
+        let mut buffer = std::mem::take(&mut *self.spare.lock());
+        let taken = self.decode(store, body, length, &mut buffer);
+        if buffer.len() <= KEPT_BYTES {
+            *self.spare.lock() = buffer;
+        }
+        let taken = taken?;
+        self.metrics.count(&taken, body.len());
+        Ok(taken)
+    }
+
+    fn decode(
+        &self,
+        store: &dyn Appendable,
+        body: &[u8],
+        length: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Taken, WriteError> {
+        if buffer.len() < length {
+            buffer.clear();
+            buffer.reserve_exact(length);
+            buffer.resize(length, 0);
+        }
+        let room = buffer.get_mut(..length).unwrap_or_default();
+        let length = snap::raw::Decoder::new()
+            .decompress(body, room)
             .map_err(|_| WriteError::Snappy)?;
-        let taken = match self.offer(store, &message, None) {
+        let message = buffer.get(..length).unwrap_or_default();
+        match self.offer(store, message, None) {
             // What does not fit may do so only because of another sample of this request: looked at only now, so that
             // requests in order do not pay for it.
             Err(WriteError::Rejected(
@@ -288,25 +320,38 @@ impl Receiver {
                 | RejectReason::Duplicate { .. }
                 | RejectReason::HistogramExists { .. }
                 | RejectReason::DuplicateHistogram { .. },
-            )) => self.offer(store, &message, Some(Newest::default()))?,
-            other => other?,
-        };
-        self.metrics.count(&taken, body.len());
-        Ok(taken)
+            )) => self.offer(store, message, Some(Newest::default())),
+            other => other,
+        }
     }
 
     /// Hands a message's samples to the store; with `newest`, only those that are newer than the ones before them.
-    fn offer(&self, store: &dyn Appendable, message: &[u8], mut newest: Option<Newest>) -> Result<Taken, WriteError> {
-        let mut appender = store.appender();
-        let mut taken = Taken::default();
+    fn offer(&self, store: &dyn Appendable, message: &[u8], newest: Option<Newest>) -> Result<Taken, WriteError> {
+        let mut offer = Offer {
+            appender: store.appender(),
+            finger: Finger::new(&self.known),
+            samples: Vec::with_capacity(BATCH + 16),
+            labels: Vec::with_capacity(BATCH + 16),
+            newest,
+            taken: Taken::default(),
+        };
         let mut fields = Fields::new(message);
         while let Some((number, value)) = fields.next()? {
             // What a sender says of its metrics (3) is not kept, as upstream's receiver of 1.0 does not.
             if number == 1 {
-                let series = TimeSeries::read(value.bytes("Timeseries")?)?;
-                self.take_series(&mut *appender, &series, newest.as_mut(), &mut taken)?;
+                let series = value.bytes("Timeseries")?;
+                if !offer.take_plain(series) {
+                    offer.take_any(series)?;
+                }
+                if offer.samples.len() >= BATCH {
+                    offer.flush()?;
+                }
             }
         }
+        offer.flush()?;
+        // The commit may wait for the disk: others need not wait for it to enter series.
+        offer.finger.rest();
+        let (appender, mut taken) = (offer.appender, offer.taken);
         let committed = appender.commit(OnReject::Fail).map_err(|error| match error {
             CommitError::Rejected(rejected) => WriteError::Rejected(rejected.reason),
             CommitError::Log(_) => WriteError::Log(error),
@@ -316,15 +361,60 @@ impl Receiver {
         taken.exemplars += committed.exemplars.out_of_order + committed.exemplars.refused;
         Ok(taken)
     }
+}
 
-    /// Appends the samples of one series, which is resolved at its first one.
-    fn take_series(
-        &self,
-        appender: &mut dyn Appender,
-        series: &TimeSeries<'_>,
-        mut newest: Option<&mut Newest>,
-        taken: &mut Taken,
-    ) -> Result<(), WriteError> {
+/// The walk over one message.
+struct Offer<'b, 's> {
+    appender: Box<dyn Appender + 's>,
+    finger: Finger<'s>,
+    /// On their way to the store.
+    samples: Vec<(SeriesRef, Timestamp, f64)>,
+    /// The label bytes of each, for when the store has let go of the series.
+    labels: Vec<&'b [u8]>,
+    newest: Option<Newest>,
+    taken: Taken,
+}
+
+impl<'b> Offer<'b, '_> {
+    /// Takes a series that was sent before, in the form that senders use; `false`: nothing was done.
+    #[inline]
+    fn take_plain(&mut self, message: &'b [u8]) -> bool {
+        let (series, length) = match self.finger.expected(message, wire::SAMPLE) {
+            Some(expected) => expected,
+            None => {
+                let Some(length) = wire::labels_in_front(message) else {
+                    return false;
+                };
+                let Some(series) = message.get(..length).and_then(|labels| self.finger.find(key(labels))) else {
+                    return false;
+                };
+                (series, length)
+            }
+        };
+        if self.newest.is_some() {
+            return false;
+        }
+        let Some((labels, rest)) = message.split_at_checked(length) else {
+            return false;
+        };
+        let before = self.samples.len();
+        let samples = &mut self.samples;
+        let read = wire::plain_samples(rest, |value, at_ms| {
+            samples.push((series, Timestamp::from_millis(at_ms), value));
+        });
+        if read.is_none() {
+            self.samples.truncate(before);
+            return false;
+        }
+        self.labels.resize(self.samples.len(), labels);
+        true
+    }
+
+    /// Takes the samples of one series, which is resolved at its first one.
+    fn take_any(&mut self, message: &[u8]) -> Result<(), WriteError> {
+        // What came before in the message comes before in the store.
+        self.flush()?;
+        let series = TimeSeries::read(message)?;
         let mut found = None;
         let mut rest = series.rest.clone();
         while let Some((number, value)) = rest.next()? {
@@ -341,43 +431,38 @@ impl Receiver {
             };
             let reference = match found {
                 Some(reference) => reference,
-                None => match self.find(appender, &series.labels, taken)? {
+                None => match self.find(&series.labels)? {
                     Some(reference) => *found.insert(reference),
                     None => return Ok(()),
                 },
             };
-            if newest.as_deref_mut().is_some_and(|n| !n.moves_to(reference, at_ms)) {
-                taken.unordered += 1;
+            if self.newest.as_mut().is_some_and(|n| !n.moves_to(reference, at_ms)) {
+                self.taken.unordered += 1;
                 continue;
             }
             let at = Timestamp::from_millis(at_ms);
-            match held.append(appender, reference, at) {
+            match held.append(&mut *self.appender, reference, at) {
                 Ok(()) => {}
                 Err(AppendError::StaleRef { .. }) => {
-                    let Some(fresh) = self.resolve(appender, &series.labels, taken)? else {
+                    let Some(fresh) = self.resolve(&series.labels)? else {
                         return Ok(());
                     };
                     found = Some(fresh);
-                    held.append(appender, fresh, at).map_err(WriteError::Append)?;
+                    held.append(&mut *self.appender, fresh, at)
+                        .map_err(WriteError::Append)?;
                 }
                 Err(AppendError::Histogram(error)) => {
-                    taken.histograms += 1;
-                    taken.example.get_or_insert_with(|| error.to_string());
+                    self.taken.histograms += 1;
+                    self.taken.example.get_or_insert_with(|| error.to_string());
                 }
                 Err(error) => return Err(WriteError::Append(error)),
             }
         }
-        self.take_exemplars(appender, series, found, taken)
+        self.take_exemplars(&series, found)
     }
 
     /// Appends the exemplars of a series that has samples, in this request or before.
-    fn take_exemplars(
-        &self,
-        appender: &mut dyn Appender,
-        series: &TimeSeries<'_>,
-        mut found: Option<SeriesRef>,
-        taken: &mut Taken,
-    ) -> Result<(), WriteError> {
+    fn take_exemplars(&mut self, series: &TimeSeries<'_>, mut found: Option<SeriesRef>) -> Result<(), WriteError> {
         let mut rest = series.rest.clone();
         while let Some((number, value)) = rest.next()? {
             if number != 3 {
@@ -387,7 +472,7 @@ impl Receiver {
             let (value, at_ms) = exemplar(message)?;
             let at = Timestamp::from_millis(at_ms);
             let labels = label_pairs(message)?.and_then(|pairs| Labels::from_pairs(pairs).ok());
-            found = found.or_else(|| self.known.lock().get(known::key(&series.labels)));
+            found = found.or_else(|| self.finger.find(key(&series.labels)));
             let one = labels.map(|labels| Exemplar {
                 labels,
                 value,
@@ -395,34 +480,51 @@ impl Receiver {
             });
             let appended = found
                 .zip(one)
-                .map(|(series, one)| appender.append_exemplar(series, at, &one));
+                .map(|(series, one)| self.appender.append_exemplar(series, at, &one));
             if !matches!(appended, Some(Ok(()))) {
-                taken.exemplars += 1;
+                self.taken.exemplars += 1;
             }
         }
         Ok(())
     }
 
-    fn find(
-        &self,
-        appender: &mut dyn Appender,
-        labels: &[u8],
-        taken: &mut Taken,
-    ) -> Result<Option<SeriesRef>, WriteError> {
-        let known = self.known.lock().get(known::key(labels));
-        match known {
+    /// Hands on what was collected. Series that the store has let go of are resolved again.
+    fn flush(&mut self) -> Result<(), WriteError> {
+        let samples = std::mem::take(&mut self.samples);
+        let labels = std::mem::take(&mut self.labels);
+        let mut done = 0;
+        while let Err(error) = self.appender.append_many(samples.get(done..).unwrap_or_default()) {
+            let AppendError::StaleRef { place } = error else {
+                return Err(WriteError::Append(error));
+            };
+            done += place;
+            let (Some((_, at, value)), Some(labels)) = (samples.get(done), labels.get(done)) else {
+                break;
+            };
+            if let Some(fresh) = self.resolve(labels)? {
+                self.appender
+                    .append_at(fresh, *at, *value)
+                    .map_err(WriteError::Append)?;
+            }
+            done += 1;
+        }
+        (self.samples, self.labels) = (samples, labels);
+        self.samples.clear();
+        self.labels.clear();
+        Ok(())
+    }
+
+    fn find(&mut self, labels: &[u8]) -> Result<Option<SeriesRef>, WriteError> {
+        match self.finger.find(key(labels)) {
             Some(reference) => Ok(Some(reference)),
-            None => self.resolve(appender, labels, taken),
+            None => self.resolve(labels),
         }
     }
 
     /// The slow way: labels, checks, the store's index. `None` if the series is left out.
-    fn resolve(
-        &self,
-        appender: &mut dyn Appender,
-        bytes: &[u8],
-        taken: &mut Taken,
-    ) -> Result<Option<SeriesRef>, WriteError> {
+    fn resolve(&mut self, bytes: &[u8]) -> Result<Option<SeriesRef>, WriteError> {
+        self.finger.rest();
+        let taken = &mut self.taken;
         let labels = match labels(bytes)? {
             Ok(labels) => labels,
             Err(why) => {
@@ -431,9 +533,9 @@ impl Receiver {
                 return Ok(None);
             }
         };
-        match appender.resolve(None, &labels) {
+        match self.appender.resolve(None, &labels) {
             Ok(reference) => {
-                self.known.lock().insert(known::key(bytes), reference);
+                self.finger.insert(key(bytes), reference);
                 Ok(Some(reference))
             }
             Err(error) => {

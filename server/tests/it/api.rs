@@ -497,18 +497,60 @@ async fn the_admin_api_is_off_unless_asked_for() {
         error(&site.call(Method::PUT, "/api/v1/admin/tsdb/delete_series").await).2,
         "no match[] parameter provided"
     );
-    assert_eq!(
-        error(
-            &site
-                .call(Method::POST, "/api/v1/admin/tsdb/delete_series?match[]=up")
-                .await
-        )
-        .0,
-        501
-    );
     let answer = site.call(Method::POST, "/api/v1/admin/tsdb/snapshot").await.json();
     let name = answer["data"]["name"].as_str().unwrap_or_else(|| panic!("{answer}"));
     assert!(site.dir.path().join("snapshots").join(name).is_dir(), "{name}");
+}
+
+#[tokio::test]
+async fn series_are_deleted_at_once_and_cleaned_up() {
+    let site = stored();
+    let at = |back: i64| (NOW_MS - 500 - back * SEC) as f64 / 1000.0;
+    for (query, status, why) in [
+        ("match[]=%7Bjob%3D", 400, "invalid parameter \"match[]\": "),
+        ("match[]=up&start=x", 400, "invalid parameter \"start\": "),
+        ("match[]=up&end=x", 400, "invalid parameter \"end\": "),
+        (
+            "match[]=requests_total&match[]=up%7B",
+            400,
+            "invalid parameter \"match[]\": ",
+        ),
+        ("match[]=%7B%7D", 400, "match[] must contain at least one matcher"),
+        ("x=%zz&match[]=up", 400, "error parsing form values: "),
+    ] {
+        let path = format!("/api/v1/admin/tsdb/delete_series?{query}");
+        let (code, kind, text) = error(&site.call(Method::POST, &path).await);
+        assert_eq!((code, kind.as_str()), (status, "bad_data"), "{query}");
+        assert!(text.starts_with(why), "{query}: {text}");
+    }
+    let requests = || async {
+        let answer = site
+            .get(&format!("/api/v1/query?query=requests_total[1m]&time={}", now()))
+            .await;
+        let result = answer.json()["data"]["result"].clone();
+        let result = result.as_array().cloned().unwrap_or_default();
+        let counts = result.iter().map(|s| s["values"].as_array().map_or(0, Vec::len));
+        counts.collect::<Vec<_>>()
+    };
+    assert_eq!(requests().await, [3, 3], "nothing was deleted by what was refused");
+    let path = format!(
+        "/api/v1/admin/tsdb/delete_series?match[]=requests_total%7Bcode!~%225..%22%7D&match[]=dots&start={}&end={}",
+        at(3),
+        at(1)
+    );
+    let answer = site.call(Method::PUT, &path).await;
+    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::NO_CONTENT, ""));
+    assert_eq!(requests().await, [2, 3]);
+    let path = "/api/v1/admin/tsdb/delete_series?match[]=requests_total";
+    assert_eq!(site.call(Method::POST, path).await.status, StatusCode::NO_CONTENT);
+    assert!(requests().await.is_empty());
+    let left = site
+        .get("/api/v1/series?match[]=%7Bjob!=%22%22%7D&match[]=dots")
+        .await
+        .json();
+    assert_eq!(left["data"].as_array().map(Vec::len), Some(3), "{left}");
+    let answer = site.call(Method::POST, "/api/v1/admin/tsdb/clean_tombstones").await;
+    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::NO_CONTENT, ""));
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
-//! An immutable block: a folder with one file, published by rename.
+//! An immutable block: a folder with one file, published by rename, and what was deleted of it since.
 //!
 //! ```text
 //!   01ARYZ6S41...        folder, named by its BlockId
 //!     block              frames | timelines, spans | pairs, postings, series | meta | table of contents
+//!     tombstones         deleted intervals by series; exchanged whole, absent if there are none
 //!   01ARYZ6S42....tmp    folder of a block that was not finished: of no use
 //! ```
 //!
@@ -16,6 +17,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod cache;
+pub(crate) mod deleted;
 mod frames;
 mod id;
 mod layout;
@@ -37,8 +39,10 @@ use crate::Error;
 use crate::fs::{EntryKind, Fs};
 use std::path::Path;
 
-/// The one file in a block's folder.
+/// The block itself, in its folder.
 pub const BLOCK_FILE: &str = "block";
+/// What was deleted of it, beside it.
+pub const TOMBSTONES_FILE: &str = "tombstones";
 /// What the name of an unfinished block's folder ends with.
 pub const TEMPORARY: &str = ".tmp";
 
@@ -52,7 +56,7 @@ pub fn list_blocks(fs: &dyn Fs, parent: &Path) -> Result<Vec<BlockId>, Error> {
     Ok(dirs.filter_map(|e| e.name.parse().ok()).collect())
 }
 
-/// Removes the folders of blocks that were not finished; gives how many there were.
+/// Removes the folders of blocks, and the tombstones in them, that were not finished; gives how many there were.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -63,6 +67,12 @@ pub fn remove_unfinished(fs: &dyn Fs, parent: &Path) -> Result<usize, Error> {
         if entry.kind == EntryKind::Dir && matches!(id, Some(Ok(_))) {
             fs.remove_dir_all(&parent.join(&entry.name))?;
             removed += 1;
+        } else if entry.kind == EntryKind::Dir && entry.name.parse::<BlockId>().is_ok() {
+            let unfinished = deleted::temporary(&parent.join(&entry.name));
+            if fs.exists(&unfinished) {
+                fs.remove_file(&unfinished)?;
+                removed += 1;
+            }
         }
     }
     Ok(removed)
@@ -79,7 +89,8 @@ pub fn remove_block(fs: &dyn Fs, parent: &Path, id: BlockId) -> Result<(), Error
     fs.remove_dir_all(&temporary)
 }
 
-/// Gives a block a second home in another folder by a hard link, as snapshots do. The caller syncs that folder.
+/// Gives a block a second home in another folder by hard links, as snapshots do; what is deleted here later stays there.
+/// The caller syncs that folder.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -87,6 +98,10 @@ pub fn link_block(fs: &dyn Fs, parent: &Path, id: BlockId, to_parent: &Path) -> 
     let (from, to) = (parent.join(id.to_string()), to_parent.join(id.to_string()));
     fs.create_dir_all(&to)?;
     fs.hard_link(&from.join(BLOCK_FILE), &to.join(BLOCK_FILE))?;
+    match fs.hard_link(&from.join(TOMBSTONES_FILE), &to.join(TOMBSTONES_FILE)) {
+        Err(e) if !e.is_not_found() => return Err(e),
+        Ok(()) | Err(_) => {}
+    }
     fs.sync_dir(&to)
 }
 

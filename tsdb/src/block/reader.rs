@@ -4,7 +4,7 @@ use super::cache::{BlockCache, Item, Key, Part};
 use super::frames::{Frame, FrameDirectory};
 use super::layout::{HISTOGRAMS, Layout, Section};
 use super::spans::{Span, Spans};
-use super::{BLOCK_FILE, BlockMeta};
+use super::{BLOCK_FILE, BlockMeta, deleted};
 use crate::Error;
 use crate::codec::Malformed;
 use crate::column;
@@ -13,6 +13,7 @@ use crate::index::pairs::{Pairs, Scan};
 use crate::index::postings::Postings;
 use crate::index::select::Index;
 use crate::index::series::{Entries, Limits, Run, SeriesTable};
+use crate::tombstones::{Intervals, Tombstones};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -35,26 +36,37 @@ impl SeriesNo {
     }
 }
 
-/// An open block. Reading needs no lock but that of the cache; it goes on after the folder was removed.
+/// An open block, with what was deleted of it when it was opened. Reading needs no lock but that of the cache; it goes
+/// on after the folder was removed.
 #[derive(Debug)]
 pub struct BlockReader {
     path: PathBuf,
     file: Arc<dyn ReadFile>,
-    bytes: FileBytes,
+    bytes: Arc<FileBytes>,
     layout: Layout,
     meta: BlockMeta,
     cache: Arc<BlockCache>,
-    owner: u64,
+    owner: Arc<Owner>,
+    deleted: Tombstones,
 }
 
-impl Drop for BlockReader {
+/// Whose items in the cache are a block's; shared by readers that differ in what is deleted.
+#[derive(Debug)]
+struct Owner {
+    cache: Arc<BlockCache>,
+    number: u64,
+}
+
+impl Drop for Owner {
     fn drop(&mut self) {
-        self.cache.forget(self.owner);
+        self.cache.forget(self.number);
     }
 }
 
 impl BlockReader {
-    /// Opens the block in that folder and verifies its index; values are verified when they are read.
+    /// Opens the block in that folder and verifies its index and its tombstones; values are verified when they are read.
+    ///
+    /// A block whose tombstones cannot be read is not opened: what was deleted must not come back by itself.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Corrupt`], [`Error::NewerVersion`].
@@ -66,17 +78,51 @@ impl BlockReader {
         let meta_at = layout.range(Section::Meta).start as u64;
         let meta = BlockMeta::decode(layout.of(Section::Meta, &bytes), bytes.len() as u64);
         let meta = meta.map_err(|e| e.in_file(&path, meta_at))?;
+        let deleted = deleted::read(&**fs, dir, &meta)?;
         let reader = Self {
             path,
             file,
-            bytes,
+            bytes: Arc::new(bytes),
             layout,
             meta,
             cache: Arc::clone(cache),
-            owner: cache.new_owner(),
+            owner: Arc::new(Owner {
+                cache: Arc::clone(cache),
+                number: cache.new_owner(),
+            }),
+            deleted,
         };
         reader.check_counts()?;
         Ok(Arc::new(reader))
+    }
+
+    /// The same block with other tombstones.
+    pub(crate) fn with_deleted(&self, deleted: Tombstones) -> Arc<Self> {
+        Arc::new(Self {
+            path: self.path.clone(),
+            file: Arc::clone(&self.file),
+            bytes: Arc::clone(&self.bytes),
+            layout: self.layout.clone(),
+            meta: self.meta.clone(),
+            cache: Arc::clone(&self.cache),
+            owner: Arc::clone(&self.owner),
+            deleted,
+        })
+    }
+
+    pub(crate) fn tombstones(&self) -> &Tombstones {
+        &self.deleted
+    }
+
+    /// Whether something was deleted that still lies in the block's file.
+    pub fn has_deleted(&self) -> bool {
+        !self.deleted.is_empty()
+    }
+
+    /// What was deleted of a series; `None` if nothing was. The other methods do not look at it: runs, values and labels
+    /// are those of the file.
+    pub fn deleted(&self, series: SeriesNo) -> Option<&Intervals> {
+        self.deleted.get(series.0)
     }
 
     /// The counts that views rely on are those of the sections, and what sections point to lies one behind another: so the
@@ -235,7 +281,7 @@ impl BlockReader {
     /// [`Error::Corrupt`].
     pub fn timestamps(&self, timeline: u32) -> Result<Arc<[Timestamp]>, Error> {
         let key = Key {
-            owner: self.owner,
+            owner: self.owner.number,
             part: Part::Timeline(timeline),
         };
         if let Some(Item::Timeline(timestamps)) = self.cache.get(key) {
@@ -306,7 +352,7 @@ impl BlockReader {
 
     fn frame(&self, frames: &FrameDirectory<'_>, no: u32) -> Result<Arc<Frame>, Error> {
         let key = Key {
-            owner: self.owner,
+            owner: self.owner.number,
             part: Part::Frame(no),
         };
         if let Some(Item::Frame(frame)) = self.cache.get(key) {

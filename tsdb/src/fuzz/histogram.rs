@@ -33,7 +33,7 @@ fn histogram(step: u32) -> Histogram {
         sum: base * 0.75,
         positive_spans: vec![Span { offset: -2, length: 2 }, Span { offset: 3, length: 1 }],
         positive_buckets: vec![1.0 + base, 1.0 + base, 1.0 + base],
-        reset_hint: if step % 9 == 0 {
+        reset_hint: if step.is_multiple_of(9) {
             ResetHint::Reset
         } else {
             ResetHint::NotReset

@@ -18,8 +18,8 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::{
-    AppendError, Appender, CommitError, Committed, Exemplar, Histogram, Labels, MAX_EXEMPLAR_CHARS, OnReject,
-    RejectReason, SeriesRef, TimelineRef, Timestamp,
+    AppendError, Appender, CommitError, Committed, Exemplar, Histogram, Labels, MAX_EXEMPLAR_CHARS, Matcher, OnReject,
+    RejectReason, SeriesRef, TimeRange, TimelineRef, Timestamp,
 };
 
 /// Distinct times after which open rows are sealed.
@@ -41,6 +41,8 @@ pub(crate) struct Head {
     pub(crate) exemplars: RwLock<Exemplars>,
     /// Bytes the meter holds for the head.
     accounted: AtomicU64,
+    /// Bytes that are not in the state and that the meter pays for with it: tombstones of blocks.
+    pub(crate) beside: AtomicU64,
     pub(crate) options: Options,
     pub(crate) metrics: Arc<Metrics>,
     replay: Replay,
@@ -79,6 +81,7 @@ impl Head {
             views: Views::default(),
             exemplars: RwLock::new(Exemplars::new(options.max_exemplars)),
             accounted: AtomicU64::new(0),
+            beside: AtomicU64::new(0),
             replay: Replay {
                 loose: HashMap::new(),
                 encoder: Encoder::new(options.encoding),
@@ -181,6 +184,13 @@ impl Head {
         apply(state, plan, &[]);
     }
 
+    /// Hides again what was deleted when the log stood here.
+    pub(crate) fn replay_deletion(&mut self, matchers: &[Matcher], range: TimeRange) {
+        let state = self.state.get_mut();
+        let hidden = state.deleted_by(matchers, range, state.min_valid);
+        state.delete(&hidden);
+    }
+
     /// Puts the histograms of one record back.
     pub(crate) fn replay_histograms(&mut self, all: &[HeadHistogram], bounds: Bounds) {
         if all.is_empty() {
@@ -232,7 +242,7 @@ impl Head {
             let state = self.state.read();
             (state.heap_bytes(), Arc::clone(&state.index))
         };
-        let bytes = (state_bytes + index.read().heap_bytes()) as u64;
+        let bytes = (state_bytes + index.read().heap_bytes()) as u64 + self.beside.load(Ordering::Relaxed);
         let held = self.accounted.load(Ordering::Relaxed);
         if bytes > held {
             // Refused: existing series go on, and new ones will be refused by the same meter.
@@ -747,6 +757,24 @@ impl Appender for HeadAppender<'_> {
             ordinal: self.ordinal,
         });
         self.ordinal += 1;
+        Ok(())
+    }
+
+    fn append_many(&mut self, samples: &[(SeriesRef, Timestamp, f64)]) -> Result<(), AppendError> {
+        let state = self.db.head.state.read();
+        symbols::reserve(&mut self.loose, samples.len());
+        for (place, (series, at, value)) in samples.iter().enumerate() {
+            if state.column_of(series.bits()).is_none() {
+                return Err(AppendError::StaleRef { place });
+            }
+            self.loose.push(Loose {
+                series: *series,
+                at: at.millis(),
+                value: *value,
+                ordinal: self.ordinal,
+            });
+            self.ordinal += 1;
+        }
         Ok(())
     }
 

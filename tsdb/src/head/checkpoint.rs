@@ -32,6 +32,7 @@ use crate::codec::varint::{put, put_signed};
 use crate::codec::{Cursor, Malformed, crc32};
 use crate::fs::Fs;
 use crate::timeline::{NONE, Timeline};
+use crate::tombstones::Tombstones;
 use crate::wal::writer::SegmentInfo;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -65,12 +66,13 @@ enum Kind {
     Columns = 5,
     Moved = 6,
     Runs = 7,
+    Deleted = 8,
     Histograms = 9,
     Exemplars = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Log,
         Self::Labels,
         Self::Renumbered,
@@ -78,6 +80,7 @@ impl Kind {
         Self::Columns,
         Self::Moved,
         Self::Runs,
+        Self::Deleted,
         Self::Histograms,
         Self::Exemplars,
     ];
@@ -97,6 +100,7 @@ pub(crate) struct Captured {
     index: Arc<RwLock<Index>>,
     renumbered: Vec<(u64, Arc<[u32]>)>,
     runs: Vec<(u32, Arc<Run>)>,
+    deleted: Vec<u8>,
     kinds: KeptKinds,
 }
 
@@ -123,7 +127,10 @@ pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentI
         // From the blocks.
         min_valid: _,
         newest,
+        deleted,
     } = state;
+    let mut tombstones = Vec::new();
+    deleted.tombstones().encode(&mut tombstones);
     let mut log = Vec::new();
     put_signed(&mut log, flushed);
     put_signed(&mut log, *newest);
@@ -151,6 +158,7 @@ pub(crate) fn capture(state: &State, exemplars: &Exemplars, segments: &[SegmentI
         index: Arc::clone(index),
         renumbered: renumbered.clone(),
         runs,
+        deleted: tombstones,
         kinds: KeptKinds::capture(histograms, exemplars, flushed),
     }
 }
@@ -267,6 +275,7 @@ impl Captured {
             (Kind::Columns, self.columns),
             (Kind::Moved, self.moved),
             (Kind::Runs, put_runs(&self.runs)),
+            (Kind::Deleted, self.deleted),
             (Kind::Histograms, self.kinds.histograms()),
             (Kind::Exemplars, self.kinds.exemplars()),
         ]
@@ -450,6 +459,7 @@ impl Loading {
             Kind::Columns => self.restored.state.load_columns(cursor)?,
             Kind::Moved => self.restored.state.load_moved(cursor)?,
             Kind::Runs => self.runs(cursor)?,
+            Kind::Deleted => self.deleted(cursor)?,
             Kind::Histograms => {
                 // Labels come first.
                 let series = self.restored.state.index.read().len();
@@ -487,6 +497,15 @@ impl Loading {
             let old: Arc<[u32]> = numbers.iter().map(|b| u32::from_le_bytes(*b)).collect();
             self.restored.state.renumbered.push((epoch, old));
         }
+        Ok(())
+    }
+
+    /// Numbers of series are those of the labels, which come first.
+    fn deleted(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let state = &mut self.restored.state;
+        let series = state.index.read().len() as u32;
+        let tombstones = Tombstones::decode(cursor, series)?;
+        state.deleted.set(state.epoch, tombstones);
         Ok(())
     }
 
@@ -533,6 +552,7 @@ impl Loading {
             return unusable("it leaves out what blocks held that are gone");
         }
         state.min_valid = flushed;
+        state.deleted.drop_before(flushed);
         if !state.names_only_what_is_there() {
             return unusable("its sections do not fit each other");
         }

@@ -24,11 +24,30 @@ const POWERS: [f64; 18] = [
 
 pub(crate) const GAP: u64 = 3;
 
+/// Rounds to the nearest whole number, to the even one of two: a call into the C library where the processor's own
+/// instruction cannot be relied on, two additions for all but huge numbers.
+#[inline]
+fn round(x: f64) -> f64 {
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    if x.abs() < 2_251_799_813_685_248.0 {
+        (x + SHIFT) - SHIFT
+    } else {
+        x.round_ties_even()
+    }
+}
+
+/// The value as a whole number, if it is one by its bits.
+#[inline]
+fn whole(value: f64) -> Option<i64> {
+    let whole = value as i64;
+    (value.abs() < MAX_MANTISSA && (whole as f64).to_bits() == value.to_bits()).then_some(whole)
+}
+
 /// The whole number that, divided by `10^k`, is `value` by its bits.
 #[inline]
 fn mantissa(value: f64, k: u8) -> Option<i64> {
     let power = *POWERS.get(usize::from(k))?;
-    let scaled = (value * power).round_ties_even();
+    let scaled = round(value * power);
     let whole = scaled as i64;
     // No NaN is below anything.
     (scaled.abs() < MAX_MANTISSA && (whole as f64 / power).to_bits() == value.to_bits()).then_some(whole)
@@ -37,7 +56,7 @@ fn mantissa(value: f64, k: u8) -> Option<i64> {
 /// Appends the code of `new` after `old`. `k` is where to start looking for an exponent: the last one that fitted.
 #[inline]
 pub(crate) fn put(out: &mut Vec<u8>, old: f64, new: f64, k: &mut u8) {
-    if let (Some(a), Some(b)) = (mantissa(old, 0), mantissa(new, 0)) {
+    if let (Some(a), Some(b)) = (whole(old), whole(new)) {
         put_varint(out, zigzag(b - a) << 2);
         return;
     }
@@ -86,7 +105,7 @@ pub(crate) fn get_rest(reader: &mut Cursor<'_>, old: f64, x: u64) -> Result<f64,
             let power = *POWERS
                 .get(usize::from(k))
                 .ok_or(reader.malformed("exponent out of range"))?;
-            let whole = ((old * power).round_ties_even() as i64).wrapping_add(unzigzag(x >> 2));
+            let whole = (round(old * power) as i64).wrapping_add(unzigzag(x >> 2));
             Ok(whole as f64 / power)
         }
         2 => {
@@ -164,7 +183,34 @@ mod tests {
         assert_eq!(round_trip(1000.0, 1010.0), 1);
     }
 
+    #[test]
+    fn rounding_is_to_even() {
+        for x in [
+            0.5,
+            1.5,
+            2.5,
+            -0.5,
+            -1.5,
+            0.49999999999999994,
+            1e15,
+            2_251_799_813_685_247.5,
+            4.5e15,
+            -7.0,
+            0.0,
+        ] {
+            assert_eq!(round(x) as i64, x.round_ties_even() as i64, "{x}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn rounding_is_that_of_the_standard(bits: u64, small in -1e16f64..1e16) {
+            for x in [f64::from_bits(bits), small, small / 3.0, small / 1e9] {
+                prop_assert_eq!(round(x) as i64, x.round_ties_even() as i64);
+                prop_assert_eq!(round(x).is_nan(), x.is_nan());
+            }
+        }
+
         #[test]
         fn every_pair_of_bits_survives(a: u64, b: u64) {
             round_trip(f64::from_bits(a), f64::from_bits(b));

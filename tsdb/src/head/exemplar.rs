@@ -30,7 +30,7 @@ pub(crate) struct Stored {
     pub(crate) column: u32,
     pub(crate) at: i64,
     pub(crate) exemplar: Exemplar,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// The newest of a series, and how many of it the ring holds.
@@ -71,7 +71,7 @@ impl Exemplars {
 
     /// Bytes that its exemplars hold of their meter.
     pub(crate) fn bytes(&self) -> u64 {
-        self.ring.iter().map(|s| s._lease.bytes()).sum()
+        self.ring.iter().map(|s| s.lease.bytes()).sum()
     }
 
     /// Keeps at most so many from now on, the newest.
@@ -134,7 +134,7 @@ impl Exemplars {
                 column: one.column,
                 at,
                 exemplar: one.exemplar.clone(),
-                _lease: lease,
+                lease,
             });
             plan.counts.stored += 1;
             plan.stored.push(Arc::clone(&stored));

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl State {
-    /// Drops runs that end before `bound`; they lie in blocks.
+    /// Drops runs that end before `bound`, and what was deleted of them; they lie in blocks.
     pub(crate) fn drop_runs(&mut self, bound: i64) {
         for t in self.timelines.iter_mut().flatten() {
             t.runs.retain(|r| r.last >= bound);
@@ -32,7 +32,9 @@ impl State {
             .flatten()
             .flat_map(|t| t.runs.iter().map(|r| r.epoch))
             .collect();
-        let oldest = epochs.into_iter().min().unwrap_or(self.epoch);
+        self.deleted.drop_before(bound);
+        let in_use = epochs.into_iter().chain(self.deleted.oldest_epoch());
+        let oldest = in_use.min().unwrap_or(self.epoch);
         self.renumbered.retain(|(epoch, _)| *epoch >= oldest);
     }
 
@@ -182,9 +184,14 @@ impl State {
             .map(|(series, t)| (new(*series), *t))
             .filter(|(s, _)| *s != NONE)
             .collect();
+        let deleted = self
+            .deleted
+            .tombstones()
+            .renumbered(|s| Some(new(s)).filter(|s| *s != NONE));
         self.histograms.renumber(new);
         self.renumbered.push((self.epoch, old_of.into()));
         self.epoch += 1;
+        self.deleted.set(self.epoch, deleted);
         self.series = series;
         self.index = Arc::new(RwLock::new(index));
         Some(dropped)

@@ -13,6 +13,7 @@
 
 pub(crate) mod append;
 pub(crate) mod checkpoint;
+pub(crate) mod deleted;
 pub(crate) mod delta;
 pub(crate) mod exemplar;
 pub(crate) mod gc;
@@ -30,6 +31,7 @@ pub(crate) mod staged;
 pub(crate) mod symbols;
 
 use crate::timeline::{NONE, Timeline};
+use deleted::Deletions;
 use hashbrown::HashMap;
 use histogram::Histograms;
 use parking_lot::RwLock;
@@ -91,6 +93,7 @@ pub(crate) struct State {
     /// Samples before it are too old: their window is closed.
     pub(crate) min_valid: i64,
     pub(crate) newest: i64,
+    pub(crate) deleted: Deletions,
 }
 
 impl Default for State {
@@ -111,6 +114,7 @@ impl Default for State {
             renumbered: Vec::new(),
             min_valid: i64::MIN,
             newest: i64::MIN,
+            deleted: Deletions::default(),
         }
     }
 }
@@ -299,6 +303,7 @@ impl State {
             + self.left.len() * 16
             + self.keys.capacity() * 64
             + self.loose.capacity() * 16
+            + self.deleted.heap_bytes()
             + self.histograms.heap_bytes()
     }
 }

@@ -9,6 +9,9 @@ use hashbrown::HashTable;
 use std::collections::BTreeSet;
 use tidegauge_model::{Labels, Matcher};
 
+/// Reading the pairs of a series costs as much as reading so many entries of a list.
+const LOOK_COST: usize = 8;
+
 /// The label index. Series are only added; [`super::gc`] builds a new index without those that are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -104,13 +107,11 @@ impl Index {
         wanted.sort_by_key(|m| self.cost(m));
         let mut found: Option<Vec<u32>> = None;
         for matcher in wanted {
-            if found.as_ref().is_some_and(Vec::is_empty) {
-                break;
-            }
-            let list = self.carrying(matcher, |value| matcher.matches(value));
             found = Some(match found {
-                Some(found) => intersect(&found, &list),
-                None => list,
+                None => self.carrying(matcher, |value| matcher.matches(value)),
+                Some(found) if found.is_empty() => return found,
+                Some(found) if self.few(found.len(), matcher) => self.filter(found, matcher),
+                Some(found) => intersect(&found, &self.carrying(matcher, |value| matcher.matches(value))),
             });
         }
         let mut found = found.unwrap_or_else(|| (0..self.len() as u32).collect());
@@ -119,9 +120,39 @@ impl Index {
             if found.is_empty() {
                 break;
             }
-            found = subtract(&found, &self.carrying(matcher, |value| !matcher.matches(value)));
+            found = if self.few(found.len(), matcher) {
+                self.filter(found, matcher)
+            } else {
+                subtract(&found, &self.carrying(matcher, |value| !matcher.matches(value)))
+            };
         }
         found
+    }
+
+    /// Whether so many series are looked at one by one sooner than the lists of a matcher are read.
+    fn few(&self, series: usize, matcher: &Matcher) -> bool {
+        let lists = match self.cost(matcher) {
+            usize::MAX => self.len(),
+            cost => cost,
+        };
+        series.saturating_mul(LOOK_COST) < lists
+    }
+
+    /// Of some series, those that match.
+    fn filter(&self, mut series: Vec<u32>, matcher: &Matcher) -> Vec<u32> {
+        let name = self.symbols.find(matcher.name());
+        series.retain(|s| {
+            let value = name
+                .and_then(|name| self.pair_of(*s, name))
+                .map(|pair| self.pair_texts(pair).1);
+            matcher.matches(value.unwrap_or_default())
+        });
+        series
+    }
+
+    /// The pair of a series with a label name.
+    fn pair_of(&self, series: u32, name: u32) -> Option<u32> {
+        self.pairs_of(series).find(|pair| self.pairs.get(*pair).0 == name)
     }
 
     /// Cheap ones first: their result bounds the rest.
@@ -196,6 +227,12 @@ impl Index {
             let values = pairs.iter().map(|p| self.symbols.get(self.pairs.get(*p).1));
             return values.map(str::to_owned).collect();
         };
+        if series.len().saturating_mul(LOOK_COST) < self.len() {
+            let mut own: Vec<u32> = series.iter().filter_map(|s| self.pair_of(*s, name)).collect();
+            own.sort_unstable();
+            own.dedup();
+            return own.iter().map(|pair| self.pair_texts(*pair).1.to_owned()).collect();
+        }
         let mut list = Vec::new();
         let mut out = BTreeSet::new();
         for pair in pairs {

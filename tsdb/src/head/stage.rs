@@ -4,6 +4,8 @@
 //! Works on the state as it is and keeps what it would change beside it, so that the log can be written from the plan
 //! first, and a commit that fails leaves no trace.
 
+mod quick;
+
 use super::State;
 use super::exemplar::Stored;
 use super::histogram::{Logged, StagedHistogram};
@@ -12,6 +14,9 @@ use crate::timeline::NONE;
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 use tidegauge_model::{Committed, RejectReason, Rejected, SeriesRef, Timestamp, is_stale};
+
+/// Values of a row that are compared at once.
+const CHUNK: usize = 16;
 
 /// A sample with its time and its ordinal.
 #[derive(Debug, Clone, Copy)]
@@ -278,6 +283,9 @@ impl<'s> Stage<'s> {
             self.plan.done.samples += row.len() as u64;
             return Ok(());
         }
+        if self.placed_row(timeline, at, row, ordinal)? {
+            return Ok(());
+        }
         let newest = self.newest(timeline);
         let mut seen = HashSet::with_capacity(row.len());
         let mut items = std::mem::take(&mut self.items);
@@ -337,14 +345,26 @@ impl<'s> Stage<'s> {
         let mut overlay = staged.last.take();
         let last: &[f64] = overlay.as_deref().unwrap_or(&t.last);
         let mut same = true;
-        for (((place, (series, value)), bits), last) in (0u32..).zip(row).zip(&t.refs).zip(last) {
-            if series.bits() != *bits {
+        // A few at a time without a branch: which differ is seen at the end, and most do not.
+        let chunks = row.chunks(CHUNK).zip(t.refs.chunks(CHUNK)).zip(last.chunks(CHUNK));
+        for (first, ((row, refs), last)) in (0u32..).step_by(CHUNK).zip(chunks) {
+            let (mut other, mut differ) = (0, 0u32);
+            for (i, (((series, value), bits), last)) in row.iter().zip(refs).zip(last).enumerate() {
+                other |= series.bits() ^ bits;
+                differ |= u32::from(value.to_bits() != last.to_bits()) << i;
+            }
+            if other != 0 {
                 same = false;
                 break;
             }
-            if value.to_bits() != last.to_bits() {
-                let exponent = t.places.get(place as usize).map_or(0, |p| p.exponent);
-                staged.push_change(place, *last, *value, exponent);
+            while differ != 0 {
+                let i = differ.trailing_zeros();
+                differ &= differ - 1;
+                let (Some((_, value)), Some(last)) = (row.get(i as usize), last.get(i as usize)) else {
+                    break;
+                };
+                let exponent = t.places.get((first + i) as usize).map_or(0, |p| p.exponent);
+                staged.push_change(first + i, *last, *value, exponent);
             }
         }
         if !same {
@@ -368,34 +388,18 @@ impl<'s> Stage<'s> {
             return;
         }
         let index = self.staged(timeline);
-        for item in items.iter().filter(|i| i.place == NONE) {
-            self.leave(item.column, timeline);
-        }
         let t = self.state.timeline(timeline);
         let Some(staged) = self.plan.staged.get_mut(index) else {
             return;
         };
         staged.overlay(t);
-        let later = at > staged.newest;
         let touched = &mut self.touched;
         touched.clear();
         touched.resize(staged.places() as usize, false);
         let first_change = staged.changes.len();
         let mut held = 0;
-        for item in items {
+        for item in items.iter().filter(|i| i.place != NONE) {
             held += 1;
-            if item.place == NONE {
-                let place = staged.places();
-                staged.added.push(item.bits);
-                staged.live += 1;
-                touched.push(true);
-                if let Some(last) = &mut staged.last {
-                    last.push(0.0);
-                }
-                staged.push_change(place, 0.0, item.value, 0);
-                self.plan.moved.insert(item.column, (timeline, place));
-                continue;
-            }
             if let Some(touched) = touched.get_mut(item.place as usize) {
                 *touched = true;
             }
@@ -410,13 +414,40 @@ impl<'s> Stage<'s> {
                 staged.push_change(item.place, old, item.value, exponent);
             }
         }
+        self.finish_row(timeline, at, first_change, held, items);
+    }
+
+    /// Ends the making of a row: those of `items` without a place get one, which ends the one they have elsewhere.
+    /// `self.touched` has the places that are `held`.
+    fn finish_row(&mut self, timeline: u32, at: i64, first_change: usize, mut held: u32, items: &[Item]) {
+        for item in items.iter().filter(|i| i.place == NONE) {
+            self.leave(item.column, timeline);
+        }
+        let index = self.staged(timeline);
+        let t = self.state.timeline(timeline);
+        let Some(staged) = self.plan.staged.get_mut(index) else {
+            return;
+        };
+        let later = at > staged.newest;
+        for item in items.iter().filter(|i| i.place == NONE) {
+            held += 1;
+            let place = staged.places();
+            staged.added.push(item.bits);
+            staged.live += 1;
+            self.touched.push(true);
+            if let Some(last) = &mut staged.last {
+                last.push(0.0);
+            }
+            staged.push_change(place, 0.0, item.value, 0);
+            self.plan.moved.insert(item.column, (timeline, place));
+        }
         if let Some(changes) = staged.changes.get_mut(first_change..) {
             changes.sort_by_key(|c| c.place);
         }
         let presence = if held == staged.live {
             None
         } else {
-            Some(ranges(staged, t, touched, later))
+            Some(ranges(staged, t, &self.touched, later))
         };
         // A stale column that ended here may have been the only one that was missing.
         staged.close_row(at, presence.filter(|_| held != staged.live));
@@ -448,7 +479,9 @@ impl<'s> Stage<'s> {
     /// Plans samples with their own times, in any order of series.
     pub(crate) fn loose(&mut self, samples: &mut Vec<Loose>) -> Result<(), Rejected> {
         if !samples.is_sorted_by_key(|s| s.at) {
-            self.refuse_backward(samples)?;
+            if self.repeats(samples) {
+                self.refuse_backward(samples)?;
+            }
             samples.sort_by_key(|s| s.at);
         }
         for same in samples.chunk_by(|a, b| a.at == b.at) {
@@ -484,6 +517,9 @@ impl<'s> Stage<'s> {
             return Ok(());
         };
         let bad = self.out_of_bounds(at);
+        if bad.is_none() && self.rising_row(at, samples) {
+            return Ok(());
+        }
         let mut items = Vec::with_capacity(samples.len());
         for sample in samples {
             let mut item = item_of(sample.series, sample.value, sample.ordinal);

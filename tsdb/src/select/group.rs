@@ -7,6 +7,7 @@ use crate::head::State;
 use crate::head::run::{Hidden, Run};
 use crate::head::series::Index;
 use crate::timeline::{NONE, OpenColumn, Presence, decode_open, holds};
+use crate::tombstones::Intervals;
 use parking_lot::RwLock;
 use std::ops::Range;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub(crate) struct Part {
     pub(crate) clip: Range<usize>,
     /// Where they begin in the group's.
     pub(crate) at: usize,
+    /// What of it was deleted, of each of the group's series.
+    pub(crate) deleted: Option<Intervals>,
 }
 
 #[derive(Debug)]
@@ -193,6 +196,8 @@ impl Group {
                 },
                 clip: 0..samples.len(),
                 at: 0,
+                // What was deleted is left out already.
+                deleted: None,
             }],
             names: vec![name],
             cells: vec![Cell::Open(0, 1)],
@@ -230,6 +235,25 @@ impl Sink<'_> {
 
     fn timestamps_due(&self) -> usize {
         self.values.len()
+    }
+
+    /// Takes out what was deleted of the values from `from` on; each has its time.
+    fn cut(&mut self, from: usize, deleted: &Intervals) {
+        let mut kept = from;
+        for i in from..self.values.len() {
+            let (Some(value), Some(at)) = (self.values.get(i).copied(), self.timestamps.get(i).copied()) else {
+                break;
+            };
+            if deleted.contains(at) {
+                continue;
+            }
+            if let (Some(v), Some(t)) = (self.values.get_mut(kept), self.timestamps.get_mut(kept)) {
+                (*v, *t) = (value, at);
+            }
+            kept += 1;
+        }
+        self.values.truncate(kept);
+        self.timestamps.truncate(kept);
     }
 }
 
@@ -361,6 +385,49 @@ impl Group {
     }
 }
 
+impl Group {
+    /// Whether something was deleted of its series.
+    pub(crate) fn has_deleted(&self) -> bool {
+        self.parts.iter().any(|p| p.deleted.is_some())
+    }
+
+    /// Lets go of series of which deletions leave nothing.
+    pub(crate) fn drop_deleted(&mut self, cx: &ReadContext) -> Result<(), SelectError> {
+        // Each series of a block's part has a value at each of its times; of the head's, one has to look.
+        let left = |part: &Part| {
+            let times = self.times.get(part.at..part.at + part.clip.len()).unwrap_or_default();
+            match &part.deleted {
+                Some(deleted) => deleted.leave_any(times),
+                None => !times.is_empty(),
+            }
+        };
+        if self
+            .parts
+            .iter()
+            .any(|p| matches!(p.source, Source::Block(_)) && left(p))
+        {
+            return Ok(());
+        }
+        let mut keep = Vec::with_capacity(self.names.len());
+        let mut buf = ColumnBuf::default();
+        let any = self.parts.iter().any(left);
+        for series in 0..self.names.len() {
+            cx.cancel.check()?;
+            keep.push(any && !self.read(series, &mut buf)?.timestamps.is_empty());
+        }
+        let n = self.parts.len();
+        let mut cell = 0;
+        self.cells.retain(|_| {
+            let series = cell / n.max(1);
+            cell += 1;
+            keep.get(series).copied().unwrap_or(false)
+        });
+        let mut kept = keep.iter();
+        self.names.retain(|_| kept.next().copied().unwrap_or(false));
+        Ok(())
+    }
+}
+
 /// Of the values from `from` on, keeps those at the places of `clip`.
 fn keep(values: &mut Vec<f64>, from: usize, clip: &Range<usize>) {
     values.truncate(from + clip.end);
@@ -402,7 +469,14 @@ impl SeriesGroup for Group {
             has_stale: false,
         };
         for (part, cell) in self.parts.iter().zip(cells) {
+            let from = sink.values.len();
+            if part.deleted.is_some() {
+                sink.go_sparse(&self.times);
+            }
             self.read_part(part, *cell, &mut sink)?;
+            if let Some(deleted) = &part.deleted {
+                sink.cut(from, deleted);
+            }
         }
         let (dense, has_stale) = (sink.dense, sink.has_stale);
         Ok(Column {

@@ -4,6 +4,7 @@ use super::group::{clip, malformed};
 use super::view::select_error;
 use crate::block::{BlockReader, Run};
 use crate::head::histogram::HistogramPart;
+use crate::tombstones::Intervals;
 use std::ops::Range;
 use std::sync::Arc;
 use tidegauge_model::{
@@ -40,6 +41,8 @@ pub(super) struct Gathering {
     range: TimeRange,
     times: Vec<Timestamp>,
     parts: Vec<Part>,
+    /// Which of `times` were deleted, rising.
+    gone: Vec<usize>,
     copied: usize,
     has_stale: bool,
 }
@@ -50,12 +53,26 @@ impl Gathering {
             range,
             times: Vec::new(),
             parts: Vec::new(),
+            gone: Vec::new(),
             copied: 0,
             has_stale: false,
         }
     }
 
-    pub(super) fn block(&mut self, reader: &Arc<BlockReader>, run: Run) -> Result<(), SelectError> {
+    /// Takes note of what was deleted of the times from `from` on.
+    fn cut(&mut self, from: usize, deleted: Option<&Intervals>) {
+        let Some(deleted) = deleted else { return };
+        let new = self.times.iter().enumerate().skip(from);
+        self.gone
+            .extend(new.filter(|(_, at)| deleted.contains(**at)).map(|(i, _)| i));
+    }
+
+    pub(super) fn block(
+        &mut self,
+        reader: &Arc<BlockReader>,
+        run: Run,
+        deleted: Option<&Intervals>,
+    ) -> Result<(), SelectError> {
         let mut times = Vec::new();
         let span = reader.span(run.span).map_err(|e| select_error(&e))?;
         reader
@@ -65,8 +82,10 @@ impl Gathering {
         if clip.is_empty() {
             return Ok(());
         }
+        let from = self.times.len();
         self.times
             .extend_from_slice(times.get(clip.clone()).unwrap_or_default());
+        self.cut(from, deleted);
         self.has_stale |= run.has_stale;
         self.parts.push(Part::Block {
             reader: Arc::clone(reader),
@@ -76,7 +95,8 @@ impl Gathering {
         Ok(())
     }
 
-    pub(super) fn head(&mut self, parts: Vec<HistogramPart>) {
+    pub(super) fn head(&mut self, parts: Vec<HistogramPart>, deleted: Option<&Intervals>) {
+        let from = self.times.len();
         for part in parts {
             self.copied += part.heap_bytes();
             self.times.extend_from_slice(&part.times);
@@ -84,19 +104,21 @@ impl Gathering {
             self.has_stale = true;
             self.parts.push(Part::Head(part));
         }
+        self.cut(from, deleted);
     }
 
     /// The series; `None` if it has no sample in the range.
     pub(super) fn finish(mut self, labels: Labels, cx: &ReadContext) -> Result<Option<HistogramSeries>, SelectError> {
-        if self.times.is_empty() {
+        if self.times.len() == self.gone.len() {
             return Ok(None);
         }
         let lease = cx.meter.lease((self.copied + self.times.len() * 8) as u64)?;
         let mut order = None;
-        if !self.times.is_sorted_by(|a, b| a < b) {
-            // Blocks that overlap. Of samples that share a time the first counts, as with floats.
+        if !self.gone.is_empty() || !self.times.is_sorted_by(|a, b| a < b) {
+            // Deleted, or blocks that overlap. Of samples that share a time the first counts, as with floats.
             let time = |i: &usize| self.times.get(*i).copied();
-            let mut places: Vec<usize> = (0..self.times.len()).collect();
+            let all = 0..self.times.len();
+            let mut places: Vec<usize> = all.filter(|i| self.gone.binary_search(i).is_err()).collect();
             places.sort_by_key(time);
             places.dedup_by_key(|i| time(i));
             let times = places.iter().filter_map(time).collect();

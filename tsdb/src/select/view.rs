@@ -6,8 +6,10 @@ use crate::Error;
 use crate::block::{BlockReader, Run as BlockRun};
 use crate::db::Db;
 use crate::head::State;
+use crate::head::deleted::HeadTombstones;
 use crate::head::series::Index;
 use crate::timeline::{NONE, OpenColumn, Timeline};
+use crate::tombstones::Intervals;
 use crate::wal::writer::cause;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -59,6 +61,8 @@ pub(crate) struct View<'a> {
     seen: Arc<[Seen]>,
     /// How many commits had brought histograms.
     histograms: u64,
+    /// What was deleted of the head when it was made; blocks bring their own. Later deletions do not show.
+    deleted: Arc<HeadTombstones>,
     /// While it lives, what was dropped from the head stays.
     _epoch: Arc<()>,
 }
@@ -88,6 +92,7 @@ impl<'a> View<'a> {
             flushed: db.flushed(),
             seen,
             histograms: state.histograms.commits(),
+            deleted: state.deleted.current(),
             _epoch: db.readers.current(),
         }
     }
@@ -138,6 +143,14 @@ struct Found {
     blocks: Vec<BlockRun>,
     series: Option<u32>,
     labels: Option<Labels>,
+    /// What was deleted of it, by source.
+    deleted: Vec<(u32, Intervals)>,
+}
+
+impl Found {
+    fn deleted_in(&self, source: u32) -> Option<&Intervals> {
+        self.deleted.iter().find(|d| d.0 == source).map(|d| &d.1)
+    }
 }
 
 /// Where a series of one kind is among what was found.
@@ -150,13 +163,14 @@ impl View<'_> {
         for (number, block) in self.blocks_in(range) {
             let series = block.select(matchers).map_err(|e| select_error(&e))?;
             let mut entries = block.entries().map_err(|e| select_error(&e))?;
-            // Of each span, of what kind its values are; `None` if it lies outside.
-            let mut overlaps: HashMap<u32, Option<ColumnKind>> = HashMap::new();
+            // Of each span, what lies in the range, and of what kind its values are.
+            let mut overlaps: HashMap<u32, Option<(TimeRange, ColumnKind)>> = HashMap::new();
             for (n, no) in series.into_iter().enumerate() {
                 if n % 1024 == 0 {
                     cx.cancel.check()?;
                 }
                 let mut entry = entries.seek(no).map_err(|e| select_error(&e))?;
+                let deleted = block.deleted(no).filter(|d| d.overlap(range));
                 let mut runs = Vec::with_capacity(entry.runs().len());
                 let mut histograms = Vec::new();
                 for run in entry.runs() {
@@ -164,13 +178,14 @@ impl View<'_> {
                         Some(hit) => *hit,
                         None => {
                             let span = block.span(run.span).map_err(|e| select_error(&e))?;
-                            let hit = span.first <= range.end && range.start <= span.last;
-                            let hit = hit.then_some(span.kind);
+                            let hit = TimeRange::new(span.first.max(range.start), span.last.min(range.end));
+                            let hit = (!hit.is_empty()).then_some((hit, span.kind));
                             overlaps.insert(run.span, hit);
                             hit
                         }
                     };
-                    match hit {
+                    let left = hit.filter(|(own, _)| !deleted.is_some_and(|d| d.cover(*own)));
+                    match left.map(|(_, kind)| kind) {
                         Some(ColumnKind::Float) => runs.push(*run),
                         Some(ColumnKind::Histogram) => histograms.push(*run),
                         None => {}
@@ -192,6 +207,7 @@ impl View<'_> {
                     if let Some(f) = found.get_mut(at) {
                         f.key.extend(runs.iter().map(|r| (number as u32, r.span)));
                         f.blocks.extend(runs);
+                        f.deleted.extend(deleted.map(|d| (number as u32, d.clone())));
                     }
                 }
             }
@@ -212,16 +228,23 @@ impl View<'_> {
         }
         let state = self.db.head.state.read();
         let index = state.index.read();
+        let start = range.start.millis();
         for series in index.select(matchers) {
             let mut timelines: Vec<u32> = state
                 .columns_of(series)
-                .filter(|(_, c)| c.timeline != NONE && (c.place != NONE || c.last_at >= range.start.millis()))
+                .filter(|(_, c)| c.timeline != NONE && (c.place != NONE || c.last_at >= start))
+                // It may keep its place among the open rows for samples that have not come.
+                .filter(|(n, c)| c.last_at >= start || state.last_of(*n).is_some_and(|(at, _)| at >= start))
                 .map(|(_, c)| c.timeline)
                 .chain(state.left.range((series, 0)..=(series, NONE)).map(|(_, t)| *t))
                 .collect();
             timelines.sort_unstable();
             timelines.dedup();
             timelines.retain(|t| self.overlaps(&state, *t, range));
+            let deleted = self.deleted.get(&state, series).filter(|d| d.overlap(range));
+            if deleted.is_some_and(|d| d.cover(range)) {
+                continue;
+            }
             let histograms = state.histograms.overlaps(series, range, self.histograms);
             for (kind, hit) in [
                 (ColumnKind::Float, !timelines.is_empty()),
@@ -247,6 +270,7 @@ impl View<'_> {
                     if kind == ColumnKind::Float {
                         f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
                     }
+                    f.deleted.extend(deleted.map(|d| (HEAD, d.clone())));
                 }
             }
         }
@@ -266,14 +290,14 @@ impl View<'_> {
             let mut gathering = Gathering::new(range);
             for ((block, _), run) in one.key.iter().zip(&one.blocks) {
                 if let Some(reader) = self.blocks.get(*block as usize) {
-                    gathering.block(reader, *run)?;
+                    gathering.block(reader, *run, one.deleted_in(*block))?;
                 }
             }
             let mut labels = one.labels.clone();
             if let Some(series) = one.series {
                 let state = self.db.head.state.read();
                 let parts = state.histograms.parts(series, self.head_range(range), self.histograms);
-                gathering.head(parts.map_err(|e| malformed(&e))?);
+                gathering.head(parts.map_err(|e| malformed(&e))?, one.deleted_in(HEAD));
                 labels = labels.or_else(|| Some(state.index.read().labels(series)));
             }
             let series = gathering.finish(labels.unwrap_or_else(Labels::empty), cx)?;
@@ -310,7 +334,29 @@ impl View<'_> {
                 .any(|r| r.base < self.seen(timeline).rows && r.first <= end && r.last >= start)
     }
 
-    /// Makes a group of series with equal keys.
+    /// Groups of series of one kind with equal keys, and with equal deletions.
+    fn groups(&self, found: &mut [Found], range: TimeRange, cx: &ReadContext) -> Result<SeriesSet, SelectError> {
+        found.sort_by(|a, b| (a.kind, &a.key, &a.deleted).cmp(&(b.kind, &b.key, &b.deleted)));
+        let mut out: SeriesSet = Vec::new();
+        let floats = found.partition_point(|f| f.kind == ColumnKind::Float);
+        let (floats, histograms) = found.split_at_checked(floats).unwrap_or_default();
+        self.histogram_groups(histograms, range, cx, &mut out)?;
+        for members in floats.chunk_by(|a, b| a.key == b.key && a.deleted == b.deleted) {
+            cx.cancel.check()?;
+            let Some(first) = members.first() else { continue };
+            for mut group in self.group(&first.key, members, range, cx)? {
+                if group.has_deleted() {
+                    group.drop_deleted(cx)?;
+                }
+                if !group.times.is_empty() && !group.names.is_empty() {
+                    out.push(Box::new(group));
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Makes a group of series with equal keys and equal deletions.
     fn group(
         &self,
         key: &Key,
@@ -332,7 +378,9 @@ impl View<'_> {
         // For each part, how a member's cell is made: the n-th block run, a head run, or the open rows of a timeline.
         let mut shapes: Vec<Shape> = Vec::new();
         let mut part_times: Vec<Vec<Timestamp>> = Vec::new();
+        let of = |source: u32| members.first().and_then(|m| m.deleted_in(source));
         for (nth, (source, id)) in key.iter().enumerate() {
+            let known = group.parts.len();
             if *source == HEAD {
                 self.head_parts(&state, *id, range, &mut group.parts, &mut shapes, &mut part_times)?;
             } else if let Some(reader) = self.blocks.get(*source as usize) {
@@ -346,9 +394,14 @@ impl View<'_> {
                     source: Source::Block(Arc::clone(reader)),
                     clip,
                     at: 0,
+                    deleted: None,
                 });
                 shapes.push(Shape::Block(nth));
                 part_times.push(times);
+            }
+            if let Some(deleted) = of(*source) {
+                let made = group.parts.iter_mut().skip(known);
+                made.for_each(|part| part.deleted = Some(deleted.clone()));
             }
         }
         for member in members {
@@ -417,6 +470,7 @@ impl View<'_> {
                 },
                 clip,
                 at: 0,
+                deleted: None,
             });
             shapes.push(Shape::Run);
             part_times.push(times);
@@ -438,6 +492,7 @@ impl View<'_> {
                 source: Source::Open { group_of, presence },
                 clip,
                 at: 0,
+                deleted: None,
             });
             shapes.push(Shape::Open(timeline));
             part_times.push(times);
@@ -462,22 +517,7 @@ impl Querier for View<'_> {
         }
         let _numbering = self.db.numbering.read();
         let mut found = self.find(matchers, range, cx)?;
-        found.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
-        let mut out: SeriesSet = Vec::new();
-        let floats = found.partition_point(|f| f.kind == ColumnKind::Float);
-        let (floats, histograms) = found.split_at_checked(floats).unwrap_or_default();
-        self.histogram_groups(histograms, range, cx, &mut out)?;
-        for members in floats.chunk_by(|a, b| a.key == b.key) {
-            cx.cancel.check()?;
-            if let Some(first) = members.first() {
-                for group in self.group(&first.key, members, range, cx)? {
-                    if !group.times.is_empty() {
-                        out.push(Box::new(group));
-                    }
-                }
-            }
-        }
-        Ok(out)
+        self.groups(&mut found, range, cx)
     }
 
     fn series(
@@ -489,12 +529,16 @@ impl Querier for View<'_> {
         cx.cancel.check()?;
         let _numbering = self.db.numbering.read();
         let found = self.find(matchers, self.range, cx)?;
+        let (mut cut, whole): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| !f.deleted.is_empty());
+        let mut all = Vec::with_capacity(whole.len());
+        // Deletions may leave nothing of a series.
+        for group in self.groups(&mut cut, self.range, cx)? {
+            all.extend((0..group.len()).map(|series| group.labels(series)));
+        }
         let index = Arc::clone(&self.db.head.state.read().index);
         let index = index.read();
-        let mut all: Vec<Labels> = found
-            .into_iter()
-            .map(|f| f.labels.unwrap_or_else(|| index.labels(f.series.unwrap_or(NONE))))
-            .collect();
+        let rest = whole.into_iter();
+        all.extend(rest.map(|f| f.labels.unwrap_or_else(|| index.labels(f.series.unwrap_or(NONE)))));
         all.sort_unstable();
         all.dedup();
         Ok(limited(all, limit))

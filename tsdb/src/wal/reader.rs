@@ -192,6 +192,7 @@ impl Dictionary {
     fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
         let (mut rows, mut count) = (Vec::new(), 0);
+        let mut deletions = Vec::new();
         let mut histograms: Vec<HeadHistogram> = Vec::new();
         let mut exemplars: Vec<(SeriesRef, i64, Exemplar)> = Vec::new();
         while !cursor.is_empty() {
@@ -223,6 +224,7 @@ impl Dictionary {
                         self.histograms.remove(&column);
                     }
                 }
+                Read::Deletion { matchers, range } => deletions.push((matchers, range)),
                 Read::Shape { timeline, kept, added } => self.shape(timeline, kept, added, &cursor)?,
                 Read::Row { timeline, step, flags } => {
                     let Some(at) = self.row(timeline, step, flags, &mut cursor)? else {
@@ -274,6 +276,9 @@ impl Dictionary {
         head.replay_histograms(&histograms, bounds);
         for (series, at, exemplar) in exemplars {
             head.replay_exemplar(series, at, exemplar);
+        }
+        for (matchers, range) in &deletions {
+            head.replay_deletion(matchers, *range);
         }
         Metrics::add(&metrics.replay_rows, count);
         Ok(())

@@ -16,9 +16,12 @@
 //!                       build on the column's histogram before
 //!   7 exemplar  column, zigzag time, flags u8, value u64 (bits), pairs as in a column
 //!                 flags bit 0: the time is its own, else that of its sample
+//!   8 deletion  zigzag start, zigzag end (both included), matchers, then for each: operator u8, name, value
+//!                 operator 0 `=`, 1 `!=`, 2 `=~`, 3 `!~`; all must hold. What lies in the log before it is meant
 //! ```
 //!
-//! 6 and 7 are of version 2 of the log; 5, 8 and up are none of these. All numbers are varints. Codes are those of [`crate::head::delta`]. A place that is new in this row changes from 0.
+//! 6, 7 and 8 are of version 2 of the log. All numbers are varints. Codes are those of [`crate::head::delta`]. A place
+//! that is new in this row changes from 0.
 
 use super::writer::Book;
 use crate::codec::varint::{put, put_signed};
@@ -34,12 +37,14 @@ use crate::head::staged::Staged;
 use crate::timeline::{Logged, NONE, Timeline};
 use hashbrown::HashMap;
 use std::sync::Arc;
-use tidegauge_model::{Histogram, Labels};
+use tidegauge_model::{Histogram, Labels, MatchOp, Matcher, TimeRange, Timestamp};
 
 const TIMELINE: u8 = 1;
 const COLUMN: u8 = 2;
 const SHAPE: u8 = 3;
 const ROW: u8 = 4;
+const DELETION: u8 = 8;
+const OPERATORS: [MatchOp; 4] = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
 const HISTOGRAM: u8 = 6;
 const EXEMPLAR: u8 = 7;
 const OWN_TIME: u8 = 1;
@@ -139,10 +144,8 @@ impl Entry<'_> {
     fn pairs(&mut self, labels: &Labels) {
         put(self.out, labels.len() as u64);
         for (name, value) in labels.iter() {
-            for text in [name, value] {
-                put(self.out, text.len() as u64);
-                self.out.extend_from_slice(text.as_bytes());
-            }
+            put_text(self.out, name);
+            put_text(self.out, value);
         }
     }
 
@@ -275,6 +278,25 @@ impl Entry<'_> {
     }
 }
 
+/// Appends the record of a deletion.
+pub(crate) fn encode_deletion(matchers: &[Matcher], range: TimeRange, out: &mut Vec<u8>) {
+    out.push(DELETION);
+    put_signed(out, range.start.millis());
+    put_signed(out, range.end.millis());
+    put(out, matchers.len() as u64);
+    for matcher in matchers {
+        let operator = (0u8..).zip(OPERATORS).find(|(_, op)| *op == matcher.op());
+        out.push(operator.map_or(0, |(code, _)| code));
+        put_text(out, matcher.name());
+        put_text(out, matcher.value());
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// Appends the entries of a commit that are no rows.
 pub(crate) struct Kinds<'a>(Entry<'a>);
 
@@ -382,6 +404,10 @@ pub(crate) enum Read<'a> {
         step: i64,
         flags: u8,
     },
+    Deletion {
+        matchers: Vec<Matcher>,
+        range: TimeRange,
+    },
     Histogram {
         column: u32,
         body: &'a [u8],
@@ -408,6 +434,14 @@ fn count(cursor: &mut Cursor<'_>) -> Result<usize, Malformed> {
 fn text<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
     let n = count(cursor)?;
     std::str::from_utf8(cursor.take(n)?).map_err(|_| cursor.malformed("text is not UTF-8"))
+}
+
+fn matcher(cursor: &mut Cursor<'_>) -> Result<Matcher, Malformed> {
+    let at = cursor.clone();
+    let operator = OPERATORS.get(usize::from(cursor.u8()?)).copied();
+    let (name, value) = (text(cursor)?, text(cursor)?);
+    let made = operator.and_then(|op| Matcher::new(op, name, value).ok());
+    made.ok_or_else(|| at.malformed("not a matcher"))
 }
 
 /// Numbers given by their steps. A step may be negative (wrapped).
@@ -459,6 +493,13 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
             step: cursor.signed()?,
             flags: cursor.u8()?,
         }),
+        DELETION => {
+            let start = Timestamp::from_millis(cursor.signed()?);
+            let range = TimeRange::new(start, Timestamp::from_millis(cursor.signed()?));
+            let n = count(cursor)?;
+            let matchers = (0..n).map(|_| matcher(cursor)).collect::<Result<_, _>>()?;
+            Ok(Read::Deletion { matchers, range })
+        }
         HISTOGRAM => {
             let (column, length) = (number(cursor)?, count(cursor)?);
             let body = cursor.take(length)?;

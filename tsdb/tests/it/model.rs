@@ -1,13 +1,13 @@
 //! The store against the in-memory oracle, under random operations.
 
-use crate::support::{Content, all, at, content, histogram, open, options};
+use crate::support::{Content, all, at, content, histogram, open, options, view_content};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidegauge_model::testing::MemoryStore;
 use tidegauge_model::{
-    Appendable, Histogram, Labels, Matcher, OnReject, Queryable, ReadContext, RejectReason, SelectHints, TimeRange,
-    is_stale, stale_marker,
+    Appendable, Histogram, Labels, MatchOp, Matcher, OnReject, Queryable, ReadContext, RejectReason, SelectHints,
+    TimeRange, is_stale, stale_marker,
 };
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options, SnapshotHead};
@@ -18,6 +18,9 @@ enum Op {
     Row(usize, i64, Vec<(usize, usize)>),
     /// Samples with their own times.
     Loose(Vec<(usize, i64, usize)>),
+    /// Deletes from one instant to another: of one metric, of one owner, or of every series.
+    Delete(usize, i64, i64),
+    Clean,
     /// The same with histograms; floats among them, where the last says so.
     Histograms(Vec<(usize, i64, usize, bool)>),
     Reopen,
@@ -37,6 +40,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => proptest::collection::vec((0usize..7, -9i64..30, 0usize..9), 1..9).prop_map(Op::Loose),
         3 => (0i64..30, proptest::collection::btree_set(0usize..7, 1..7), 0usize..9)
             .prop_map(|(t, s, v)| Op::Loose(s.into_iter().map(|s| (s, t, v)).collect())),
+        2 => (0usize..10, -80i64..20, 0i64..120).prop_map(|(what, from, width)| Op::Delete(what, from, width)),
+        1 => Just(Op::Clean),
         4 => proptest::collection::vec((0usize..7, -9i64..30, 0usize..9, proptest::bool::weighted(0.2)), 1..9)
             .prop_map(Op::Histograms),
         1 => Just(Op::Reopen),
@@ -131,6 +136,8 @@ struct Machine {
     db: Option<Arc<Db>>,
     oracle: MemoryStore,
     now: [i64; 3],
+    /// Whether something was deleted: the index may still know labels then.
+    deleted: bool,
 }
 
 impl Machine {
@@ -148,6 +155,7 @@ impl Machine {
             db,
             oracle: MemoryStore::new(),
             now: [1000; 3],
+            deleted: false,
         }
     }
 
@@ -233,6 +241,26 @@ impl Machine {
                     .collect();
                 self.give(&given);
             }
+            Op::Delete(what, from, width) => {
+                let matchers = match what {
+                    0..=6 => vec![Matcher::equal("__name__", format!("m{what}"))],
+                    7 => vec![Matcher::equal("owner", "t1")],
+                    8 => vec![Matcher::new(MatchOp::NotRegex, "owner", "t0|x").unwrap()],
+                    _ => Vec::new(),
+                };
+                let from = self.now.iter().max().unwrap() + from;
+                let range = TimeRange::new(at(from), at(from + width));
+                let before = self.db().querier(TimeRange::ALL).unwrap();
+                let shown = view_content(&*before, TimeRange::ALL);
+                self.db().delete(&matchers, range).unwrap();
+                assert_eq!(view_content(&*before, TimeRange::ALL), shown, "a view stays as it was");
+                drop(before);
+                self.oracle.delete(&matchers, range);
+                self.deleted = true;
+            }
+            Op::Clean => {
+                self.db().clean_tombstones().unwrap();
+            }
             Op::Reopen => {
                 self.db = None;
                 self.db = Some(open(&self.fs, self.options.clone()).unwrap());
@@ -263,14 +291,16 @@ impl Machine {
                 a.series(&matchers, 3, &cx).unwrap(),
                 b.series(&matchers, 3, &cx).unwrap()
             );
-            assert_eq!(
-                a.label_names(&matchers, 0, &cx).unwrap(),
-                b.label_names(&matchers, 0, &cx).unwrap()
-            );
-            assert_eq!(
-                a.label_values("owner", &matchers, 2, &cx).unwrap(),
-                b.label_values("owner", &matchers, 2, &cx).unwrap()
-            );
+            let names = |q: &dyn tidegauge_model::Querier| q.label_names(&matchers, 0, &cx).unwrap().items;
+            let values = |q: &dyn tidegauge_model::Querier| q.label_values("owner", &matchers, 0, &cx).unwrap().items;
+            for (got, expect) in [(names(&*a), names(&*b)), (values(&*a), values(&*b))] {
+                if self.deleted {
+                    // The index knows labels until their samples are gone from the disk.
+                    assert!(expect.iter().all(|e| got.contains(e)), "{expect:?} in {got:?}");
+                } else {
+                    assert_eq!(got, expect);
+                }
+            }
             let hints = SelectHints::range(TimeRange::ALL);
             let count = |q: &dyn tidegauge_model::Querier| {
                 q.select(&matchers, &hints, &cx)

@@ -397,3 +397,66 @@ fn a_timeline_taken_while_idle_stays_until_the_appender_ends() {
         );
     }
 }
+
+/// Requests of a sender: the same series each time, split anew, some missing, some late, some sent twice. The quick way
+/// through the plan and the long one must store the same as the oracle, over a restart too.
+#[test]
+fn senders_that_repeat_themselves_are_stored_as_any_other() {
+    let (fs, db) = fresh(options(Fsync::Never));
+    let oracle = tidegauge_model::testing::MemoryStore::new();
+    let mut state = 7u64;
+    let mut random = |n: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % n
+    };
+    let send = |store: &dyn Appendable, samples: &[(u64, i64, f64)]| {
+        let mut appender = store.appender();
+        let samples: Vec<_> = samples
+            .iter()
+            .map(|(n, time, value)| {
+                (
+                    appender.resolve(None, &labels(&format!("s{n}"))).unwrap(),
+                    at(*time),
+                    *value,
+                )
+            })
+            .collect();
+        appender.append_many(&samples).unwrap();
+        let done = appender.commit(OnReject::Skip).unwrap();
+        (
+            done.samples,
+            done.rejected.iter().map(|r| r.ordinal).collect::<Vec<_>>(),
+        )
+    };
+    for time in 0..400i64 {
+        let mut samples: Vec<(u64, i64, f64)> = (0..60)
+            .filter(|n| random(40) > 0 && (n % 7 != 3 || time < 200))
+            .map(|n| {
+                let late = if random(300) == 0 { 15 } else { 0 };
+                let value = if random(500) == 0 {
+                    stale_marker()
+                } else {
+                    (time / (n as i64 % 5 + 1)) as f64
+                };
+                (n, time * 10 - late, value)
+            })
+            .collect();
+        if random(10) == 0 {
+            samples.extend_from_within(..20);
+        }
+        if random(20) == 0 {
+            samples.swap(3, 30);
+        }
+        while !samples.is_empty() {
+            let rest = samples.split_off((random(50) as usize + 10).min(samples.len()));
+            assert_eq!(send(&*db, &samples), send(&oracle, &samples), "{time}: {samples:?}");
+            samples = rest;
+        }
+    }
+    assert_eq!(all(&*db), all(&oracle));
+    drop(db);
+    let db = open(&fs, options(Fsync::Never)).unwrap();
+    assert_eq!(all(&*db), all(&oracle));
+}

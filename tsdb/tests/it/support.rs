@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::testing::HandClock;
 use tidegauge_model::{
-    ColumnBuf, ColumnKind, Counts, Histogram, Labels, Queryable, ReadContext, SelectHints, Span, TimeRange, Timestamp,
-    Values, is_stale,
+    ColumnBuf, ColumnKind, Counts, Histogram, Labels, Querier, Queryable, ReadContext, SelectHints, Span, TimeRange,
+    Timestamp, Values, is_stale,
 };
 use tidegauge_tsdb::fs::Fs;
 use tidegauge_tsdb::{Db, Error, Fsync, Options};
@@ -77,7 +77,11 @@ pub(crate) fn histogram(n: u32) -> Histogram {
 
 /// All that a store answers for a range, checked against what the door promises.
 pub(crate) fn content(store: &dyn Queryable, range: TimeRange) -> Content {
-    let querier = store.querier(range).unwrap();
+    view_content(&*store.querier(range).unwrap(), range)
+}
+
+/// The same of a view.
+pub(crate) fn view_content(querier: &dyn Querier, range: TimeRange) -> Content {
     let set = querier
         .select(&[], &SelectHints::range(range), &ReadContext::unlimited())
         .unwrap();

@@ -4,7 +4,7 @@ use super::rig::{Reply, Rig, TEXT, Target, eventually, job};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
-use tidegauge_model::MetricKind;
+use tidegauge_model::{ExemplarQueryable, Matcher, MetricKind, ReadContext, TimeRange};
 use tidegauge_scraper::Health;
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -97,6 +97,15 @@ async fn gzip_and_openmetrics_are_read() {
     rig.apply(&job(target.address, ""));
     eventually("a sample", || rig.last("a_total") == Some(4.0)).await;
     assert_eq!(rig.last("up"), Some(1.0));
+
+    // An exemplar that does not tell its time gets the scrape's, once, however often the target shows it.
+    eventually("more scrapes", || rig.one("a_total").len() >= 3).await;
+    let (selectors, cx) = ([vec![Matcher::equal("__name__", "a_total")]], ReadContext::unlimited());
+    let found = rig.store.exemplars(&selectors, TimeRange::ALL, &cx).unwrap();
+    let exemplars = &found[0].exemplars;
+    assert_eq!((found.len(), exemplars.len(), exemplars[0].value), (1, 1, 1.0));
+    assert_eq!(exemplars[0].labels.get("trace_id"), Some("x"));
+    assert_eq!(exemplars[0].at.map(|at| at.millis()), Some(rig.one("a_total")[0].0));
 
     reply.body.truncate(20);
     target.say(reply.clone());
