@@ -4,6 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use tidegauge_benches::Cluster;
 use tidegauge_model::Timestamp;
 use tidegauge_tsdb::column::{self, Encoder, EncodingChoice};
 
@@ -97,5 +98,49 @@ fn timestamps(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, values, timestamps);
+/// Whole columns of two hours from the mix that real targets have, decoded run by run into one buffer on one core. The
+/// second figure leaves out the columns that never change, which cost next to nothing.
+fn columns(criterion: &mut Criterion) {
+    let mut cluster = Cluster::wide(1, 1000, 7);
+    let mut columns: Vec<Vec<f64>> = vec![Vec::new(); 1000];
+    for _ in 0..2 * VALUES {
+        for (column, value) in columns.iter_mut().zip(cluster.values(0)) {
+            column.push(*value);
+        }
+        cluster.tick();
+    }
+    let changing: Vec<Vec<f64>> = columns
+        .iter()
+        .filter(|c| c.windows(2).any(|w| w[0].to_bits() != w[1].to_bits()))
+        .cloned()
+        .collect();
+    let mut group = criterion.benchmark_group("decode whole columns");
+    for (name, columns) in [("all kinds", &columns), ("only changing ones", &changing)] {
+        let runs: Vec<Vec<u8>> = columns
+            .iter()
+            .flat_map(|c| c.chunks(VALUES))
+            .map(|values| {
+                let mut out = Vec::new();
+                column::encode(values, EncodingChoice::Auto, &mut out);
+                out
+            })
+            .collect();
+        group.throughput(Throughput::Elements((runs.len() * VALUES) as u64));
+        group.bench_function(name, |b| {
+            let mut out = Vec::with_capacity(2 * VALUES);
+            b.iter(|| {
+                for two in runs.chunks(2) {
+                    out.clear();
+                    for run in two {
+                        assert!(column::decode(run, VALUES, &mut out).is_ok());
+                    }
+                    black_box(&out);
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, values, timestamps, columns);
 criterion_main!(benches);

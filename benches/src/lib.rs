@@ -10,11 +10,15 @@
 //!
 //! Of a target's series a bit over half stand still, a quarter count up in whole numbers, the rest are gauges, page-sized or noisy, and
 //! histogram buckets that rise together: the mix measured on real exporters.
+//!
+//! [`Cluster::wide`] has ten label pairs a series, as Kubernetes' targets have; [`storage`] fills stores with it.
 
 #![forbid(unsafe_code)]
 
+pub mod storage;
+
 use std::fmt::Write as _;
-use tidegauge_model::{Labels, LabelsBuilder};
+use tidegauge_model::{Labels, LabelsBuilder, Timestamp};
 
 /// A small random generator (SplitMix64): the same seed gives the same data everywhere.
 #[derive(Debug, Clone)]
@@ -85,14 +89,70 @@ const FAMILIES: [(&str, Motion); 8] = [
     ("container_fs_writes_total", Motion::Still),
 ];
 
+/// Series of one pod: where a body is stamped, they have one time. (65 times for 4,246 samples in a real body.)
+const CONTAINER: usize = 80;
+
+/// Whether samples have times of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamps {
+    /// All of a target's have the time of its scrape.
+    None,
+    /// Those of a container have the time it was looked at, as in cAdvisor's bodies: [`Cluster::stamp`].
+    Containers,
+}
+
 impl Cluster {
-    /// Makes the series.
+    /// Makes the series, of seven label pairs.
     pub fn new(targets: usize, series_per_target: usize, seed: u64) -> Self {
+        Self::make(targets, series_per_target, seed, Target::labels)
+    }
+
+    /// Makes series of ten label pairs. `__name__` and `id` together name one series.
+    pub fn wide(targets: usize, series_per_target: usize, seed: u64) -> Self {
+        Self::make(targets, series_per_target, seed, |number, i| {
+            let mut labels = Target::labels(number, i);
+            labels.remove("slot");
+            labels
+                .set("node", &format!("node-{:02}", number % 20))
+                .set(
+                    "image",
+                    &format!("registry.example.org/team-{}/app:1.{}", number % 7, number % 11),
+                )
+                .set("cluster", "main")
+                .set(
+                    "id",
+                    &format!(
+                        "/kubepods/burstable/pod{number:04x}-{:04x}/{:08x}",
+                        i / CONTAINER,
+                        i % 10
+                    ),
+                );
+            labels
+        })
+    }
+
+    fn make(
+        targets: usize,
+        series_per_target: usize,
+        seed: u64,
+        labels: impl Fn(usize, usize) -> LabelsBuilder,
+    ) -> Self {
         let mut rng = Rng::new(seed);
         let targets = (0..targets)
-            .map(|t| Target::new(t, series_per_target, &mut rng))
+            .map(|t| Target::new(t, series_per_target, &labels, &mut rng))
             .collect();
         Self { targets, rng }
+    }
+
+    /// When the container of a series was looked at, for a scrape at `at`: up to ten seconds before, at a pace of its
+    /// own, so that containers of one body have different times and their order changes.
+    pub fn stamp(&self, target: usize, series: usize, at: Timestamp) -> Timestamp {
+        let container = (target * 131 + series / CONTAINER) as i64;
+        // A container is looked at every 10 to 15 s; the newest look before the scrape is what the body has.
+        let pace = 10_000 + container * 397 % 5_000;
+        let phase = container * 7_919 % pace;
+        let since = (at.millis() - phase).rem_euclid(pace);
+        Timestamp::from_millis(at.millis() - since)
     }
 
     /// How many targets there are.
@@ -151,26 +211,29 @@ impl Cluster {
 }
 
 impl Target {
-    fn new(number: usize, series: usize, rng: &mut Rng) -> Self {
-        let mut made: Vec<(Labels, Motion)> = Vec::with_capacity(series);
-        for i in 0..series {
-            let (name, motion) = FAMILIES[(i / 10) % FAMILIES.len()];
-            let mut labels = LabelsBuilder::new();
-            labels
-                .set("__name__", name)
-                .set("job", "pods")
-                .set("instance", &format!("10.0.{}.{}:9100", number / 250, number % 250));
-            labels.set(
-                "namespace",
-                ["shop", "payments", "kube-system", "monitoring"][number % 4],
-            );
-            labels.set("pod", &format!("app-{number}-7d9f8b6c5d-{:05x}", i / 80));
-            labels
-                .set("container", ["app", "sidecar", "proxy"][i % 3])
-                .set("slot", &format!("{}", i % 10));
-            made.push((labels.build(), motion));
-        }
+    fn new(number: usize, series: usize, labels: impl Fn(usize, usize) -> LabelsBuilder, rng: &mut Rng) -> Self {
+        let made: Vec<(Labels, Motion)> = (0..series)
+            .map(|i| (labels(number, i).build(), FAMILIES[(i / 10) % FAMILIES.len()].1))
+            .collect();
         let values = made.iter().map(|_| rng.below(1 << 20) as f64).collect();
         Self { series: made, values }
+    }
+
+    /// The labels of a target's series.
+    fn labels(number: usize, i: usize) -> LabelsBuilder {
+        let (name, _) = FAMILIES[(i / 10) % FAMILIES.len()];
+        let mut labels = LabelsBuilder::new();
+        labels
+            .set("__name__", name)
+            .set("job", "pods")
+            .set("instance", &format!("10.0.{}.{}:9100", number / 250, number % 250))
+            .set(
+                "namespace",
+                ["shop", "payments", "kube-system", "monitoring"][number % 4],
+            )
+            .set("pod", &format!("app-{number}-7d9f8b6c5d-{:05x}", i / 80))
+            .set("container", ["app", "sidecar", "proxy"][i % 3])
+            .set("slot", &format!("{}", i % 10));
+        labels
     }
 }

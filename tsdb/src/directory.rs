@@ -9,6 +9,8 @@ pub(crate) const MARKER: &str = "tidegauge";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const WAL: &str = "wal";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
+/// Where damaged blocks are set aside.
+pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const RUNS: &str = "runs";
 pub(crate) const CHECKPOINTS: &str = "checkpoint";
 /// The layout of the directory; a newer one is refused.
@@ -56,7 +58,8 @@ fn create_to_last(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_marker(fs: &dyn Fs, path: &Path) -> Result<(), Error> {
+/// Refuses a marker that is not ours or of a newer layout.
+pub(crate) fn check_marker(fs: &dyn Fs, path: &Path) -> Result<(), Error> {
     if fs.len(path)? > MARKER_BYTES {
         return Err(Error::corrupt(path, 0, "the marker of the data directory is too long"));
     }

@@ -50,7 +50,16 @@
 //!
 //! What is deleted is hidden at once by tombstones, of the head and of each block, and left out of blocks written from
 //! then on; [`Db::clean_tombstones`] takes it off the disk.
+//!
+//! # Looking in from outside
+//!
+//! [`verify`] reads every byte of a directory and says what is damaged; [`analyze`] says what takes the room. Both take
+//! no lock and change nothing. [`fs::OverlayFs`] lets a tool open a store and keep the changes to itself. The crate's
+//! `README.md` has a quick start, `examples/` whole programs.
 
+#![deny(missing_docs)]
+
+mod analyze;
 pub mod block;
 mod checkpoint;
 mod codec;
@@ -73,8 +82,10 @@ mod select;
 mod snapshot;
 mod timeline;
 mod tombstones;
+mod verify;
 mod wal;
 
+pub use analyze::{Analysis, AnalyzeOptions, BytesUse, ChurnWindow, CodecUse, LabelUse, MetricUse, PairUse, analyze};
 pub use codec::Malformed;
 pub use db::{Db, SnapshotHead, Stats};
 pub use delete::{Cleaned, Deleted};
@@ -82,3 +93,9 @@ pub use error::Error;
 pub use metrics::{MetricFamily, Metrics};
 pub use options::{Fsync, Options};
 pub use tombstones::Intervals;
+pub use verify::{Finding, Progress, Report, verify};
+
+/// The quick start of the README, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

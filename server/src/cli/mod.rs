@@ -9,6 +9,7 @@ pub mod flags;
 mod memory;
 mod query;
 mod serve;
+mod tsdb;
 
 pub use serve::ServeArgs;
 
@@ -51,6 +52,9 @@ enum Command {
     /// Ask a running server
     #[command(subcommand)]
     Query(query::Query),
+    /// Look into a data directory or a snapshot
+    #[command(subcommand)]
+    Tsdb(tsdb::Tsdb),
     /// Print the version
     Version,
 }
@@ -119,6 +123,7 @@ fn run(cli: Cli, sorted: &flags::Sorted) -> ExitCode {
         Some(Command::Check(check)) => check.run(),
         Some(Command::Config(config)) => config.run(),
         Some(Command::Query(query)) => query.run(),
+        Some(Command::Tsdb(tsdb)) => tsdb.run(),
         Some(Command::Serve(args)) => args.run(sorted),
         None => cli.serve.run(sorted),
     };

@@ -17,3 +17,4 @@ mod program;
 mod remote_write;
 mod replay;
 mod site;
+mod tsdb;

@@ -198,6 +198,11 @@ impl Frame {
         chunk.ok_or(Malformed::new(0, "no such chunk"))
     }
 
+    /// Bytes of all chunks, before compression.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.raw.len() - self.bounds.first().map_or(0, |first| *first as usize)
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         self.raw.len() + 4 * self.bounds.len()
     }

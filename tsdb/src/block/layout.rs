@@ -54,7 +54,7 @@ pub(super) enum Section {
 pub(super) const SECTIONS: usize = Section::ALL.len();
 
 impl Section {
-    const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Frames,
         Self::FrameDirectory,
         Self::Timelines,
@@ -86,6 +86,11 @@ impl Layout {
     pub(super) fn describe(&self) -> String {
         let sizes = Section::ALL.map(|s| format!("{s:?} {}", self.range(s).len()));
         sizes.join(", ")
+    }
+
+    /// Where the table of contents begins in a file of that length.
+    pub(super) fn contents_at(file_bytes: usize) -> usize {
+        file_bytes.saturating_sub(FOOTER_BYTES + SECTIONS * ENTRY_BYTES)
     }
 
     /// The bytes of a section, in the file they were found in.

@@ -31,6 +31,7 @@ pub use crate::index::series::Run;
 pub use cache::BlockCache;
 pub use id::{BlockId, NotABlockId};
 pub use meta::{BlockMeta, BlockRange, BlockSpec};
+pub(crate) use reader::Survey;
 pub use reader::{BlockReader, SeriesEntries, SeriesEntry, SeriesNo};
 pub use spans::Span;
 pub use writer::{BlockWriter, HistogramRun, MAX_CHUNK_VALUES, SeriesRun};

@@ -1,5 +1,8 @@
 //! Reads a block: index and directories in place, frames through the cache.
 
+mod check;
+mod survey;
+
 use super::cache::{BlockCache, Item, Key, Part};
 use super::frames::{Frame, FrameDirectory};
 use super::layout::{HISTOGRAMS, Layout, Section};
@@ -18,6 +21,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub(crate) use survey::Survey;
 use tidegauge_model::{ColumnKind, Histogram, Labels, Limited, Matcher, Timestamp};
 
 /// Names a series of one block; the order is that of the labels.
@@ -383,33 +387,20 @@ impl BlockReader {
         self.layout.describe()
     }
 
-    /// Reads every frame and decodes every run, past the cache.
+    /// Reads and decodes all of the block past the cache, and compares what its parts say of each other. Beside one error
+    /// there may be others: [`crate::verify`] tells all.
     ///
     /// # Errors
     /// The first damage found.
     pub fn verify(&self) -> Result<(), Error> {
-        let frames = self.frames()?;
-        for no in 0..frames.len() {
-            self.read_frame(&frames, u32::try_from(no).unwrap_or(u32::MAX))?;
-        }
-        let mut entries = self.entries()?;
-        let (mut values, mut histograms, mut timestamps) = (Vec::new(), Vec::new(), Vec::new());
-        for no in 0..self.series_count() {
-            let mut entry = entries.seek(SeriesNo(no))?;
-            entry.labels()?;
-            for run in entry.runs() {
-                values.clear();
-                timestamps.clear();
-                histograms.clear();
-                let span = self.span(run.span)?;
-                match span.kind {
-                    ColumnKind::Float => self.read_values(run, &mut values)?,
-                    ColumnKind::Histogram => self.read_histograms(run, &mut histograms)?,
-                }
-                self.span_timestamps(&span, &mut timestamps)?;
-            }
-        }
-        Ok(())
+        let mut first = None;
+        self.check(
+            &mut |error| {
+                first.get_or_insert(error);
+            },
+            &mut |_| {},
+        );
+        first.map_or(Ok(()), Err)
     }
 
     /// The labels of the series that match, sorted; at most `limit` (0: all).

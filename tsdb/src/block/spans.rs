@@ -234,6 +234,35 @@ impl Spans<'_> {
         Ok(timestamps)
     }
 
+    /// Whether a timeline is as its entry says and lies behind the one before, which ends at `start`; gives where it
+    /// ends, with an error too.
+    pub(super) fn check_timeline(&self, timeline: u32, start: u64) -> Result<u64, (u64, Malformed)> {
+        let entries = self.timeline_directory.as_chunks::<TIMELINE_ENTRY>().0;
+        let entry = entries.get(timeline as usize).map_or(&[][..], |e| e.as_slice());
+        let mut cursor = Cursor::new(entry);
+        let mut fields = || {
+            Ok((
+                cursor.u64()?,
+                cursor.u32()?,
+                cursor.u32()?,
+                cursor.i64()?,
+                cursor.i64()?,
+            ))
+        };
+        let (offset, len, rows, first, last) = fields().map_err(|e| (start, e))?;
+        let end = offset.saturating_add(u64::from(len));
+        let bad = |what| Err((end, Malformed::new(usize::try_from(offset).unwrap_or(usize::MAX), what)));
+        let times = self.timestamps(timeline).map_err(|e| (end, e))?;
+        if offset != start {
+            return bad("timeline is not behind the one before");
+        }
+        let ends = [times.first(), times.last()].map(|t| t.map(|t| t.millis()));
+        if times.len() != rows as usize || ends != [Some(first), Some(last)] {
+            return bad("timeline does not begin and end when its entry says");
+        }
+        Ok(end)
+    }
+
     /// The span of that number.
     pub(super) fn span(&self, no: u32) -> Result<Span, Malformed> {
         let entry = self.spans.as_chunks::<SPAN_ENTRY>().0.get(no as usize);

@@ -3,7 +3,8 @@
 //! ```text
 //!   block, wal, db ──> dyn Fs ──┬── RealFs      std::fs, memory maps, flock
 //!                               ├── MemoryFs    for tests; `crash` forgets whatever was not synced
-//!                               └── FaultFs     MemoryFs that fails or tears the n-th change, is full, or refuses
+//!                               ├── FaultFs     MemoryFs that fails or tears the n-th change, is full, or refuses
+//!                               └── OverlayFs   another one, read; its changes stay in memory
 //! ```
 //!
 //! The promises are those of POSIX and no more: bytes last once their file is synced, and a name lasts once its
@@ -11,10 +12,12 @@
 
 mod fault;
 mod memory;
+mod overlay;
 mod real;
 
 pub use fault::{Fault, FaultFs, Refusal};
 pub use memory::MemoryFs;
+pub use overlay::OverlayFs;
 pub use real::RealFs;
 
 use crate::Error;

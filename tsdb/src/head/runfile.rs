@@ -136,6 +136,11 @@ impl RunFile {
         &self.path
     }
 
+    /// Where its runs end and the directory begins.
+    pub(crate) fn body_end(&self) -> usize {
+        self.body_end
+    }
+
     /// Bytes on the disk.
     pub(crate) fn len(&self) -> u64 {
         self.bytes.len() as u64

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tidegauge_model::{Exemplar, Histogram, Labels, SeriesRef, Timestamp};
 
 /// Sanity bound on the numbers a log may name, so that a frame cannot ask for all memory.
-const MAX_PLACES: usize = 1 << 24;
+pub(crate) const MAX_PLACES: usize = 1 << 24;
 
 /// Replays the segments from number `from` on; gives what is known of all, and how many bytes were read. `known` are
 /// those before, as a checkpoint tells: one that it does not name had been cut.
@@ -95,8 +95,8 @@ impl Segment<'_> {
                     known: u64::from(segment::VERSION),
                 });
             }
-            // Emptied by an opening before this one, which told it.
-            Header::Bad if bytes.is_empty() && !self.last => return Ok(()),
+            // An earlier start cut it, for it had no whole header.
+            Header::Bad if bytes.is_empty() => return Ok(()),
             Header::Bad if self.last && bytes.len() < segment::HEADER_BYTES => {
                 return self.cut(0, "it has no whole header");
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::{Appendable, CommitError, Exemplar, MatchOp, Matcher, OnReject, TimeRange};
 use tidegauge_tsdb::fs::{EntryKind, Fault, FaultFs, Fs, MemoryFs};
-use tidegauge_tsdb::{Db, Fsync, Options};
+use tidegauge_tsdb::{Db, Fsync, Options, verify};
 
 /// The content after each commit that was acknowledged, and that of the one under way, should it have made it.
 #[derive(Default)]
@@ -190,6 +190,8 @@ fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
         db.clean_tombstones().unwrap();
         assert_eq!(all(&*db), before, "change {change}: cleaned");
         check_files(&*disk, change);
+        let report = verify(&disk, Path::new(DIR), &mut |_| {});
+        assert!(report.is_sound(), "change {change}, {fault:?}: {:?}", report.problems);
         change += 1;
     }
     assert!(change > 60, "the workload has {change} changes");

@@ -7,6 +7,7 @@
     reason = "helpers of tests may fail as tests do"
 )]
 
+mod analyze;
 mod atomic;
 mod bad_input;
 mod crash;
@@ -23,3 +24,4 @@ mod replay;
 mod stall;
 mod store;
 mod support;
+mod verify;

@@ -431,8 +431,11 @@ fn senders_that_repeat_themselves_are_stored_as_any_other() {
         )
     };
     for time in 0..400i64 {
-        let mut samples: Vec<(u64, i64, f64)> = (0..60)
+        let series: Vec<u64> = (0..60)
             .filter(|n| random(40) > 0 && (n % 7 != 3 || time < 200))
+            .collect();
+        let mut samples: Vec<(u64, i64, f64)> = series
+            .into_iter()
             .map(|n| {
                 let late = if random(300) == 0 { 15 } else { 0 };
                 let value = if random(500) == 0 {
