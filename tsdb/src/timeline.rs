@@ -274,7 +274,7 @@ impl Timeline {
                 Ok(at)
             })
             .collect::<Result<Vec<_>, Malformed>>()?;
-        if !times.is_sorted() {
+        if !times.is_sorted() || times.last().is_some_and(|last| *last > newest) || t.sealed > u64::MAX / 2 {
             return Err(cursor.malformed("times of rows fall"));
         }
         for at in times {
@@ -320,6 +320,10 @@ impl Timeline {
             let left = cursor.remaining();
             let n = cursor.bounded(left, "a chain is longer than what is left")?;
             extend(&mut self.cells, &mut place, cursor.take(n)?);
+        }
+        // Rows that come are counted on from these.
+        if start > place.changed || place.changed > self.rows() || (end != NONE && end > self.rows()) {
+            return Err(cursor.malformed("a place tells of rows that are not there"));
         }
         self.ended += u32::from(end != NONE);
         self.places.push(place);
