@@ -108,9 +108,26 @@ impl Db {
         self.dir.join(CHECKPOINTS)
     }
 
-    fn is_checkpoint_due(&self, checkpoints: &Checkpoints) -> bool {
+    /// Bytes of the log that an opening would replay.
+    fn behind(&self, checkpoints: &Checkpoints) -> u64 {
         let written = self.head.metrics.wal_bytes.load(Ordering::Relaxed);
-        let behind = checkpoints.replayed + written.saturating_sub(checkpoints.logged);
+        checkpoints.replayed + written.saturating_sub(checkpoints.logged)
+    }
+
+    /// Before the store closes: the next start is to replay nothing.
+    pub(crate) fn last_checkpoint(&self) -> Result<(), Error> {
+        let mut cleaning = self.maintenance.lock();
+        if cleaning.files.any_damaged() {
+            return self.drop_checkpoints();
+        }
+        if self.behind(&cleaning.checkpoints) == 0 {
+            return Ok(());
+        }
+        self.write_checkpoint(&mut cleaning.checkpoints)
+    }
+
+    fn is_checkpoint_due(&self, checkpoints: &Checkpoints) -> bool {
+        let behind = self.behind(checkpoints);
         let options = &self.head.options;
         let enough = options.checkpoint_log_bytes.max(checkpoints.bytes / WORTH_PART);
         behind >= enough || behind > 0 && checkpoints.since.elapsed() >= options.checkpoint_age
@@ -127,6 +144,13 @@ impl Db {
         let done = self.write_checkpoint(checkpoints);
         if done.is_err() {
             Metrics::add(&self.head.metrics.checkpoints_failed, 1);
+            // Not again in the next round: each try ends a segment.
+            *checkpoints = Checkpoints {
+                logged: self.head.metrics.wal_bytes.load(Ordering::Relaxed),
+                replayed: 0,
+                bytes: checkpoints.bytes,
+                since: Instant::now(),
+            };
         }
         done
     }

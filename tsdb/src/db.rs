@@ -9,7 +9,7 @@ use crate::head::exemplar;
 use crate::maintain::{Cleaning, Thread};
 use crate::select::View;
 use crate::wal::reader;
-use crate::wal::writer::Wal;
+use crate::wal::writer::{Wal, cause};
 use crate::{Error, Fsync, Metrics, Options};
 use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
@@ -99,7 +99,8 @@ pub struct Stats {
 }
 
 impl Db {
-    /// Opens a data directory on the real disk, made if there is none, and reads its log back.
+    /// Opens a data directory on the real disk, made if there is none, and reads its head back: the newest
+    /// checkpoint that can be used, and the log from there on.
     ///
     /// # Errors
     /// [`Error`]: locked by another process, not ours, written by a newer version, not writable.
@@ -248,13 +249,16 @@ impl Db {
         &self.head.metrics
     }
 
-    /// Stops maintenance, syncs the log and releases the directory. Appends fail from then on; reads go on.
+    /// Stops maintenance, writes a checkpoint, syncs the log and releases the directory. Appends fail from then on; reads go on.
     ///
     /// # Errors
     /// [`Error`] if the log cannot be synced.
     pub fn close(&self) -> Result<(), Error> {
         let threads = std::mem::take(&mut *self.threads.lock());
         threads.into_iter().for_each(Thread::stop);
+        if let Err(e) = self.last_checkpoint() {
+            tracing::warn!(error = %e, cause = %cause(&e), "no checkpoint was written: the next start takes longer");
+        }
         let _syncing = self.syncing.lock();
         let wal = self.log.lock().wal.take();
         let synced = wal.map_or(

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Appender ──commit──> wal (one frame) ──> head: open rows ──seal──> runs ──every 2 h──> block folder
-//!                                              |                         |                     |
+//!                                              |              (heap, then file)                |
 //!   Querier <──────────── select: one group for each list of timelines and runs ───────────────┘
 //! ```
 //!
@@ -12,6 +12,8 @@
 //!   tidegauge            what this folder is, and the version of its layout
 //!   lock                 held by the one process that serves it
 //!   wal/00000007.seg     commits that no block holds yet
+//!   runs/00000003.runs   sealed runs that left the heap; the log has their rows
+//!   checkpoint/00000007.ckpt  the head where that segment begins: saves replaying the ones before
 //!   01J...               a block: one window of time
 //!     block              its samples and index, immutable
 //!     tombstones         what was deleted of it; exchanged as a whole, absent if nothing was
@@ -44,9 +46,11 @@
 //!
 //! A commit is planned on the state as it is ([`Appender`](tidegauge_model::Appender) says what may be refused),
 //! written to the log as one frame, and published by one short write of the state: a reader sees all of it or none.
-//! About 120 rows of a timeline are sealed into a run; when a window of [`Options::block_ms`] is complete, its runs
-//! become a block and the segments of the log that only hold such rows are deleted. Native histograms lie beside the
-//! rows and go the same way. Exemplars ([`Options::max_exemplars`]) live in memory and in the log alone.
+//! About 120 rows of a timeline are sealed into a run, fewer if memory is short. Runs leave the heap for mapped files,
+//! and checkpoints say where opening may begin. When a window of [`Options::block_ms`] is complete, its runs become a
+//! block, and the segments of the log that only hold such rows are deleted. Native histograms lie beside the rows and
+//! go the same way, but for files of runs. Exemplars ([`Options::max_exemplars`]) live in memory, in the log and in
+//! checkpoints.
 //!
 //! What is deleted is hidden at once by tombstones, of the head and of each block, and left out of blocks written from
 //! then on; [`Db::clean_tombstones`] takes it off the disk.

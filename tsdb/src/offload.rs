@@ -9,10 +9,12 @@ use crate::{Error, Metrics};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Of the head's share of memory, the part from which on open rows are sealed before their time.
 const PRESSED_PART: (u64, u64) = (7, 8);
+/// After a failure the disk gets so much time.
+const RETRY: Duration = Duration::from_secs(10);
 /// Sealing must be worth it: what it may free is at least this part of the share.
 const WORTH_PART: u64 = 32;
 
@@ -24,6 +26,8 @@ pub(crate) struct RunFiles {
     next: u64,
     /// When a run was first seen on the heap.
     waiting: Option<Instant>,
+    /// When the last one could not be written.
+    failed: Option<Instant>,
     /// That one is damaged was told.
     told: bool,
 }
@@ -44,8 +48,14 @@ impl RunFiles {
             files,
             next,
             waiting: None,
+            failed: None,
             told: false,
         }
+    }
+
+    /// Whether the last try failed so lately that the disk is left alone.
+    fn is_resting(&self, age: Duration) -> bool {
+        self.failed.is_some_and(|at| at.elapsed() < age.min(RETRY))
     }
 
     /// Whether one in use is known to be damaged.
@@ -55,12 +65,12 @@ impl RunFiles {
 }
 
 impl State {
-    /// The runs on the heap, by timeline.
-    fn heap_runs(&self) -> Vec<(u32, Arc<Run>)> {
+    /// The runs on the heap that no block has, by timeline.
+    fn heap_runs(&self, flushed: i64) -> Vec<(u32, Arc<Run>)> {
         (0u32..)
             .zip(&self.timelines)
             .flat_map(|(number, t)| t.iter().flat_map(|t| &t.runs).map(move |run| (number, run)))
-            .filter(|(_, run)| run.heap().is_some())
+            .filter(|(_, run)| run.last >= flushed && run.heap().is_some())
             .map(|(number, run)| (number, Arc::clone(run)))
             .collect()
     }
@@ -84,7 +94,10 @@ impl Db {
 
     /// Moves sealed runs from the heap to a new file, if it is time. Commits wait only for the exchange.
     pub(crate) fn move_runs(&self, files: &mut RunFiles, which: Move) -> Result<(), Error> {
-        let runs = self.head.state.read().heap_runs();
+        if files.is_resting(self.head.options.run_file_age) {
+            return Ok(());
+        }
+        let runs = self.head.state.read().heap_runs(self.flushed());
         if runs.is_empty() {
             files.waiting = None;
             return Ok(());
@@ -97,7 +110,9 @@ impl Db {
         }
         let number = files.next;
         files.next += 1;
+        files.failed = Some(Instant::now());
         let file = runfile::write(&*self.fs, &self.runs_dir(), number, &runs)?;
+        files.failed = None;
         let moved: Vec<_> = runs
             .into_iter()
             .zip(file.runs())
@@ -116,24 +131,24 @@ impl Db {
         Ok(())
     }
 
-    /// Removes files that no run is needed of, neither by the head nor by a reader.
+    /// Removes files none of whose runs is needed, neither by the head nor by a reader.
     pub(crate) fn sweep_runs(&self, files: &mut RunFiles) -> Result<(), Error> {
-        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut files.files)
-            .into_iter()
-            .partition(|f| Arc::strong_count(f) > 1);
-        files.files = keep;
-        let swept = !gone.is_empty();
-        for file in gone {
-            match self.fs.remove_file(file.path()) {
-                Ok(()) => {}
-                Err(e) if e.is_not_found() => {}
-                Err(e) => {
-                    // The next round tries again.
-                    files.files.push(file);
-                    return Err(e);
-                }
+        let (before, mut failed) = (files.files.len(), Ok(()));
+        files.files.retain(|file| {
+            if Arc::strong_count(file) > 1 {
+                return true;
             }
-        }
+            match self.fs.remove_file(file.path()) {
+                Err(e) if !e.is_not_found() => {
+                    // It stays in the list: the next round tries again.
+                    failed = Err(e);
+                    true
+                }
+                Ok(()) | Err(_) => false,
+            }
+        });
+        failed?;
+        let swept = files.files.len() < before;
         if files.any_damaged() && !files.told {
             files.told = true;
             tracing::error!("a file of runs is damaged: the log has its rows, and the next start reads them back");
@@ -160,7 +175,7 @@ impl Db {
 
     /// If memory is short, seals open rows and moves all runs to a file: before new series are refused.
     pub(crate) fn ease(&self, files: &mut RunFiles) -> Result<(), Error> {
-        if !self.is_pressed() {
+        if files.is_resting(self.head.options.run_file_age) || !self.is_pressed() {
             return Ok(());
         }
         self.head.metrics.pressure_seals.fetch_add(1, Ordering::Relaxed);

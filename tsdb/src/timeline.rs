@@ -50,6 +50,15 @@ struct Cell {
     next: u32,
 }
 
+/// What changes whenever anything about the places and values of a timeline does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stand {
+    shape: u32,
+    places: u32,
+    /// Rows ever.
+    rows: u64,
+}
+
 /// What is known of a place beside its newest value.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -332,6 +341,15 @@ impl Timeline {
 
     pub(crate) fn rows(&self) -> u32 {
         self.times.len() as u32
+    }
+
+    /// Where it stands, if no place has ended and no column may have lost its series.
+    pub(crate) fn stand(&self) -> Option<Stand> {
+        (self.ended == 0 && !self.foreign).then(|| Stand {
+            shape: self.shape,
+            places: self.places.len() as u32,
+            rows: self.sealed + u64::from(self.rows()),
+        })
     }
 
     /// Places that have not ended.

@@ -2,6 +2,7 @@
 //! is opened over it, read, appended to, sealed, and opened again.
 
 use super::reseal;
+use crate::codec::ZstdPool;
 use crate::fs::{Fs, MemoryFs};
 use crate::wal::segment;
 use crate::{Db, Error, Fsync, Options};
@@ -165,10 +166,11 @@ fn plain(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn records(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let zstd = ZstdPool::default();
     let mut frames = segment::Frames::new(bytes);
     let (mut at, mut out) = (segment::HEADER_BYTES, Vec::new());
     while let segment::Found::Frame { kind, payload, end } = frames.at(at) {
-        out.extend(segment::unpack(kind, payload).map(std::borrow::Cow::into_owned));
+        out.extend(segment::unpack(kind, payload, &zstd).map(std::borrow::Cow::into_owned));
         at = end;
     }
     out

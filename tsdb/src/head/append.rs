@@ -5,11 +5,11 @@ use super::kept_kinds::{self, SavedExemplar};
 use super::seal::{self, window_start};
 use super::stage::{Bounds, Loose, Plan, Stage};
 use super::stage_histogram::PendingHistogram;
-use super::{State, symbols};
+use super::{State, delta, symbols};
 use crate::column::{Encoder, EncodingChoice, MAX_BUCKETS, histogram_weight};
 use crate::db::Db;
 use crate::select::Views;
-use crate::timeline::{Logged, NONE, Timeline};
+use crate::timeline::{Logged, NONE, Stand, Timeline};
 use crate::wal::record;
 use crate::wal::writer::{Wal, WriteError, cause};
 use crate::{Metrics, Options};
@@ -29,6 +29,32 @@ const SERIES_BYTES: u64 = 200;
 
 /// A row of the log in terms of the head: timeline, time, values.
 pub(crate) type HeadRow = (u32, i64, Vec<(SeriesRef, f64)>);
+
+/// A change of a place as the log has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoggedChange {
+    place: u32,
+    value: f64,
+    code: [u8; delta::MAX_BYTES],
+    bytes: u8,
+}
+
+impl LoggedChange {
+    /// `code` is one that was read: it is not longer than codes are.
+    pub(crate) fn new(place: u32, value: f64, code: &[u8]) -> Self {
+        let mut own = [0; delta::MAX_BYTES];
+        let bytes = code.len().min(delta::MAX_BYTES);
+        for (to, from) in own.iter_mut().zip(code) {
+            *to = *from;
+        }
+        Self {
+            place,
+            value,
+            code: own,
+            bytes: bytes as u8,
+        }
+    }
+}
 
 /// A histogram of the log in terms of the head: series, time, value.
 pub(crate) type HeadHistogram = (SeriesRef, i64, Arc<Histogram>);
@@ -182,6 +208,61 @@ impl Head {
         }
         let plan = stage.finish();
         apply(state, plan, &[]);
+    }
+
+    /// Where a timeline stands, if it has these places, all of them, with these values.
+    pub(crate) fn stand_with(&mut self, timeline: u32, refs: &[Option<SeriesRef>], last: &[f64]) -> Option<Stand> {
+        let t = self.state.get_mut().timeline(timeline)?;
+        let same = t.refs.len() == refs.len()
+            && t.refs
+                .iter()
+                .zip(refs)
+                .all(|(bits, r)| r.is_some_and(|r| r.bits() == *bits))
+            && t.last.iter().zip(last).all(|(a, b)| a.to_bits() == b.to_bits());
+        t.stand().filter(|_| same)
+    }
+
+    /// Whether a timeline still stands where it did and can take a row of this time; seals before it, if that is due.
+    pub(crate) fn ready_for(&mut self, timeline: u32, at: i64, stand: Stand) -> Option<Stand> {
+        let block_ms = self.options.block_ms;
+        let state = self.state.get_mut();
+        let fits = |state: &State| {
+            let t = state.timeline(timeline)?;
+            (at > t.newest && t.stand() == Some(stand)).then_some(stand)
+        };
+        fits(state)?;
+        if must_seal(state, timeline, at, block_ms)
+            && let Some(sealed) = seal::plan(state, timeline, block_ms, &[], &mut self.replay.encoder)
+        {
+            seal::apply(state, sealed);
+        }
+        fits(state)
+    }
+
+    /// Takes a row that was found to fit ([`Head::ready_for`]); all places have a value in it.
+    pub(crate) fn replay_changes(&mut self, timeline: u32, at: i64, changes: &[LoggedChange], stand: Stand) -> Stand {
+        let state = self.state.get_mut();
+        state.newest = state.newest.max(at);
+        let Some(t) = state.timelines.get_mut(timeline as usize).and_then(Option::as_mut) else {
+            return stand;
+        };
+        let (row, before, loose) = (t.rows(), t.newest, t.key.is_none());
+        t.push_row(at, None);
+        for change in changes {
+            let code = change.code.get(..usize::from(change.bytes)).unwrap_or_default();
+            t.change(change.place, row, code, change.value);
+            if let (Some(place), Some(exponent)) = (t.places.get_mut(change.place as usize), delta::exponent(code)) {
+                place.exponent = exponent;
+            }
+        }
+        let stand = t.stand().unwrap_or(stand);
+        if loose {
+            if state.loose.get(&before) == Some(&timeline) {
+                state.loose.remove(&before);
+            }
+            state.loose.insert(at, timeline);
+        }
+        stand
     }
 
     /// Hides again what was deleted when the log stood here.

@@ -23,6 +23,13 @@ const POWERS: [f64; 18] = [
 ];
 
 pub(crate) const GAP: u64 = 3;
+/// The most bytes a code takes.
+pub(crate) const MAX_BYTES: usize = 12;
+
+/// The exponent that a code was made with, if it is one of decimals.
+pub(crate) fn exponent(code: &[u8]) -> Option<u8> {
+    (code.first()? & 3 == 1).then(|| code.last().copied()).flatten()
+}
 
 /// Rounds to the nearest whole number, to the even one of two: a call into the C library where the processor's own
 /// instruction cannot be relied on, two additions for all but huge numbers.

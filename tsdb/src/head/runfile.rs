@@ -401,7 +401,7 @@ mod tests {
     #[test]
     fn runs_read_back_and_every_flipped_bit_is_told() {
         let disk = disk();
-        let runs: Vec<(u32, Arc<Run>)> = (0..3).map(|i| (i, run(i * 200, 130, u64::from(i)))).collect();
+        let runs: Vec<(u32, Arc<Run>)> = (0..3).map(|i| (i, run(i * 1000, 400, u64::from(i)))).collect();
         let file = write(&disk, Path::new(DIR), 1, &runs).unwrap();
         let bytes = disk.read(file.path()).unwrap();
         assert!(bytes.len() > 2 * PAGE, "the test is about more than one page");
@@ -415,7 +415,7 @@ mod tests {
             }
             assert!(back.heap_bytes() < run.heap_bytes());
         }
-        for at in (0..bytes.len()).step_by(7) {
+        for at in (0..bytes.len()).step_by(13) {
             let mut bad = bytes.clone();
             bad[at] ^= 1 << (at % 8);
             disk.plant(file.path(), &bad).unwrap();

@@ -2,6 +2,7 @@
 
 use super::{File, Finding, Visit, at};
 use crate::Error;
+use crate::codec::ZstdPool;
 use crate::codec::{Cursor, Malformed};
 use crate::head::delta;
 use crate::wal::reader::MAX_PLACES;
@@ -48,12 +49,13 @@ fn frames(visit: &mut Visit<'_>, file: &File, bytes: &[u8], last: bool) {
     let mut place = segment::HEADER_BYTES;
     let mut book = Book::default();
     let mut found = segment::Frames::new(bytes);
+    let zstd = ZstdPool::default();
     loop {
         match found.at(place) {
             Found::End => break,
             Found::Frame { kind, payload, end } => {
                 visit.report.frames += 1;
-                let read = segment::unpack(kind, payload).and_then(|r| book.record(&r).map_err(|m| m.what));
+                let read = segment::unpack(kind, payload, &zstd).and_then(|r| book.record(&r).map_err(|m| m.what));
                 if let Err(what) = read {
                     let what = format!("a frame of the log does not decode: {what}");
                     let (path, offset) = (file.path.clone(), Some(place as u64));
@@ -130,7 +132,7 @@ impl Book {
                     }
                     self.rows += 1;
                 }
-                // Read whole: it builds on nothing.
+                // Decoded whole by what read it.
                 Read::Deletion { .. } => {}
                 Read::Histogram { column, body } => {
                     let before = self.histograms.get(&column).map(|(at, h)| (*at, h));

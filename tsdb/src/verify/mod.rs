@@ -245,10 +245,16 @@ const KINDS: &[Kind] = &[
             _ => false,
         },
         passes: 1,
-        // What it says is checked with its block.
-        check: |visit, file| visit.read_through(&file.path, |_| {}),
+        check: check_tombstones,
     },
 ];
+
+/// Opening a block reads what was deleted of it.
+fn check_tombstones(visit: &mut Visit<'_>, file: &File) -> Result<(), Error> {
+    visit.read_through(&file.path, |_| {})?;
+    let dir = file.path.parent().unwrap_or(Path::new("."));
+    BlockReader::open(visit.fs, dir, &BlockCache::new(CACHE_BYTES)).map(drop)
+}
 
 struct Visit<'a> {
     fs: &'a Arc<dyn Fs>,

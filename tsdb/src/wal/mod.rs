@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Each segment stands alone: whatever a frame refers to is defined earlier in the same segment. The log is cut by
-//! deleting segments whose rows all lie in blocks, without a checkpoint. `docs/formats/wal.md` draws the bytes.
+//! deleting segments whose rows all lie in blocks; checkpoints only save replaying them. `docs/formats/wal.md` draws the
+//! bytes.
 
 pub(crate) mod reader;
 pub(crate) mod record;

@@ -3,12 +3,12 @@
 use super::record::{self, ENDED, KEY, RANGES, Read};
 use super::segment::{self, Found, Header};
 use super::writer::SegmentInfo;
-use crate::codec::{Cursor, Malformed};
+use crate::codec::{Cursor, Malformed, ZstdPool};
 use crate::fs::{EntryKind, Fs};
-use crate::head::append::{Head, HeadHistogram, HeadRow};
+use crate::head::append::{Head, HeadHistogram, HeadRow, LoggedChange};
 use crate::head::delta;
 use crate::head::stage::Bounds;
-use crate::timeline::{Presence, holds};
+use crate::timeline::{Presence, Stand, holds};
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
 use std::path::Path;
@@ -36,6 +36,7 @@ pub(crate) fn replay(
         .collect();
     numbers.sort_unstable();
     let mut segments = Vec::with_capacity(numbers.len());
+    let zstd = ZstdPool::default();
     let mut read = 0;
     for (i, number) in numbers.iter().enumerate() {
         if *number < from {
@@ -57,6 +58,7 @@ pub(crate) fn replay(
             last: i + 1 == numbers.len(),
             head: &mut *head,
             metrics,
+            zstd: &zstd,
             newest: i64::MIN,
             read: 0,
         };
@@ -77,6 +79,7 @@ struct Segment<'a> {
     last: bool,
     head: &'a mut Head,
     metrics: &'a Metrics,
+    zstd: &'a ZstdPool,
     newest: i64,
     /// Bytes of good frames.
     read: u64,
@@ -108,7 +111,7 @@ impl Segment<'_> {
             match frames.at(at) {
                 Found::End => return Ok(()),
                 Found::Frame { kind, payload, end } => {
-                    let read = segment::unpack(kind, payload).and_then(|record| {
+                    let read = segment::unpack(kind, payload, self.zstd).and_then(|record| {
                         book.replay(&record, self.head, &mut self.newest, self.metrics)
                             .map_err(|m| m.what)
                     });
@@ -153,6 +156,8 @@ impl Segment<'_> {
 struct Dictionary {
     timelines: HashMap<u32, Track>,
     columns: HashMap<u32, Described>,
+    /// What a row changes; kept for its room.
+    changes: Vec<LoggedChange>,
     /// The newest histogram of each column.
     histograms: HashMap<u32, (i64, Arc<Histogram>)>,
 }
@@ -178,6 +183,8 @@ struct Track {
     ended: Vec<bool>,
     any_ended: bool,
     presence: Presence,
+    /// How the head's timeline looked when it last had the same places and values as this track.
+    in_step: Option<Stand>,
 }
 
 impl Dictionary {
@@ -191,7 +198,7 @@ impl Dictionary {
 
     fn replay(&mut self, record: &[u8], head: &mut Head, newest: &mut i64, metrics: &Metrics) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
-        let (mut rows, mut count) = (Vec::new(), 0);
+        let (mut rows, mut waiting, mut count) = (Vec::new(), Vec::new(), 0);
         let mut deletions = Vec::new();
         let mut histograms: Vec<HeadHistogram> = Vec::new();
         let mut exemplars: Vec<(SeriesRef, i64, Exemplar)> = Vec::new();
@@ -227,6 +234,14 @@ impl Dictionary {
                 Read::Deletion { matchers, range } => deletions.push((matchers, range)),
                 Read::Shape { timeline, kept, added } => self.shape(timeline, kept, added, &cursor)?,
                 Read::Row { timeline, step, flags } => {
+                    // Rows of one record come in their order: behind one that waits, all wait.
+                    if rows.is_empty()
+                        && let Some(at) = self.follow(timeline, step, flags, &mut cursor, head)?
+                    {
+                        *newest = (*newest).max(at);
+                        count += 1;
+                        continue;
+                    }
                     let Some(at) = self.row(timeline, step, flags, &mut cursor)? else {
                         // Without a key row its length is unknown: the rest of the record is lost too.
                         Metrics::add(&metrics.wal_rows_lost, 1);
@@ -235,6 +250,7 @@ impl Dictionary {
                     *newest = (*newest).max(at);
                     count += 1;
                     if at >= head.oldest_valid() {
+                        waiting.push(timeline);
                         rows.extend(self.resolved(timeline, at, head));
                     }
                 }
@@ -273,6 +289,16 @@ impl Dictionary {
             newest: i64::MAX,
         };
         head.replay_rows(&rows, bounds);
+        for timeline in &waiting {
+            let Some(track) = self.timelines.get_mut(timeline) else {
+                continue;
+            };
+            let same = track.presence.is_none() && !track.any_ended;
+            track.in_step = track
+                .timeline
+                .filter(|_| same)
+                .and_then(|number| head.stand_with(number, &track.refs, &track.last));
+        }
         head.replay_histograms(&histograms, bounds);
         for (series, at, exemplar) in exemplars {
             head.replay_exemplar(series, at, exemplar);
@@ -284,8 +310,52 @@ impl Dictionary {
         Ok(())
     }
 
+    /// Takes a row straight into the head, change by change, if its timeline there is just as this track says and all
+    /// places have a value. `None`: it must go the long way; the cursor is where it was.
+    fn follow(
+        &mut self,
+        timeline: u32,
+        step: i64,
+        flags: u8,
+        cursor: &mut Cursor<'_>,
+        head: &mut Head,
+    ) -> Result<Option<i64>, Malformed> {
+        let Some(track) = self.timelines.get_mut(&timeline) else {
+            return Ok(None);
+        };
+        let at = track.at.wrapping_add(step);
+        let (Some(stand), Some(number), true) = (track.in_step, track.timeline, track.known) else {
+            return Ok(None);
+        };
+        if flags & (KEY | RANGES | ENDED) != 0 || at < head.oldest_valid() {
+            return Ok(None);
+        }
+        let Some(stand) = head.ready_for(number, at, stand) else {
+            track.in_step = None;
+            return Ok(None);
+        };
+        track.known = false;
+        self.changes.clear();
+        for place in record::read_changed(cursor, flags, track.last.len() as u32)? {
+            let last = track
+                .last
+                .get_mut(place as usize)
+                .ok_or(cursor.malformed("a row changes a place that is none"))?;
+            let code = cursor.rest();
+            *last = delta::get(cursor, *last)?;
+            let code = code.get(..code.len() - cursor.remaining()).unwrap_or_default();
+            self.changes.push(LoggedChange::new(place, *last, code));
+        }
+        track.at = at;
+        track.known = true;
+        track.presence = None;
+        track.in_step = Some(head.replay_changes(number, at, &self.changes, stand));
+        Ok(Some(at))
+    }
+
     fn shape(&mut self, timeline: u32, kept: u32, added: Vec<u32>, cursor: &Cursor<'_>) -> Result<(), Malformed> {
         let track = self.timelines.entry(timeline).or_default();
+        track.in_step = None;
         if kept as usize > track.columns.len() {
             // After damage: the next key row brings the whole shape.
             track.known = false;
@@ -319,6 +389,7 @@ impl Dictionary {
             return Ok(None);
         }
         track.known = false;
+        track.in_step = None;
         let base = if key { 0 } else { track.at };
         let at = base.wrapping_add(step);
         let presence = if flags & RANGES != 0 {

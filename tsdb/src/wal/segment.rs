@@ -19,7 +19,7 @@
 //! Bytes at the end of the last segment that hold no whole frame: torn, cut off when it is opened, unless they are as
 //! long as a frame that fails its checksum. Anywhere else: damage; reading goes on at the next whole frame.
 
-use crate::codec::{Cursor, crc32, varint};
+use crate::codec::{Cursor, ZstdPool, crc32, varint};
 use crc32fast::Hasher;
 
 pub(crate) const MAGIC: [u8; 4] = *b"TGWL";
@@ -262,7 +262,11 @@ pub(crate) fn is_torn(bytes: &[u8], at: usize) -> bool {
 }
 
 /// The record of a frame.
-pub(crate) fn unpack(kind: u8, payload: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, &'static str> {
+pub(crate) fn unpack<'p>(
+    kind: u8,
+    payload: &'p [u8],
+    zstd: &ZstdPool,
+) -> Result<std::borrow::Cow<'p, [u8]>, &'static str> {
     if kind == PLAIN {
         return Ok(payload.into());
     }
@@ -272,11 +276,8 @@ pub(crate) fn unpack(kind: u8, payload: &[u8]) -> Result<std::borrow::Cow<'_, [u
         .ok()
         .filter(|l| *l <= longest_record(payload.len()))
         .ok_or("a record is too long")?;
-    let record = zstd::bulk::decompress(cursor.rest(), len).map_err(|_| "a record does not unpack")?;
-    if record.len() != len {
-        return Err("a record has another length than it says");
-    }
-    Ok(record.into())
+    let record = zstd.decompress(cursor.rest(), len);
+    record.map(Into::into).ok_or("a record does not unpack to what it says")
 }
 
 #[cfg(test)]
@@ -310,7 +311,7 @@ mod tests {
             panic!()
         };
         assert_eq!(
-            (kind, &*unpack(kind, payload).unwrap(), end),
+            (kind, &*unpack(kind, payload, &ZstdPool::default()).unwrap(), end),
             (PACKED, &records[0][..], starts[1])
         );
         for bit in 0..(starts[2] - starts[1]) * 8 {
@@ -400,12 +401,12 @@ mod tests {
             let Found::Frame { kind, payload, .. } = Frames::new(&frame).at(0) else {
                 panic!("a frame")
             };
-            assert_eq!(&*unpack(kind, payload).unwrap(), &record[..]);
+            assert_eq!(&*unpack(kind, payload, &ZstdPool::default()).unwrap(), &record[..]);
         }
         let mut bomb = Vec::new();
         varint::put(&mut bomb, 512 << 20);
         bomb.extend(zstd::bulk::compress(&vec![0; 8 << 20], 1).unwrap());
-        assert_eq!(unpack(PACKED, &bomb), Err("a record is too long"));
+        assert_eq!(unpack(PACKED, &bomb, &ZstdPool::default()), Err("a record is too long"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Readers beside writers see all of a commit or none.
 
-use crate::support::{at, labels, open, options};
+use crate::support::{at, eager, labels, open, options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegauge_model::{
@@ -29,10 +29,10 @@ fn one_commit_over_three_timelines_is_seen_whole() {
     let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
     let db = open(
         &fs,
-        Options {
+        eager(Options {
             block_ms: 1000,
             ..options(Fsync::Never)
-        },
+        }),
     )
     .unwrap();
     let done = AtomicBool::new(false);

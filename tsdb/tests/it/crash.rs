@@ -1,8 +1,12 @@
 //! The disk fails at each of its operations in turn, the power goes, the store opens again.
 
-use crate::support::{Content, DIR, all, at, fingerprint, histogram, labels, of_histograms, open, options};
+use crate::support::{
+    Content, DIR, all, at, counter, eager, fingerprint, histogram, labels, of_histograms, open, options,
+};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tidegauge_model::{Appendable, CommitError, Exemplar, MatchOp, Matcher, OnReject, TimeRange};
 use tidegauge_tsdb::fs::{EntryKind, Fault, FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options, verify};
@@ -88,13 +92,24 @@ fn check_files(fs: &dyn Fs, change: u64) {
     }
 }
 
-/// A short day: rows of two timelines, loose samples, histograms and exemplars, over the end of a block's window and of a segment.
+/// A short day: rows of two timelines, loose samples, histograms and exemplars, over the end of a block's window and of
+/// a segment.
 fn day(db: &Db, told: &mut Told, from: usize) {
     steps(db, told, from, false);
 }
 
 fn steps(db: &Db, told: &mut Told, from: usize, deletes: bool) {
     for step in from..24 {
+        day_of(db, told, step..step + 1, step % 5 == 4, deletes);
+        if told.doubtful.is_some() || told.half_deleted.is_some() {
+            return;
+        }
+    }
+}
+
+/// A part of that day, with or without a round of maintenance after each commit.
+fn day_of(db: &Db, told: &mut Told, steps: Range<usize>, maintain: bool, deletes: bool) {
+    for step in steps {
         let mut next = told.states.last().cloned().unwrap_or_default();
         let time = 1000 + step as i64 * 10;
         let mut appender = db.appender();
@@ -147,7 +162,10 @@ fn steps(db: &Db, told: &mut Told, from: usize, deletes: bool) {
         if deletes && !tidy(db, told, step) {
             return;
         }
-        if step % 5 == 4 {
+        if maintain {
+            if step % 10 == 4 {
+                db.seal();
+            }
             // A round that fails is tried again by the next one.
             drop(db.maintain());
         }
@@ -163,21 +181,29 @@ fn narrow(fsync: Fsync) -> Options {
     }
 }
 
-fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
+/// What lies in the folders of files that only save time.
+fn spare_files(fs: &dyn Fs) -> Vec<String> {
+    let names = |folder| fs.read_dir(&Path::new(DIR).join(folder)).unwrap().into_iter();
+    names("runs").chain(names("checkpoint")).map(|e| e.name).collect()
+}
+
+/// Lets each change of a day fail in turn; gives how many there are.
+fn run(narrow: impl Fn() -> Options, fault: Fault, check: impl Fn(&Told, &Content, u64)) -> u64 {
     let (mut change, mut ended) = (0, false);
     while !ended {
         let fs = FaultFs::new(MemoryFs::new());
         fs.fail_at(change, fault);
         let disk: Arc<dyn Fs> = Arc::new(fs.clone());
         let mut told = Told::default();
-        if let Ok(db) = open(&disk, narrow(fsync)) {
-            steps(&db, &mut told, 0, fsync == Fsync::Always);
+        if let Ok(db) = open(&disk, narrow()) {
+            steps(&db, &mut told, 0, narrow().fsync == Fsync::Always);
             drop(db);
         }
         ended = fs.changes() <= change;
         fs.revive();
         fs.disk().crash();
-        let db = open(&disk, narrow(fsync)).unwrap_or_else(|e| panic!("change {change}: {e}"));
+        let db = open(&disk, narrow()).unwrap_or_else(|e| panic!("change {change}: {e}"));
+        assert!(spare_files(&*disk).iter().all(|name| !name.ends_with(".tmp")));
         check(&told, &all(&*db), change);
         // It goes on working.
         let mut after = Told {
@@ -195,28 +221,85 @@ fn run(fsync: Fsync, fault: Fault, check: impl Fn(&Told, &Content, u64)) {
         change += 1;
     }
     assert!(change > 60, "the workload has {change} changes");
+    change
 }
 
 #[test]
 fn with_always_a_power_cut_loses_nothing_acknowledged() {
     for fault in [Fault::Error, Fault::ShortWrite, Fault::Halt] {
-        run(Fsync::Always, fault, |told, found, change| {
+        let whole = |told: &Told, found: &Content, change: u64| {
             assert!(
                 told.allows(found),
                 "change {change}, {fault:?}: {} commits, found {found:?}, told {:?}",
                 told.states.len(),
                 told.states.last()
             );
-        });
+        };
+        let plain = run(|| narrow(Fsync::Always), fault, whole);
+        let with_checkpoints = run(|| eager(narrow(Fsync::Always)), fault, whole);
+        assert!(with_checkpoints > plain + 60, "{with_checkpoints} and {plain} changes");
     }
+}
+
+/// Segments end between syncs; what a sync covered lasts all the same.
+#[test]
+fn what_was_synced_lasts_over_the_ends_of_segments() {
+    let hour = Fsync::Interval(Duration::from_secs(3600));
+    for options in [narrow(hour), eager(narrow(hour))] {
+        for until in 1..24 {
+            let fs = FaultFs::new(MemoryFs::new());
+            let disk: Arc<dyn Fs> = Arc::new(fs.clone());
+            let db = open(&disk, options.clone()).unwrap();
+            let mut told = Told::default();
+            for step in 0..until {
+                day_of(&db, &mut told, step..step + 1, step % 5 == 4, false);
+            }
+            db.sync().unwrap();
+            let synced = told.states.last().cloned().unwrap();
+            day_of(&db, &mut told, until..24, false, false);
+            fs.disk().crash();
+            drop(db);
+            let db = open(&disk, options.clone()).unwrap();
+            let found = all(&*db);
+            let whole = told.states.get(until - 1..).unwrap().contains(&found);
+            assert!(whole, "{until} commits were synced: {synced:?}, found {found:?}");
+        }
+    }
+}
+
+/// A checkpoint makes nothing last longer or shorter than the log does.
+#[test]
+fn a_day_with_checkpoints_leaves_no_files_behind() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let options = eager(narrow(Fsync::Always));
+    let db = open(&fs, options.clone()).unwrap();
+    let mut told = Told::default();
+    day(&db, &mut told, 0);
+    let written = counter(&db, "tidegauge_tsdb_head_run_files_written_total");
+    assert!(written >= 2.0 && counter(&db, "tidegauge_tsdb_checkpoints_written_total") >= 3.0);
+    db.maintain().unwrap();
+    db.maintain().unwrap();
+    let written = counter(&db, "tidegauge_tsdb_head_run_files_written_total");
+    let files = spare_files(&disk);
+    let runs = files.iter().filter(|f| f.ends_with(".runs")).count();
+    assert_eq!(runs as f64, counter(&db, "tidegauge_tsdb_head_run_files"));
+    assert!((runs as f64) < written && files.len() - runs <= 2, "{files:?}");
+    drop(db);
+    let db = open(&fs, options).unwrap();
+    assert_eq!(all(&*db), *told.states.last().unwrap());
+    assert!(counter(&db, "tidegauge_tsdb_wal_replayed_rows_total") < 12.0);
+    assert_eq!(counter(&db, "tidegauge_tsdb_checkpoints_unusable_total"), 0.0);
 }
 
 #[test]
 fn without_syncs_a_power_cut_leaves_whole_commits_from_the_start() {
-    run(Fsync::Never, Fault::Halt, |told, found, change| {
+    let whole = |told: &Told, found: &Content, change: u64| {
         let whole = found.is_empty() || told.states.contains(found) || Some(found) == told.doubtful.as_ref();
         assert!(whole, "change {change}: {} commits", told.states.len());
-    });
+    };
+    run(|| narrow(Fsync::Never), Fault::Halt, whole);
+    run(|| eager(narrow(Fsync::Never)), Fault::Halt, whole);
 }
 
 #[test]

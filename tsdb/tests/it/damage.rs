@@ -1,6 +1,6 @@
 //! Bytes of the log change or go; what is found is told, and the rest serves.
 
-use crate::support::{DIR, all, at, labels, open, options};
+use crate::support::{DIR, all, at, counter, labels, open, options};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,15 +25,6 @@ fn fill(db: &Db, steps: std::ops::Range<i64>) {
         }
         appender.commit(OnReject::Fail).unwrap();
     }
-}
-
-fn counter(db: &Db, name: &str) -> f64 {
-    db.metrics()
-        .list()
-        .iter()
-        .find(|f| f.0 == name)
-        .map(|f| f.3[0].1)
-        .unwrap()
 }
 
 /// A log of several segments, and the newest one's path.
@@ -80,6 +71,40 @@ fn a_torn_tail_is_cut_and_costs_only_the_last_commit() {
             fs.remove_file(&path.with_file_name(entry.name)).unwrap();
         }
     }
+}
+
+/// A frame that is all there and fails its checksum was written whole: that is no torn end.
+#[test]
+fn a_flipped_bit_in_the_last_frame_is_told_as_damage() {
+    let (disk, fs, names) = written(20, 1 << 20);
+    let path = names.last().unwrap();
+    let whole = disk.read(path).unwrap();
+    let frame = whole.len() - last_frame();
+    for at in frame..whole.len() {
+        let mut bad = whole.clone();
+        bad[at] ^= 1 << (at % 8);
+        disk.plant(path, &bad).unwrap();
+        let db = open(&fs, options(Fsync::Never)).unwrap();
+        assert!(all(&*db).values().all(|samples| samples.len() == 19), "byte {at}");
+        let found = [
+            counter(&db, "tidegauge_tsdb_wal_damaged_records_total"),
+            counter(&db, "tidegauge_tsdb_wal_torn_tails_total"),
+        ];
+        assert_eq!(found, [1.0, 0.0], "byte {at}");
+        drop(db);
+        for entry in fs.read_dir(path.parent().unwrap()).unwrap() {
+            fs.remove_file(&path.with_file_name(entry.name)).unwrap();
+        }
+    }
+}
+
+/// How long the frame of the twentieth commit is.
+fn last_frame() -> usize {
+    let length = |steps| {
+        let (disk, _, names) = written(steps, 1 << 20);
+        disk.read(names.last().unwrap()).unwrap().len()
+    };
+    length(20) - length(19)
 }
 
 #[test]

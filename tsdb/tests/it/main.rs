@@ -10,6 +10,7 @@
 mod analyze;
 mod atomic;
 mod bad_input;
+mod checkpoint;
 mod crash;
 mod damage;
 mod delete;

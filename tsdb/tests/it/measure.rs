@@ -214,6 +214,136 @@ fn measure_many_series() {
     drop(db);
 }
 
+/// Milliseconds this thread has run: on a busy machine it says more than the clock. Linux tells it.
+fn own_ms() -> f64 {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = told.split(' ').next().and_then(|n| n.parse::<f64>().ok());
+    nanos.unwrap_or(f64::NAN) / 1e6
+}
+
+/// A value of a realistic mix: half of the series hardly change, the others count or wander.
+fn mixed(series: usize, step: i64) -> f64 {
+    match series % 8 {
+        0..4 => (series / 8) as f64,
+        4 | 5 => (step * (series as i64 % 100 + 1)) as f64,
+        6 => ((step * 7919 + series as i64 * 104_729) % 1000) as f64 / 10.0,
+        _ => (step / 20 + series as i64) as f64 * 0.25,
+    }
+}
+
+/// Opening after a kill: 100 k series for two hours at 15 s.
+#[test]
+#[ignore = "figures: run with --ignored --nocapture"]
+fn measure_restart() {
+    let (targets, per_target, rows) = (60usize, 1667usize, 480i64);
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(HandClock::at(at(i64::MAX / 4)));
+    let db = Db::open(dir.path(), options(Fsync::Never), clock.clone()).unwrap();
+    let mut refs: Vec<Vec<SeriesRef>> = Vec::new();
+    for target in 0..targets {
+        let mut appender = db.appender();
+        let timeline = appender.timeline(&format!("node-{target}")).unwrap();
+        let instance = format!("10.0.0.{target}:9100");
+        let series = |n: usize| {
+            let pairs = [
+                ("__name__", format!("node_metric_{}_total", n / 12)),
+                ("instance", instance.clone()),
+                ("job", "node".to_owned()),
+                ("cluster", "main".to_owned()),
+                ("namespace", format!("team-{}", target % 7)),
+                ("pod", format!("node-exporter-{target:05}")),
+                ("device", format!("sd{}", n % 12)),
+                ("mode", ["idle", "user", "system"][n % 3].to_owned()),
+                ("cpu", (n % 4).to_string()),
+                ("zone", format!("zone-{}", target % 3)),
+            ];
+            Labels::from_pairs(pairs).unwrap()
+        };
+        refs.push(
+            (0..per_target)
+                .map(|n| appender.resolve(Some(timeline), &series(n)).unwrap())
+                .collect(),
+        );
+    }
+    let (mut row, mut held, mut last) = (Vec::new(), 0.0f64, 0.0);
+    for step in 0..rows {
+        for (target, refs) in refs.iter().enumerate() {
+            row.clear();
+            row.extend(
+                refs.iter()
+                    .enumerate()
+                    .map(|(n, series)| (*series, mixed(n + target, step))),
+            );
+            let mut appender = db.appender();
+            let timeline = appender.timeline(&format!("node-{target}")).unwrap();
+            appender
+                .append_row(timeline, at(step * 15_000 + target as i64), &row)
+                .unwrap();
+            appender.commit(OnReject::Fail).unwrap();
+        }
+        db.maintain().unwrap();
+        let now = metric(&db, "tidegauge_tsdb_checkpoint_hold_microseconds");
+        held = held.max(now);
+        last = now;
+    }
+    let count = targets * per_target;
+    println!(
+        "{count} series, {} checkpoints of {:.1} MB, the log held for {:.1} ms at most, {:.1} ms at last",
+        metric(&db, "tidegauge_tsdb_checkpoints_written_total"),
+        metric(&db, "tidegauge_tsdb_checkpoint_bytes") / 1e6,
+        held / 1e3,
+        last / 1e3,
+    );
+    println!(
+        "head: {:.0} bytes per series, {:.0} of them runs; {} files of runs with {:.1} MB; log {:.1} MB",
+        metric(&db, "tidegauge_tsdb_head_memory_bytes") / count as f64,
+        metric(&db, "tidegauge_tsdb_head_run_bytes") / count as f64,
+        metric(&db, "tidegauge_tsdb_head_run_files"),
+        metric(&db, "tidegauge_tsdb_head_run_file_bytes") / 1e6,
+        metric(&db, "tidegauge_tsdb_wal_written_bytes_total") / 1e6,
+    );
+    drop(db);
+    for what in ["with the checkpoint", "again", "without"] {
+        if what == "without" {
+            std::fs::remove_dir_all(dir.path().join("checkpoint")).unwrap();
+        }
+        let (began, own) = (Instant::now(), own_ms());
+        let db = Db::open(dir.path(), options(Fsync::Never), clock.clone()).unwrap();
+        let opened = began.elapsed();
+        let found = read_one(&db, "node_metric_7_total", "sd5");
+        println!(
+            "open {what}: {:.0} ms, first answer after {:.0} ms ({:.0} ms of its own), {} rows replayed",
+            opened.as_secs_f64() * 1e3,
+            began.elapsed().as_secs_f64() * 1e3,
+            own_ms() - own,
+            metric(&db, "tidegauge_tsdb_wal_replayed_rows_total")
+        );
+        assert_eq!(found, targets * rows as usize);
+    }
+}
+
+/// How many samples the series of a metric and a device have.
+fn read_one(db: &Db, name: &str, device: &str) -> usize {
+    use tidegauge_model::{Matcher, Queryable, ReadContext, SelectHints, TimeRange};
+    let view = db.querier(TimeRange::ALL).unwrap();
+    let matchers = [Matcher::equal("__name__", name), Matcher::equal("device", device)];
+    let set = view
+        .select(
+            &matchers,
+            &SelectHints::range(TimeRange::ALL),
+            &ReadContext::unlimited(),
+        )
+        .unwrap();
+    let mut buf = tidegauge_model::ColumnBuf::default();
+    let mut count = 0;
+    for group in &set {
+        for series in 0..group.len() {
+            count += group.read(series, &mut buf).unwrap().timestamps.len();
+        }
+    }
+    count
+}
+
 /// Lists of labels over 20 k series; the same answers whether the range covers the head or not.
 #[test]
 #[ignore = "figures: run with --release -- --ignored --nocapture"]

@@ -1,6 +1,6 @@
 //! The store against the in-memory oracle, under random operations.
 
-use crate::support::{Content, all, at, content, histogram, open, options, view_content};
+use crate::support::{Content, all, at, content, eager, histogram, open, options, view_content};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -141,13 +141,14 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(block_ms: i64, segment_bytes: u64) -> Self {
+    fn new(block_ms: i64, segment_bytes: u64, always: bool) -> Self {
         let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
         let options = Options {
             block_ms,
             segment_bytes,
             ..options(Fsync::Never)
         };
+        let options = if always { eager(options) } else { options };
         let db = Some(open(&fs, options.clone()).unwrap());
         Self {
             fs,
@@ -322,10 +323,11 @@ proptest! {
         ops in proptest::collection::vec(op(), 1..60),
         block_ms in prop_oneof![Just(100i64), Just(500), Just(1_000_000)],
         segment_bytes in prop_oneof![Just(200u64), Just(1 << 20)],
+        checkpoints: bool,
         from in 900i64..1500,
         width in 0i64..400,
     ) {
-        let mut machine = Machine::new(block_ms, segment_bytes);
+        let mut machine = Machine::new(block_ms, segment_bytes, checkpoints);
         for op in &ops {
             machine.run(op);
             machine.check(TimeRange::new(at(from), at(from + width)));

@@ -1,6 +1,6 @@
 //! Restarts at every place of a run's life: what was acknowledged comes back, value for value.
 
-use crate::support::{Content, all, at, labels, open, options};
+use crate::support::{Content, all, at, eager, labels, open, options};
 use proptest::prelude::*;
 use std::sync::Arc;
 use tidegauge_model::{Appendable, OnReject, stale_marker};
@@ -207,8 +207,10 @@ proptest! {
         days in proptest::collection::vec((event(), shape()), 100..400),
         block_ms in prop_oneof![Just(7_200_000i64), Just(50_000)],
         segment_bytes in prop_oneof![Just(64u64 << 20), Just(3000)],
+        checkpoints: bool,
     ) {
-        let mut day = Day::new(Options { block_ms, segment_bytes, ..options(Fsync::Always) });
+        let options = Options { block_ms, segment_bytes, ..options(Fsync::Always) };
+        let mut day = Day::new(if checkpoints { eager(options) } else { options });
         for (n, (event, shape)) in days.into_iter().enumerate() {
             day.happen(event);
             day.row(n, shape);

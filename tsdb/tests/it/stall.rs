@@ -2,12 +2,13 @@
 
 use crate::support::{all, at, labels, open, options};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidegauge_model::{Appendable, CommitError, OnReject};
 use tidegauge_tsdb::fs::{DirEntry, FileBytes, Fs, LockGuard, MemoryFs, ReadFile, SyncFile, WriteFile};
-use tidegauge_tsdb::{Db, Error, Fsync};
+use tidegauge_tsdb::{Db, Error, Fsync, Options};
 
 /// How long to wait for what must come, before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Gate {
     begun: Sender<()>,
     end: Mutex<Receiver<Ending>>,
+    /// Syncs by the writer itself, which commits would wait for.
+    by_writer: AtomicUsize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +63,7 @@ impl WriteFile for Writer {
         self.file.write_all(bytes)
     }
     fn sync(&mut self) -> Result<(), Error> {
+        self.gate.by_writer.fetch_add(1, Ordering::Relaxed);
         self.file.sync()
     }
     fn syncer(&self) -> Arc<dyn SyncFile> {
@@ -146,7 +150,11 @@ fn commits_go_on_while_a_sync_stalls_and_a_failed_one_closes_the_log() {
     let disk = MemoryFs::new();
     let fs: Arc<dyn Fs> = Arc::new(StallFs {
         disk: disk.clone(),
-        gate: Arc::new(Gate { begun, end }),
+        gate: Arc::new(Gate {
+            begun,
+            end,
+            by_writer: AtomicUsize::new(0),
+        }),
     });
     let every = Fsync::Interval(Duration::from_secs(3600));
     let db = open(&fs, options(every)).unwrap();
@@ -178,4 +186,50 @@ fn commits_go_on_while_a_sync_stalls_and_a_failed_one_closes_the_log() {
     let db = open(&fs, options(every)).unwrap();
     let times: Vec<i64> = all(&*db)[&labels("m")].iter().map(|s| s.0).collect();
     assert!(times.starts_with(&[1, 2]), "synced before the cut: {times:?}");
+}
+
+/// Segments end while the disk is busy; the next sync covers all of them.
+#[test]
+fn commits_go_on_over_the_ends_of_segments_while_a_sync_stalls() {
+    let (begun, begins) = channel();
+    let (ends, end) = channel();
+    let disk = MemoryFs::new();
+    let gate = Arc::new(Gate {
+        begun,
+        end: Mutex::new(end),
+        by_writer: AtomicUsize::new(0),
+    });
+    let fs: Arc<dyn Fs> = Arc::new(StallFs {
+        disk: disk.clone(),
+        gate: Arc::clone(&gate),
+    });
+    let options = Options {
+        segment_bytes: 60,
+        ..options(Fsync::Interval(Duration::from_secs(3600)))
+    };
+    let db = open(&fs, options.clone()).unwrap();
+    append(&db, 1).unwrap();
+    let at_start = gate.by_writer.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| db.sync());
+        begins.recv_timeout(PATIENCE).unwrap();
+        for step in 2..30 {
+            append(&db, step).unwrap();
+        }
+        ends.send(Ending::Well).unwrap();
+        syncing.join().unwrap().unwrap();
+    });
+    assert_eq!(gate.by_writer.load(Ordering::Relaxed), at_start, "no commit synced");
+    let segments = disk
+        .read_dir(&Path::new(crate::support::DIR).join("wal"))
+        .unwrap()
+        .len();
+    assert!(segments > 5, "{segments} segments");
+    (0..segments).for_each(|_| ends.send(Ending::Well).unwrap());
+    db.sync().unwrap();
+    disk.crash();
+    drop(db);
+    let fs: Arc<dyn Fs> = Arc::new(disk);
+    let db = open(&fs, options).unwrap();
+    assert_eq!(all(&*db)[&labels("m")].len(), 29);
 }

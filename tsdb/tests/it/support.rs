@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tidegauge_model::testing::HandClock;
 use tidegauge_model::{
     ColumnBuf, ColumnKind, Counts, Histogram, Labels, Querier, Queryable, ReadContext, SelectHints, Span, TimeRange,
@@ -31,6 +32,24 @@ pub(crate) fn options(fsync: Fsync) -> Options {
         maintenance: None,
         ..Options::default()
     }
+}
+
+/// Every round of maintenance moves runs to a file and writes a checkpoint.
+pub(crate) fn eager(options: Options) -> Options {
+    Options {
+        run_file_age: Duration::ZERO,
+        checkpoint_age: Duration::ZERO,
+        ..options
+    }
+}
+
+pub(crate) fn counter(db: &Db, name: &str) -> f64 {
+    db.metrics()
+        .list()
+        .iter()
+        .find(|f| f.0 == name)
+        .map(|f| f.3[0].1)
+        .unwrap()
 }
 
 pub(crate) fn open(fs: &Arc<dyn Fs>, options: Options) -> Result<Arc<Db>, Error> {
