@@ -85,6 +85,10 @@ pub struct AppOptions {
     pub fsync: FsyncChoice,
     /// How values are encoded.
     pub encoding: Encoding,
+    /// Most series in the head; 0: no limit.
+    pub max_series: u64,
+    /// Most series of one target in the head; 0: no limit.
+    pub max_series_per_target: u64,
     /// The memory of all parts together.
     pub memory_limit_bytes: u64,
     /// Who set it, for the log.
@@ -489,6 +493,8 @@ fn store_options(options: &AppOptions, config: &Config, head: Meter) -> StoreOpt
             Encoding::Auto => EncodingChoice::Auto,
             Encoding::Gorilla => EncodingChoice::Gorilla,
         },
+        max_series: options.max_series,
+        max_series_per_timeline: options.max_series_per_target,
         head,
         ..StoreOptions::default()
     }

@@ -86,6 +86,8 @@ mod directory;
 mod error;
 mod flush;
 pub mod fs;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod head;
 mod index;
 mod maintain;

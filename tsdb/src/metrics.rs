@@ -60,6 +60,7 @@ metrics! {
     late_bytes Gauge "tidegauge_tsdb_head_late_bytes" "Bytes of memory that late samples take.",
     late_blocks Counter "tidegauge_tsdb_late_blocks_written_total" "Blocks written of late samples alone.",
     series_refused Counter "tidegauge_tsdb_head_series_refused_total" "New series refused by a limit or by the memory share.",
+    timeline_series_refused Counter "tidegauge_tsdb_head_timeline_series_refused_total" "New series refused because their timeline (target) has as many as it may.",
     series Gauge "tidegauge_tsdb_head_series" "Series in the head.",
     series_created Counter "tidegauge_tsdb_head_series_created_total" "Series made in the head.",
     series_removed Counter "tidegauge_tsdb_head_series_removed_total" "Series dropped from the head.",

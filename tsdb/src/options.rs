@@ -48,6 +48,9 @@ pub struct Options {
     pub head: Meter,
     /// At most this many series in the head; 0 sets no limit.
     pub max_series: u64,
+    /// At most this many series of one timeline (a scraped target) in the head; 0 sets no limit. The newcomer is refused,
+    /// those that are there go on. A series that has gone counts until the head has let go of it.
+    pub max_series_per_timeline: u64,
     /// At most this many timelines in the head, those the store finds by itself among them.
     pub max_timelines: u64,
     /// At most this many labels in one label set.
@@ -96,6 +99,7 @@ impl Default for Options {
             max_future_ms: 10 * 60 * 1000,
             head: Meter::unlimited("head"),
             max_series: 0,
+            max_series_per_timeline: 0,
             max_timelines: 1_000_000,
             max_labels: 256,
             max_label_bytes: 64 * 1024,

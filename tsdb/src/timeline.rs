@@ -108,6 +108,8 @@ pub(crate) struct Timeline {
     pub(crate) doomed: AtomicBool,
     /// Places that ended since the last row that the log has.
     pub(crate) unlogged: Vec<u32>,
+    /// How many columns were resolved on it and not let go.
+    pub(crate) homed: u32,
 }
 
 /// A copy of a column's open part, enough to decode it without a lock.
@@ -143,6 +145,7 @@ impl Timeline {
             logged: Logged::default(),
             doomed: AtomicBool::new(false),
             unlogged: Vec::new(),
+            homed: 0,
         }
     }
 
@@ -175,6 +178,7 @@ impl Timeline {
             logged: _,
             unlogged: _,
             doomed: _,
+            homed: _,
         } = self;
         let key = key.as_deref();
         varint::put(out, key.map_or(0, |k| k.len() as u64 + 1));
@@ -279,7 +283,7 @@ impl Timeline {
                 Ok(at)
             })
             .collect::<Result<Vec<_>, Malformed>>()?;
-        if !times.is_sorted() {
+        if !times.is_sorted() || times.last().is_some_and(|last| *last > newest) || t.sealed > u64::MAX / 2 {
             return Err(cursor.malformed("times of rows fall"));
         }
         for at in times {
@@ -325,6 +329,10 @@ impl Timeline {
             let left = cursor.remaining();
             let n = cursor.bounded(left, "a chain is longer than what is left")?;
             extend(&mut self.cells, &mut place, cursor.take(n)?);
+        }
+        // Rows that come are counted on from these.
+        if start > place.changed || place.changed > self.rows() || (end != NONE && end > self.rows()) {
+            return Err(cursor.malformed("a place tells of rows that are not there"));
         }
         self.ended += u32::from(end != NONE);
         self.places.push(place);

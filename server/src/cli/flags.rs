@@ -105,6 +105,8 @@ pub const FLAGS: &[Flag] = &[
     value("storage.agent.wal-segment-size", "0B", NoEffect),
     value("storage.agent.wal-truncate-frequency", "0s", NoEffect),
     value("storage.encoding", "auto", Own),
+    value("storage.max-series", "0", Own),
+    value("storage.max-series-per-target", "0", Own),
     value("storage.remote.flush-deadline", "1m", NoEffect),
     value("storage.remote.read-concurrent-limit", "10", NoEffect),
     value("storage.remote.read-max-bytes-in-frame", "1048576", NoEffect),

@@ -116,6 +116,22 @@ pub struct ServeArgs {
         help_heading = "Storage"
     )]
     encoding: app::Encoding,
+    /// Most series in memory; a new one over it is refused, existing ones go on [0: no limit but memory]
+    #[arg(
+        long = "storage.max-series",
+        value_name = "N",
+        default_value = "0",
+        help_heading = "Storage"
+    )]
+    max_series: u64,
+    /// The same for each scraped target, its report (`up`, `scrape_*`) counted too [0: no limit]
+    #[arg(
+        long = "storage.max-series-per-target",
+        value_name = "N",
+        default_value = "0",
+        help_heading = "Storage"
+    )]
+    max_series_per_target: u64,
     /// Memory that all parts together may use [default: 9/10 of the control group's limit, else half of the machine's]
     #[arg(long = "memory.limit", value_name = "BYTES", help_heading = "Storage")]
     memory_limit: Option<ByteSize>,
@@ -231,6 +247,8 @@ impl ServeArgs {
             max_block: self.max_block,
             fsync: self.fsync,
             encoding: self.encoding,
+            max_series: self.max_series,
+            max_series_per_target: self.max_series_per_target,
             memory_limit_bytes: memory.bytes,
             memory_source: memory.source,
             lookback: self.lookback,

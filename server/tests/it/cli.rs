@@ -207,6 +207,27 @@ fn a_folder_in_use_and_one_of_prometheus_are_refused() {
 }
 
 #[test]
+fn a_target_has_at_most_its_series_and_goes_on_with_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = Program::serve(dir.path(), &["--storage.max-series-per-target=20"]);
+    let query = |text: &str| format!("/api/v1/query?query={text}");
+    program.ask_until(&query("count(%7Bjob%3D%22tidegauge%22%7D)"), "\"20\"");
+    program.ask_until(&query("up%7Bjob%3D%22tidegauge%22%7D"), "\"1\"");
+    let metrics = program.ask("GET", "/metrics").1;
+    for name in [
+        "tidegauge_tsdb_head_timeline_series_refused_total",
+        "tidegauge_scrape_series_refused_total",
+    ] {
+        let refused = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert!(refused.is_some_and(|n| n > 0.0), "{name}: {refused:?}");
+    }
+    let flags = program.ask("GET", "/api/v1/status/flags").1;
+    assert!(flags.contains("\"storage.max-series-per-target\":\"20\""), "{flags}");
+}
+
+#[test]
 fn samples_survive_a_restart() {
     let dir = tempfile::tempdir().expect("a folder");
     let query = "/api/v1/query?query=count_over_time(up%7Bjob%3D%22tidegauge%22%7D%5B1h%5D)";

@@ -563,3 +563,43 @@ async fn more_series_than_are_remembered_still_arrive() {
     }
     assert_eq!(value(&site, "sum(count_over_time(m[1m]))").await, json!("150"));
 }
+
+#[tokio::test]
+async fn over_the_most_series_a_new_one_is_refused_and_those_there_go_on() {
+    let site = Site::with(Switches {
+        max_series: 2,
+        ..Switches::default()
+    });
+    assert_answer(
+        &write(&site, vec![named("a", &[(T, 1.0)]), named("b", &[(T, 2.0)])]).await,
+        204,
+        "",
+    );
+    let answer = write(
+        &site,
+        vec![
+            named("a", &[(T + 1, 3.0)]),
+            named("c", &[(T + 1, 4.0)]),
+            named("b", &[(T + 1, 5.0)]),
+        ],
+    )
+    .await;
+    assert!(answer.status.is_client_error(), "{answer:?}");
+    assert!(
+        answer.text.contains("max_series") && answer.text.contains('2'),
+        "{answer:?}"
+    );
+    assert_eq!(
+        (
+            value(&site, "a").await,
+            value(&site, "b").await,
+            value(&site, "c").await
+        ),
+        (json!("3"), json!("5"), json!(null))
+    );
+    let metrics = site.get("/metrics").await.text;
+    assert!(
+        metrics.contains("tidegauge_tsdb_head_series_refused_total 1"),
+        "{metrics}"
+    );
+}

@@ -31,6 +31,8 @@ pub(crate) struct Switches {
     pub(crate) ready: Readiness,
     pub(crate) limits: ApiLimits,
     pub(crate) engine: EngineOptions,
+    /// Most series in the store.
+    pub(crate) max_series: u64,
 }
 
 impl Default for Switches {
@@ -43,6 +45,7 @@ impl Default for Switches {
             ready: Readiness::ready(),
             limits: ApiLimits::default(),
             engine: EngineOptions::default(),
+            max_series: 0,
         }
     }
 }
@@ -106,6 +109,7 @@ impl Site {
         let clock: Arc<dyn Clock> = Arc::new(HandClock::at(Timestamp::from_millis(NOW_MS)));
         let options = Options {
             maintenance: None,
+            max_series: switches.max_series,
             ..Options::default()
         };
         let db = Db::open(dir.path(), options, clock.clone()).unwrap();

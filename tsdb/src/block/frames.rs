@@ -100,6 +100,23 @@ impl<'b> FrameDirectory<'b> {
         Ok(Self { entries, chunks })
     }
 
+    /// Checks that frames and their chunks follow each other, none twice.
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        let (mut offset, mut chunk) = (0, 0);
+        for no in 0..self.entries.len() as u32 {
+            let entry = self.get(no)?;
+            if entry.offset < offset || entry.first_chunk != chunk || entry.chunks == 0 {
+                return Err(Malformed::new(no as usize * ENTRY, "frames overlap"));
+            }
+            offset = entry.offset.saturating_add(entry.stored as u64);
+            chunk += entry.chunks as u32;
+        }
+        if chunk != self.chunks {
+            return Err(Malformed::new(0, "frames do not hold all chunks"));
+        }
+        Ok(())
+    }
+
     /// How many frames there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

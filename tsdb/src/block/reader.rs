@@ -195,6 +195,17 @@ impl BlockReader {
         Ok(self.layout.of(section, &self.bytes))
     }
 
+    /// Looks, at the first use, whether what a section points to lies one behind another: so the work of reading all of
+    /// it is bounded by the file's length.
+    fn once(&self, section: Section, check: impl FnOnce() -> Result<(), Malformed>) -> Result<(), Error> {
+        let bit = 1 << (16 + section as u32);
+        if self.owner.verified.load(Ordering::Acquire) & bit == 0 {
+            check().map_err(|e| self.corrupt(section, e))?;
+            self.owner.verified.fetch_or(bit, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// Reads by the file, not by the map: what the disk cannot give is an error then, and no signal.
     fn verify_section(&self, section: Section) -> Result<(), Error> {
         let range = self.layout.range(section);
@@ -216,15 +227,21 @@ impl BlockReader {
     }
 
     fn pairs(&self) -> Result<Pairs<'_>, Error> {
-        Pairs::new(self.of(Section::Pairs)?).map_err(|e| self.corrupt(Section::Pairs, e))
+        let pairs = Pairs::new(self.of(Section::Pairs)?).map_err(|e| self.corrupt(Section::Pairs, e))?;
+        self.once(Section::Pairs, || pairs.check())?;
+        Ok(pairs)
     }
 
     fn index(&self) -> Result<Index<'_>, Error> {
-        let series = self.meta.series;
+        let (series, pairs) = (self.meta.series, self.pairs()?);
         let postings = Postings::new(self.of(Section::Postings)?, series);
+        let postings = postings.map_err(|e| self.corrupt(Section::Postings, e))?;
+        self.once(Section::Postings, || {
+            postings.check(pairs.pair_count(), pairs.name_count())
+        })?;
         Ok(Index {
-            pairs: self.pairs()?,
-            postings: postings.map_err(|e| self.corrupt(Section::Postings, e))?,
+            pairs,
+            postings,
             series,
         })
     }
@@ -237,12 +254,16 @@ impl BlockReader {
         };
         let (pages, directory) = (self.of(Section::Series)?, self.of(Section::SeriesDirectory)?);
         let table = SeriesTable::new(pages, directory, self.meta.series, limits, self.cache.zstd());
-        table.map_err(|e| self.corrupt(Section::SeriesDirectory, e))
+        let table = table.map_err(|e| self.corrupt(Section::SeriesDirectory, e))?;
+        self.once(Section::SeriesDirectory, || table.check())?;
+        Ok(table)
     }
 
     fn frames(&self) -> Result<FrameDirectory<'_>, Error> {
         let directory = FrameDirectory::new(self.of(Section::FrameDirectory)?, self.meta.chunks);
-        directory.map_err(|e| self.corrupt(Section::FrameDirectory, e))
+        let directory = directory.map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
+        self.once(Section::FrameDirectory, || directory.check())?;
+        Ok(directory)
     }
 
     fn spans(&self) -> Result<Spans<'_>, Error> {
@@ -471,7 +492,7 @@ impl BlockReader {
     ) -> Result<(), Error> {
         let count = self.span(run.span)?.count as usize;
         let entry = frames.get(no).map_err(|e| self.corrupt(Section::FrameDirectory, e))?;
-        let chunk = frame.chunk(run.chunk - entry.first_chunk);
+        let chunk = frame.chunk(run.chunk.wrapping_sub(entry.first_chunk));
         let decoded = chunk.and_then(|chunk| decode(chunk, count));
         decoded.map_err(|e| {
             let at = self.layout.range(Section::Frames).start as u64 + entry.offset;

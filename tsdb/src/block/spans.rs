@@ -17,6 +17,7 @@
 //!
 //! Series of one target share both: a block holds few of either.
 
+use super::writer::MAX_CHUNK_VALUES;
 use crate::codec::{Cursor, Malformed, varint};
 use crate::column::{MAX_VALUES, decode_timestamps, encode_timestamps};
 use hashbrown::HashMap;
@@ -318,7 +319,7 @@ impl Spans<'_> {
         let entry = self.spans.as_chunks::<SPAN_ENTRY>().0.get(no as usize);
         let mut cursor = Cursor::new(entry.ok_or(Malformed::new(0, "no such span"))?);
         let (timeline, first_row, rows, count) = (cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?);
-        Ok(Span {
+        let span = Span {
             timeline,
             first_row,
             rows,
@@ -331,7 +332,15 @@ impl Spans<'_> {
             first: Timestamp::from_millis(cursor.i64()?),
             last: Timestamp::from_millis(cursor.i64()?),
             presence: (cursor.u32()?, cursor.u32()?),
-        })
+        };
+        // Readers make room for so many values.
+        if span.count > span.rows || span.count as usize > MAX_CHUNK_VALUES {
+            return Err(Malformed::new(
+                (no as usize).saturating_mul(SPAN_ENTRY),
+                "span has more values than rows, or than a chunk may have",
+            ));
+        }
+        Ok(span)
     }
 
     /// Calls `each` with every run of rows of a span that have a value, in order.
@@ -353,6 +362,9 @@ impl Spans<'_> {
         let (mut at, mut count) = (0, 0);
         loop {
             let present = cursor.bounded(rows.saturating_sub(at), "presence is longer than its span")?;
+            if present == 0 {
+                return Err(cursor.malformed("presence has an empty run"));
+            }
             each(Rows {
                 start: span.first_row.saturating_add(at as u32),
                 len: present as u32,

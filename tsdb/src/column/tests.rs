@@ -161,7 +161,7 @@ fn run() -> impl Strategy<Value = Vec<f64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 1000 }))]
 
     #[test]
     fn every_run_round_trips_by_bits(values in run()) {
@@ -196,5 +196,60 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
         let _ = decode(&bytes, values.len(), &mut Vec::new());
+    }
+}
+
+/// Values that only their bits tell apart, or that no arithmetic may touch.
+const ODD: [u64; 14] = [
+    0x7ff0_0000_0000_0001,
+    STALE_BITS,
+    0x7ff8_0000_0000_0000,
+    0x7ff8_dead_beef_0001,
+    0xfff8_0000_0000_0001,
+    0xffff_ffff_ffff_ffff,
+    0x8000_0000_0000_0000,
+    0,
+    1,
+    0x8000_0000_0000_0001,
+    0x000f_ffff_ffff_ffff,
+    0x7ff0_0000_0000_0000,
+    0xfff0_0000_0000_0000,
+    0x7fef_ffff_ffff_ffff,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 100 }))]
+
+    /// Every codec, forced, at lengths around and beyond those of blocks of 64 and of chunks.
+    #[test]
+    fn every_codec_round_trips_at_any_length(
+        pattern in run(), len in 0usize..5000, exponent in 0u8..=18,
+        odd in prop::collection::vec((any::<usize>(), prop::sample::select(ODD.to_vec())), 0..40),
+    ) {
+        let len = if cfg!(miri) { len % 200 } else { len };
+        let mut values: Vec<f64> = pattern.iter().copied().cycle().take(len).collect();
+        if !values.is_empty() {
+            for (at, bits) in odd {
+                let at = at % values.len();
+                values[at] = f64::from_bits(bits);
+            }
+        }
+        check(&values);
+        for codec in Codec::ALL.into_iter().filter(|c| !matches!(c, Codec::Constant | Codec::Histogram)) {
+            if values.is_empty() && codec == Codec::Bits {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            Encoder::default().put(codec, exponent, &values, &mut bytes);
+            let mut back = Vec::new();
+            decode(&bytes, values.len(), &mut back).unwrap();
+            prop_assert_eq!(bits(&back), bits(&values), "{:?}", codec);
+        }
+    }
+
+    #[test]
+    fn a_constant_of_any_bits_round_trips(bits in prop_oneof![any::<u64>(), prop::sample::select(ODD.to_vec())], len in 1usize..5000) {
+        let values = vec![f64::from_bits(bits); if cfg!(miri) { len % 100 + 1 } else { len }];
+        check(&values);
     }
 }

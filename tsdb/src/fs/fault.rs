@@ -28,11 +28,24 @@ pub struct FaultFs {
     plan: Arc<Mutex<Plan>>,
 }
 
+/// Operations that fail until further notice: a read-only remount, permissions taken away, a bad sector.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Which, by the name they have in [`Error::Io`]: `create`, `open` (for writing), `rename`, `link`, `remove`,
+    /// `sync`, `lock`, `write`, `truncate`; of reading, which is no change: `read`, `map`, `list`. Empty: all changes.
+    pub actions: &'static [&'static str],
+    /// Only paths that contain this text.
+    pub path: String,
+    /// What the system says, as `errno`: 5 (`EIO`), 13 (`EACCES`), 28 (`ENOSPC`), 30 (`EROFS`).
+    pub errno: i32,
+}
+
 #[derive(Debug, Default)]
 struct Plan {
     done: u64,
     fail_at: Option<(u64, Fault)>,
     halted: bool,
+    refusal: Option<Refusal>,
     /// Bytes that may still be written; `None`: any number.
     room: Option<u64>,
 }
@@ -73,15 +86,30 @@ impl FaultFs {
         self.plan.lock().room = bytes;
     }
 
-    /// Ends a halt; forgets a planned fault.
+    /// Refuses operations until it is called with `None`.
+    pub fn refuse(&self, refusal: Option<Refusal>) {
+        self.plan.lock().refusal = refusal;
+    }
+
+    /// Ends a halt; forgets a planned fault and what is refused.
     pub fn revive(&self) {
         let mut plan = self.plan.lock();
         plan.halted = false;
         plan.fail_at = None;
+        plan.refusal = None;
+    }
+
+    fn read(&self, action: &'static str, path: &Path) -> Result<(), Error> {
+        match &self.plan.lock().refusal {
+            Some(refusal) if refusal.actions.contains(&action) && refusal.names(path) => {
+                Err(Error::io(action, path, refusal.error()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn change(&self, action: &'static str, path: &Path) -> Result<(), Error> {
-        match self.plan.lock().next() {
+        match self.plan.lock().next(action, path) {
             Verdict::Go => Ok(()),
             Verdict::Fail(error) | Verdict::Half(error) => Err(Error::io(action, path, error)),
         }
@@ -96,10 +124,26 @@ impl FaultFs {
     }
 }
 
+impl Refusal {
+    fn names(&self, path: &Path) -> bool {
+        path.to_string_lossy().contains(&self.path)
+    }
+
+    fn error(&self) -> io::Error {
+        io::Error::from_raw_os_error(self.errno)
+    }
+}
+
 impl Plan {
-    fn next(&mut self) -> Verdict {
+    fn next(&mut self, action: &'static str, path: &Path) -> Verdict {
         let number = self.done;
         self.done += 1;
+        if let Some(refusal) = &self.refusal
+            && (refusal.actions.is_empty() || refusal.actions.contains(&action))
+            && refusal.names(path)
+        {
+            return Verdict::Fail(refusal.error());
+        }
         if self.halted {
             return Verdict::Fail(io::Error::other("the disk is halted"));
         }
@@ -129,10 +173,15 @@ impl Fs for FaultFs {
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>, Error> {
-        self.disk.open(path)
+        Ok(Arc::new(Reader {
+            fs: self.clone(),
+            path: path.to_owned(),
+            file: self.disk.open(path)?,
+        }))
     }
 
     fn map(&self, path: &Path) -> Result<FileBytes, Error> {
+        self.read("map", path)?;
         self.disk.map(path)
     }
 
@@ -162,6 +211,7 @@ impl Fs for FaultFs {
     }
 
     fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, Error> {
+        self.read("list", path)?;
         self.disk.read_dir(path)
     }
 
@@ -192,6 +242,24 @@ struct Writer {
 }
 
 #[derive(Debug)]
+struct Reader {
+    fs: FaultFs,
+    path: PathBuf,
+    file: Arc<dyn ReadFile>,
+}
+
+impl ReadFile for Reader {
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.fs.read("read", &self.path)?;
+        self.file.read_exact_at(offset, buf)
+    }
+
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+}
+
+#[derive(Debug)]
 struct Syncer {
     fs: FaultFs,
     path: PathBuf,
@@ -208,7 +276,7 @@ impl SyncFile for Syncer {
 impl WriteFile for Writer {
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut plan = self.fs.plan.lock();
-        let verdict = plan.next();
+        let verdict = plan.next("write", &self.path);
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         let (take, error) = match (verdict, plan.room) {
             (Verdict::Fail(error), _) => (0, Some(error)),

@@ -3,7 +3,7 @@
 //! ```text
 //!   block, wal, db ──> dyn Fs ──┬── RealFs      std::fs, memory maps, flock
 //!                               ├── MemoryFs    for tests; `crash` forgets whatever was not synced
-//!                               ├── FaultFs     MemoryFs that fails or tears the n-th change, or is full
+//!                               ├── FaultFs     MemoryFs that fails or tears the n-th change, is full, or refuses
 //!                               └── OverlayFs   another one, read; its changes stay in memory
 //! ```
 //!
@@ -15,7 +15,7 @@ mod memory;
 mod overlay;
 mod real;
 
-pub use fault::{Fault, FaultFs};
+pub use fault::{Fault, FaultFs, Refusal};
 pub use memory::MemoryFs;
 pub use overlay::OverlayFs;
 pub use real::RealFs;

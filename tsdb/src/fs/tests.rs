@@ -166,3 +166,32 @@ fn a_full_disk_takes_what_fits_and_heals() {
     file.write_all(b"ef").unwrap();
     assert_eq!(fs.disk().read(Path::new("x")).unwrap(), b"abef");
 }
+
+#[test]
+fn what_is_refused_fails_until_further_notice() {
+    let fs = FaultFs::new(MemoryFs::new());
+    let mut file = put(&fs, "x", b"ab");
+    let read = fs.open(Path::new("x")).unwrap();
+    let refuse = |actions, path: &str| {
+        fs.refuse(Some(Refusal {
+            actions,
+            path: path.into(),
+            errno: 30,
+        }));
+    };
+    refuse(&[], "");
+    for _ in 0..2 {
+        let error = file.write_all(b"c").unwrap_err();
+        assert!(matches!(&error, Error::Io { action: "write", source, .. }
+            if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem));
+        assert!(fs.create(Path::new("y")).is_err() && fs.sync_dir(Path::new("")).is_err());
+    }
+    let mut buf = [0; 2];
+    read.read_exact_at(0, &mut buf).unwrap();
+    refuse(&["read", "map", "list"], "x");
+    file.write_all(b"c").unwrap();
+    assert!(read.read_exact_at(0, &mut buf).is_err() && fs.map(Path::new("x")).is_err());
+    assert!(fs.read_dir(Path::new("")).is_ok());
+    fs.refuse(None);
+    assert_eq!(&*fs.map(Path::new("x")).unwrap(), b"abc");
+}

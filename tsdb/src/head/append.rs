@@ -418,14 +418,16 @@ impl Head {
         let home = home_of(&state)?;
         let index = Arc::clone(&state.index);
         let mut index = index.write();
-        let series = match index.find(labels) {
+        let known = index.find(labels);
+        if let Some(found) = known.and_then(|series| existing(&state, series, home)) {
+            return Ok(found);
+        }
+        self.check_room(&state, home)?;
+        let series = match known {
             Some(series) => series,
             None => self.add_series(&mut index, labels)?,
         };
         drop(index);
-        if let Some(found) = existing(&state, series, home) {
-            return Ok(found);
-        }
         let column = state.add_column(series, home);
         Ok(state.series_ref(column))
     }
@@ -450,6 +452,19 @@ impl Head {
             }
         }
         Ok(())
+    }
+
+    /// Whether one more series may have this timeline as its home.
+    fn check_room(&self, state: &State, home: u32) -> Result<(), AppendError> {
+        let limit = self.options.max_series_per_timeline;
+        if limit == 0 || state.timeline(home).is_none_or(|t| u64::from(t.homed) < limit) {
+            return Ok(());
+        }
+        Metrics::add(&self.metrics.timeline_series_refused, 1);
+        Err(AppendError::Limit {
+            name: "max_series_per_timeline",
+            limit,
+        })
     }
 
     fn add_series(&self, index: &mut super::series::Index, labels: &Labels) -> Result<u32, AppendError> {

@@ -50,9 +50,10 @@ pub(crate) fn name(number: u64) -> String {
     format!("{number:08}.ckpt")
 }
 
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".ckpt")?;
-    (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let number = text.strip_suffix(".ckpt")?.parse().ok()?;
+    // Not one that we would write in another way: its file would not be found again.
+    (name(number) == text).then_some(number)
 }
 
 /// What a section holds.
@@ -567,6 +568,7 @@ impl Loading {
         if !state.names_only_what_is_there() {
             return unusable("its sections do not fit each other");
         }
+        state.count_homes();
         let mut files: HashMap<u64, Arc<RunFile>> = HashMap::new();
         for (timeline, last, named) in self.runs {
             if last < flushed {
@@ -691,6 +693,15 @@ impl State {
             self.loose.insert(at, timeline);
         }
         Ok(())
+    }
+
+    /// How many columns each timeline is the home of.
+    fn count_homes(&mut self) {
+        for column in self.columns.iter().filter(|c| !c.free) {
+            if let Some(Some(home)) = self.timelines.get_mut(column.home as usize) {
+                home.homed += 1;
+            }
+        }
     }
 
     /// Whether columns name timelines that there are, and late samples series that have a column.

@@ -229,6 +229,27 @@ mod tests {
             round_trip(a as f64 / power, b as f64 / power);
         }
 
+        /// A chain: each value after the one before, with the exponent that fitted last.
+        #[test]
+        fn chains_survive_by_bits(values in prop::collection::vec(prop_oneof![
+            any::<u64>(),
+            prop::sample::select(vec![0, 1, 1 << 63, 0x7ff0_0000_0000_0002, 0x7ff0_0000_0000_0001, 0x7ff8_0000_0000_0000, 0xffff_ffff_ffff_ffff,
+                0x7ff0_0000_0000_0000, 0xfff0_0000_0000_0000, 0x000f_ffff_ffff_ffff, 0x3fb9_9999_9999_999a, 0x4340_0000_0000_0000]),
+            (-5000i32..5000).prop_map(|v| (f64::from(v) / 100.0).to_bits()),
+        ], 0..if cfg!(miri) { 40 } else { 5000 })) {
+            let (mut chain, mut last, mut k) = (Vec::new(), 0.0, 0);
+            for bits in &values {
+                put(&mut chain, last, f64::from_bits(*bits), &mut k);
+                last = f64::from_bits(*bits);
+            }
+            let (mut cursor, mut last) = (Cursor::new(&chain), 0.0);
+            for bits in &values {
+                last = get(&mut cursor, last).unwrap();
+                prop_assert_eq!(last.to_bits(), *bits);
+            }
+            prop_assert!(cursor.is_empty());
+        }
+
         #[test]
         fn foreign_bytes_do_not_panic(bytes: Vec<u8>, old: u64) {
             let mut reader = Cursor::new(&bytes);

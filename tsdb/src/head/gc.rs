@@ -84,8 +84,11 @@ impl State {
         };
         c.free = true;
         c.generation = c.generation.wrapping_add(1);
-        let (series, next) = (c.series, c.next);
+        let (series, next, home) = (c.series, c.next, c.home);
         self.free_columns.push(number);
+        if let Some(home) = self.timeline_mut(home) {
+            home.homed = home.homed.saturating_sub(1);
+        }
         let Some(s) = self.series.get_mut(series as usize) else {
             return;
         };

@@ -236,6 +236,9 @@ impl State {
             None => NONE,
         };
         let generation = self.column(number).map_or(0, |c| c.generation);
+        if let Some(home) = self.timeline_mut(home) {
+            home.homed += 1;
+        }
         let made = Column {
             series,
             home,

@@ -45,9 +45,10 @@ pub(crate) fn name(number: u64) -> String {
     format!("{number:08}.runs")
 }
 
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".runs")?;
-    (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let number = text.strip_suffix(".runs")?.parse().ok()?;
+    // Not one that we would write in another way: its file would not be found again.
+    (name(number) == text).then_some(number)
 }
 
 /// One run of the directory.

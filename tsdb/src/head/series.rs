@@ -310,6 +310,14 @@ impl Index {
             table: HashTable::with_capacity(count),
             hashes,
         };
+        // What is added comes behind them.
+        if !index.ends.is_sorted() || index.ends.last().copied().unwrap_or(0) as usize != index.arena.len() {
+            return Err(cursor.malformed("pairs of series do not follow each other"));
+        }
+        // Whoever makes a label set of them relies on it.
+        if !(0..count as u32).all(|series| index.texts(series).is_sorted_by(|a, b| a.0 < b.0)) {
+            return Err(cursor.malformed("labels of a series are not in order"));
+        }
         let mut pairs = std::mem::take(&mut index.pairs);
         for series in 0..count as u32 {
             for pair in index.pairs_of(series) {

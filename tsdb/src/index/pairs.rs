@@ -102,6 +102,29 @@ impl<'b> Pairs<'b> {
         Ok(Self { names, pages, text })
     }
 
+    /// Checks that names and pages follow each other: nothing is read twice then, and all of it takes a time that the
+    /// section's length bounds.
+    pub(crate) fn check(&self) -> Result<(), Malformed> {
+        for (entry, next) in self.names.iter().zip(self.names.iter().skip(1)) {
+            let between = |no: usize| field(next, no).checked_sub(field(entry, no));
+            let (pairs, pages) = (between(2), between(3));
+            if pairs.is_none_or(|n| n == 0) || pages != pairs.map(|n| n.div_ceil(PAGE as u32)) {
+                return Err(broken("label names have other pairs or pages than they should"));
+            }
+        }
+        let ends = self.names.first().zip(self.names.last());
+        if ends.is_none_or(|(first, last)| {
+            field(first, 2) != 0 || field(first, 3) != 0 || field(last, 3) as usize + 1 != self.pages.len()
+        }) {
+            return Err(broken("label names do not fill their section"));
+        }
+        let pages = self.pages.iter().map(|page| u32::from_le_bytes(*page));
+        if !pages.is_sorted() {
+            return Err(broken("pages of label values overlap"));
+        }
+        Ok(())
+    }
+
     /// How many names there are.
     pub(crate) fn name_count(&self) -> u32 {
         (self.names.len() - 1) as u32

@@ -94,6 +94,17 @@ impl<'b> Postings<'b> {
         })
     }
 
+    /// Checks that there is a list for each pair and for each name, one behind another.
+    pub(crate) fn check(&self, pairs: u32, names: u32) -> Result<(), Malformed> {
+        if self.offsets.len() as u64 != u64::from(pairs) + u64::from(names) + 1 {
+            return Err(Malformed::new(0, "postings are not as many as pairs and names"));
+        }
+        if !self.offsets.iter().map(|o| u32::from_le_bytes(*o)).is_sorted() {
+            return Err(Malformed::new(0, "postings overlap"));
+        }
+        Ok(())
+    }
+
     /// The list of that number.
     pub(crate) fn list(&self, no: u32) -> Result<List<'b>, Malformed> {
         let at = no as usize;

@@ -32,8 +32,18 @@ struct Plan<'b> {
     include: Vec<Vec<List<'b>>>,
     /// Lists that a series must not be in.
     exclude: Vec<List<'b>>,
+    /// How many names they are of.
+    exclude_names: usize,
     /// Lists that a series must not be in, unless it is in one of those behind.
     exclude_but: Vec<(List<'b>, Vec<List<'b>>)>,
+}
+
+impl<'b> Plan<'b> {
+    /// Excludes the series of lists, all of them of one name.
+    fn exclude(&mut self, lists: Vec<List<'b>>) {
+        self.exclude.extend(lists);
+        self.exclude_names += 1;
+    }
 }
 
 impl<'b> Index<'b> {
@@ -73,10 +83,10 @@ impl<'b> Index<'b> {
             (false, true) if all => return Ok(false),
             (false, true) => {
                 plan.include.push(vec![self.with_name(&name)?]);
-                plan.exclude.extend(lists(hits)?);
+                plan.exclude(lists(hits)?);
             }
-            (true, true) if all => plan.exclude.push(self.with_name(&name)?),
-            (true, true) => plan.exclude.extend(lists(hits)?),
+            (true, true) if all => plan.exclude(vec![self.with_name(&name)?]),
+            (true, true) => plan.exclude(lists(hits)?),
             (true, false) if all => {}
             (true, false) => plan.exclude_but.push((self.with_name(&name)?, lists(hits)?)),
         }
@@ -111,7 +121,7 @@ impl<'b> Index<'b> {
             .sort_by_key(|lists| lists.iter().map(List::len).sum::<usize>());
         let mut include = plan.include.into_iter();
         let mut found = match include.next() {
-            Some(lists) => self.union(lists)?,
+            Some(lists) => self.union(lists, 1)?,
             None => (0..self.series).collect(),
         };
         for lists in include {
@@ -121,7 +131,7 @@ impl<'b> Index<'b> {
             found = self.meet(lists, &found)?;
         }
         if plan.exclude.len() > 4 {
-            let out = self.union(plan.exclude)?;
+            let out = self.union(plan.exclude, plan.exclude_names)?;
             found = subtract(&found, &out);
         } else {
             for list in plan.exclude {
@@ -147,13 +157,18 @@ impl<'b> Index<'b> {
             out.sort_unstable();
             return Ok(out);
         }
-        Ok(intersect(found, &self.union(lists)?))
+        Ok(intersect(found, &self.union(lists, 1)?))
     }
 
     /// All series of the lists, rising; a series of two lists, which are of two names then, occurs twice.
-    fn union(&self, lists: Vec<List<'b>>) -> Result<Vec<u32>, Malformed> {
+    fn union(&self, lists: Vec<List<'b>>, names: usize) -> Result<Vec<u32>, Malformed> {
         let several = lists.len() > 1;
         let mut out = Vec::new();
+        // A series has one value of a name.
+        let most = (self.series as usize).saturating_mul(names);
+        if lists.iter().map(List::len).fold(0, usize::saturating_add) > most {
+            return Err(Malformed::new(0, "postings of a name overlap"));
+        }
         for list in lists {
             list.decode(&mut out)?;
         }

@@ -19,8 +19,8 @@ use crate::codec::{Cursor, Malformed, ZstdPool, varint};
 /// Series per page.
 pub(crate) const PAGE: usize = 64;
 const ENTRY: usize = 16;
-/// A page's raw length is refused beyond this.
-const MAX_PAGE_BYTES: usize = 64 << 20;
+/// A packed page's raw length is refused beyond this; larger ones are stored as they are.
+const MAX_PACKED_PAGE_BYTES: usize = 1 << 20;
 /// Labels of one series are refused beyond this.
 const MAX_PAIRS: usize = 1 << 16;
 
@@ -96,7 +96,9 @@ impl SeriesBuilder {
 
     fn flush(&mut self) -> Option<()> {
         let packed = zstd::bulk::compress(&self.page, 1).unwrap_or_default();
-        let gains = !packed.is_empty() && packed.len() < self.page.len() - self.page.len() / 8;
+        let gains = !packed.is_empty()
+            && packed.len() < self.page.len() - self.page.len() / 8
+            && self.page.len() <= MAX_PACKED_PAGE_BYTES;
         let stored = if gains { &packed } else { &self.page };
         for field in [self.pages.len(), stored.len(), self.page.len()] {
             self.directory
@@ -160,18 +162,31 @@ impl<'b> SeriesTable<'b> {
         })
     }
 
+    /// Checks that pages follow each other, and their chunks too: nothing is read twice then.
+    pub(crate) fn check(&self) -> Result<(), Malformed> {
+        let (mut end, mut chunk) = (0u64, 0);
+        for (page, entry) in self.directory.iter().enumerate() {
+            let [offset, stored, _, first] = fields(entry);
+            if u64::from(offset) < end || first < chunk || first > self.limits.chunks {
+                return Err(Malformed::new(page * ENTRY, "pages of series overlap"));
+            }
+            end = u64::from(offset) + u64::from(stored);
+            chunk = first;
+        }
+        Ok(())
+    }
+
     /// The raw bytes of a page and the number of its first chunk.
     fn page(&self, page: usize) -> Result<(PageBytes<'b>, u32), Malformed> {
         let entry = self.directory.get(page).ok_or(Malformed::new(0, "no such series"))?;
-        let fields = entry.as_chunks::<4>().0;
-        let field = |i: usize| fields.get(i).map_or(0, |f| u32::from_le_bytes(*f));
-        let (offset, stored, raw, chunk) = (field(0) as usize, field(1) as usize, field(2) as usize, field(3));
+        let [offset, stored, raw, chunk] = fields(entry);
+        let [offset, stored, raw] = [offset, stored, raw].map(|n| n as usize);
         let bytes = self.pages.get(offset..offset.saturating_add(stored));
         let bytes = bytes.ok_or(Malformed::new(offset, "page of series lies outside its section"))?;
         if stored >= raw {
             return Ok((PageBytes::Borrowed(bytes), chunk));
         }
-        if raw > MAX_PAGE_BYTES {
+        if raw > MAX_PACKED_PAGE_BYTES {
             return Err(Malformed::new(offset, "page of series is too large"));
         }
         let bytes = self.zstd.decompress(bytes, raw);
@@ -264,13 +279,16 @@ impl Entries<'_> {
         let pairs = cursor.bounded(MAX_PAIRS, "too many labels")?;
         let mask = cursor.take(pairs.div_ceil(8))?;
         self.pairs.resize(pairs, 0);
+        // The names of a series rise, and so do its pairs: none is told twice.
+        let mut least = 0;
         for (i, pair) in self.pairs.iter_mut().enumerate() {
             if bit(mask, i) {
                 *pair = stepped(*pair, cursor.signed()?);
             }
-            if *pair >= limits.pairs {
-                return Err(cursor.malformed("no such label pair"));
+            if *pair >= limits.pairs || *pair < least {
+                return Err(cursor.malformed("no such label pair, or out of order"));
             }
+            least = *pair + 1;
         }
         let head = cursor.varint()?;
         let runs = usize::try_from(head >> 2).unwrap_or(usize::MAX);
@@ -309,6 +327,14 @@ impl Entries<'_> {
     }
 }
 
+fn fields(entry: &[u8; ENTRY]) -> [u32; 4] {
+    let mut out = [0; 4];
+    for (field, bytes) in out.iter_mut().zip(entry.as_chunks::<4>().0) {
+        *field = u32::from_le_bytes(*bytes);
+    }
+    out
+}
+
 fn bit(mask: &[u8], i: usize) -> bool {
     mask.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1)
 }
@@ -345,13 +371,14 @@ mod tests {
     proptest! {
         #[test]
         fn entries_are_found_in_any_order(
-            series in prop::collection::vec((prop::collection::vec(0u32..1000, 0..12), prop::collection::vec((0u32..3, prop::bool::weighted(0.1)), 0..5)), 1..200),
+            series in prop::collection::vec((prop::collection::btree_set(0u32..1000, 0..12), prop::collection::vec((0u32..3, prop::bool::weighted(0.1)), 0..5)), 1..200),
             order in prop::collection::vec(any::<prop::sample::Index>(), 0..50),
         ) {
             let mut builder = SeriesBuilder::default();
             let (mut chunk, mut all) = (0, vec![]);
             for (pairs, runs) in series {
                 let runs: Vec<Run> = runs.into_iter().map(|(span, stale)| { chunk += 1; run(span, chunk - 1, stale) }).collect();
+                let pairs: Vec<u32> = pairs.into_iter().collect();
                 builder.push(&pairs, &runs).unwrap();
                 all.push((pairs, runs));
             }

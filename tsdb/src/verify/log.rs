@@ -48,9 +48,10 @@ fn problem(visit: &mut Visit<'_>, file: &File, offset: usize, what: &'static str
 fn frames(visit: &mut Visit<'_>, file: &File, bytes: &[u8], last: bool) {
     let mut place = segment::HEADER_BYTES;
     let mut book = Book::default();
+    let mut found = segment::Frames::new(bytes);
     let zstd = ZstdPool::default();
     loop {
-        match segment::frame_at(bytes, place) {
+        match found.at(place) {
             Found::End => break,
             Found::Frame { kind, payload, end } => {
                 visit.report.frames += 1;

@@ -110,8 +110,9 @@ impl Segment<'_> {
             Header::Bad => self.damage(0, "the header is damaged"),
         }
         let mut book = Dictionary::default();
+        let mut frames = segment::Frames::new(&bytes);
         loop {
-            match segment::frame_at(&bytes, at) {
+            match frames.at(at) {
                 Found::End => return Ok(()),
                 Found::Frame { kind, payload, end } => {
                     let read = segment::unpack(kind, payload, self.zstd).and_then(|record| {

@@ -12,13 +12,15 @@
 //!   | len    | kind | payload [len] | crc    |
 //!   | u32    | u8   |               | u32    |
 //!   +--------+------+---------------+--------+
-//!   kind 1: the payload is a record;  2: it is the record's length (varint) and the record by zstd
+//!   kind 1: the payload is a record;  2: it is the record's length (varint) and the record by zstd; the record is no
+//!           longer than 256 times the payload, or 1 MiB
 //! ```
 //!
 //! Bytes at the end of the last segment that hold no whole frame: torn, cut off when it is opened, unless they are as
 //! long as a frame that fails its checksum. Anywhere else: damage; reading goes on at the next whole frame.
 
 use crate::codec::{Cursor, ZstdPool, crc32, varint};
+use crc32fast::Hasher;
 
 pub(crate) const MAGIC: [u8; 4] = *b"TGWL";
 /// Version 2 added the entries of histograms and exemplars, and what came with them; version 1 reads as it did.
@@ -31,14 +33,27 @@ pub(crate) const PACKED: u8 = 2;
 const PACK_FROM_BYTES: usize = 96;
 /// No record is longer, whatever a frame says.
 pub(crate) const MAX_RECORD_BYTES: usize = 1 << 30;
+/// A record that packs better than this is left plain, so that a frame cannot ask for much more memory than it takes.
+const MAX_PACKING: usize = 256;
+/// Records up to this size may pack as well as they like.
+const SMALL_RECORD_BYTES: usize = 1 << 20;
+
+/// The longest record that a packed payload may hold.
+fn longest_record(payload_bytes: usize) -> usize {
+    payload_bytes
+        .saturating_mul(MAX_PACKING)
+        .clamp(SMALL_RECORD_BYTES, MAX_RECORD_BYTES)
+}
 
 pub(crate) fn name(number: u64) -> String {
     format!("{number:08}.seg")
 }
 
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".seg")?;
-    (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix(".seg")?;
+    let number = digits.parse().ok()?;
+    // Not one that we would write in another way: its file would not be found again.
+    (name(number) == text).then_some(number)
 }
 
 pub(crate) fn header(number: u64) -> Vec<u8> {
@@ -130,7 +145,8 @@ impl Framer {
         if self.packed.capacity() > (4 << 20) {
             self.packed.shrink_to(n + 64);
         }
-        (self.packed.len() < record.len()).then_some(())
+        let gains = self.packed.len() < record.len() && record.len() <= longest_record(self.packed.len());
+        gains.then_some(())
     }
 }
 
@@ -145,36 +161,83 @@ pub(crate) enum Found<'a> {
     Broken { next: Option<usize> },
 }
 
-/// Looks for the frame at `at`.
-pub(crate) fn frame_at(bytes: &[u8], at: usize) -> Found<'_> {
-    if at >= bytes.len() {
-        return Found::End;
+/// Finds the frames of a segment. However it is damaged, the work stays about linear in its length.
+#[derive(Debug)]
+pub(crate) struct Frames<'b> {
+    bytes: &'b [u8],
+    /// Made when the first damage is met.
+    sums: Option<Sums>,
+}
+
+impl<'b> Frames<'b> {
+    pub(crate) fn new(bytes: &'b [u8]) -> Self {
+        Self { bytes, sums: None }
     }
-    match whole(bytes, at) {
-        Some((kind, payload, end)) => Found::Frame { kind, payload, end },
-        None => Found::Broken {
-            next: (at + 1..bytes.len()).find(|at| likely(bytes, *at) && whole(bytes, *at).is_some()),
-        },
+
+    /// Looks for the frame at `at`.
+    pub(crate) fn at(&mut self, at: usize) -> Found<'b> {
+        if at >= self.bytes.len() {
+            return Found::End;
+        }
+        if let Some((kind, payload, end)) = self.whole(at) {
+            return Found::Frame { kind, payload, end };
+        }
+        self.sums.get_or_insert_with(|| Sums::of(self.bytes));
+        Found::Broken {
+            next: (at + 1..self.bytes.len()).find(|at| self.whole(*at).is_some()),
+        }
+    }
+
+    fn whole(&self, at: usize) -> Option<(u8, &'b [u8], usize)> {
+        let len = u32::from_le_bytes(*self.bytes.get(at..)?.first_chunk()?) as usize;
+        let kind = *self.bytes.get(at + 4)?;
+        let end = at.checked_add(len)?.checked_add(FRAME_BYTES)?;
+        if !(kind == PLAIN || kind == PACKED) || len == 0 || end > self.bytes.len() {
+            return None;
+        }
+        let stored = u32::from_le_bytes(*self.bytes.get(end - 4..)?.first_chunk()?);
+        let covered = self.bytes.get(at..end - 4)?;
+        let sum = match &self.sums {
+            Some(sums) if covered.len() > 2 * SUM_EVERY => sums.range(self.bytes, at, end - 4),
+            _ => crc32(covered),
+        };
+        (sum == stored).then_some((kind, covered.get(5..)?, end))
     }
 }
 
-fn lengths(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
-    let len = u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize;
-    let kind = *bytes.get(at + 4)?;
-    let end = at.checked_add(len)?.checked_add(FRAME_BYTES)?;
-    ((kind == PLAIN || kind == PACKED) && len > 0 && end <= bytes.len()).then_some((kind, end))
-}
+/// Bytes between two places whose checksums are kept.
+const SUM_EVERY: usize = 4096;
 
-/// Whether a frame may begin here and another one after it: so few places are tried in earnest.
-fn likely(bytes: &[u8], at: usize) -> bool {
-    lengths(bytes, at).is_some_and(|(_, end)| end == bytes.len() || lengths(bytes, end).is_some())
-}
+/// Checksums of a file's beginnings, from which that of any part follows without reading all of it: a damaged length
+/// may claim megabytes at place after place.
+#[derive(Debug)]
+struct Sums(Vec<u32>);
 
-fn whole(bytes: &[u8], at: usize) -> Option<(u8, &[u8], usize)> {
-    let (kind, end) = lengths(bytes, at)?;
-    let sum = u32::from_le_bytes(*bytes.get(end - 4..)?.first_chunk()?);
-    let covered = bytes.get(at..end - 4)?;
-    (crc32(covered) == sum).then_some((kind, covered.get(5..)?, end))
+impl Sums {
+    fn of(bytes: &[u8]) -> Self {
+        let mut sums = vec![0];
+        let mut hasher = Hasher::new();
+        for part in bytes.chunks(SUM_EVERY) {
+            hasher.update(part);
+            sums.push(hasher.clone().finalize());
+        }
+        Self(sums)
+    }
+
+    /// The checksum of the bytes before `end`.
+    fn before(&self, bytes: &[u8], end: usize) -> u32 {
+        let kept = end / SUM_EVERY;
+        let mut hasher = Hasher::new_with_initial(self.0.get(kept).copied().unwrap_or(0));
+        hasher.update(bytes.get(kept * SUM_EVERY..end).unwrap_or_default());
+        hasher.finalize()
+    }
+
+    fn range(&self, bytes: &[u8], start: usize, end: usize) -> u32 {
+        // The sum of a whole is that of its first part, moved on by the length of the second, XOR that of the second.
+        let mut moved = Hasher::new_with_initial_len(self.before(bytes, start), start as u64);
+        moved.combine(&Hasher::new_with_initial_len(0, (end - start) as u64));
+        moved.finalize() ^ self.before(bytes, end)
+    }
 }
 
 /// Whether bytes that hold no whole frame, at the end of the last segment, are the front of one: what a write leaves
@@ -211,7 +274,7 @@ pub(crate) fn unpack<'p>(
     let len = cursor.varint().map_err(|m| m.what)?;
     let len = usize::try_from(len)
         .ok()
-        .filter(|l| *l <= MAX_RECORD_BYTES)
+        .filter(|l| *l <= longest_record(payload.len()))
         .ok_or("a record is too long")?;
     let record = zstd.decompress(cursor.rest(), len);
     record.map(Into::into).ok_or("a record does not unpack to what it says")
@@ -244,7 +307,7 @@ mod tests {
             starts.push(bytes.len());
             bytes.extend_from_slice(framer.frame(r));
         }
-        let Found::Frame { kind, payload, end } = frame_at(&bytes, 0) else {
+        let Found::Frame { kind, payload, end } = Frames::new(&bytes).at(0) else {
             panic!()
         };
         assert_eq!(
@@ -255,16 +318,95 @@ mod tests {
             let mut bad = bytes.clone();
             bad[starts[1] + bit / 8] ^= 1 << (bit % 8);
             assert!(
-                matches!(frame_at(&bad, starts[1]), Found::Broken { next: Some(n) } if n == starts[2]),
+                matches!(Frames::new(&bad).at(starts[1]), Found::Broken { next: Some(n) } if n == starts[2]),
                 "bit {bit}"
             );
         }
         for cut in starts[2] + 1..bytes.len() {
             assert!(matches!(
-                frame_at(&bytes[..cut], starts[2]),
+                Frames::new(&bytes[..cut]).at(starts[2]),
                 Found::Broken { next: None }
             ));
         }
+    }
+
+    #[test]
+    fn a_whole_frame_between_two_damaged_ones_is_found() {
+        let mut framer = Framer::new();
+        let mut bytes = Vec::new();
+        let starts: Vec<usize> = (0..4u8)
+            .map(|i| {
+                bytes.extend_from_slice(framer.frame(&[i + 1; 40]));
+                bytes.len()
+            })
+            .collect();
+        for place in [3, starts[1] + 3] {
+            bytes[place] ^= 0xff;
+        }
+        let mut frames = Frames::new(&bytes);
+        assert!(matches!(frames.at(0), Found::Broken { next: Some(n) } if n == starts[0]));
+        assert!(matches!(frames.at(starts[0]), Found::Frame { .. }));
+        assert!(matches!(frames.at(starts[1]), Found::Broken { next: Some(n) } if n == starts[2]));
+    }
+
+    #[test]
+    fn sums_of_parts_follow_from_those_of_beginnings() {
+        let bytes: Vec<u8> = (0..50_000u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let sums = Sums::of(&bytes);
+        for (start, end) in [
+            (0, 0),
+            (0, 50_000),
+            (1, 4096),
+            (4096, 8192),
+            (4095, 12_289),
+            (777, 49_999),
+            (9, 9),
+        ] {
+            assert_eq!(
+                sums.range(&bytes, start, end),
+                crc32(&bytes[start..end]),
+                "{start}..{end}"
+            );
+        }
+    }
+
+    /// Every place claims a frame of 16 MiB: reading each of them for its checksum would take an hour.
+    #[test]
+    fn a_large_damaged_segment_is_searched_in_time() {
+        let mut bytes = header(1);
+        bytes.resize(17 << 20, 1);
+        bytes.extend_from_slice(&[0xff; 16]);
+        let start = bytes.len();
+        bytes.extend_from_slice(Framer::new().frame(b"abc"));
+        bytes.extend_from_slice(Framer::new().frame(b"def"));
+        let began = std::time::Instant::now();
+        let found = Frames::new(&bytes).at(HEADER_BYTES);
+        assert!(
+            matches!(found, Found::Broken { next: Some(n) } if n == start),
+            "{found:?}"
+        );
+        // Generous: half a million candidates, a few microseconds each.
+        assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_record_that_packs_too_well_is_left_plain() {
+        let mut framer = Framer::new();
+        for (len, packed) in [(1 << 20, true), (8 << 20, false)] {
+            let record = vec![0; len];
+            let frame = framer.frame(&record).to_vec();
+            assert_eq!(frame[4] == PACKED, packed, "{len}");
+            let Found::Frame { kind, payload, .. } = Frames::new(&frame).at(0) else {
+                panic!("a frame")
+            };
+            assert_eq!(&*unpack(kind, payload, &ZstdPool::default()).unwrap(), &record[..]);
+        }
+        let mut bomb = Vec::new();
+        varint::put(&mut bomb, 512 << 20);
+        bomb.extend(zstd::bulk::compress(&vec![0; 8 << 20], 1).unwrap());
+        assert_eq!(unpack(PACKED, &bomb, &ZstdPool::default()), Err("a record is too long"));
     }
 
     #[test]
@@ -274,5 +416,10 @@ mod tests {
             (number("00000000"), number("x.seg"), number("0000000a.seg")),
             (None, None, None)
         );
+        assert_eq!(
+            (number("000000007.seg"), number("7.seg"), number("+0000007.seg")),
+            (None, None, None)
+        );
+        assert_eq!(number("18446744073709551615.seg"), Some(u64::MAX));
     }
 }

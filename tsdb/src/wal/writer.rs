@@ -175,7 +175,7 @@ impl Wal {
         least: u64,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
-        let number = (old.last().map_or(0, |s| s.number) + 1).max(least);
+        let number = next_number(old.last().map_or(0, |s| s.number))?.max(least);
         let file = create(&*fs, dir, number)?;
         let mut wal = Self {
             good: file.len(),
@@ -235,6 +235,11 @@ impl Wal {
         Ok(())
     }
 
+    /// What everyone is told from now on, this one too.
+    fn closed(&self, error: &Error) -> WriteError {
+        WriteError::Poisoned(self.poisoned.clone().unwrap_or_else(|| error.to_string()))
+    }
+
     fn failed(&self, error: Error) -> WriteError {
         self.metrics.wal_errors.fetch_add(1, Ordering::Relaxed);
         WriteError::Failed(error)
@@ -246,7 +251,7 @@ impl Wal {
             return Err(WriteError::Poisoned(why.clone()));
         }
         self.heal().map_err(|e| self.failed(e))?;
-        let number = self.book.segment + 1;
+        let number = next_number(self.book.segment).map_err(|e| self.failed(e))?;
         let file = create(&*self.fs, &self.dir, number).map_err(|e| self.failed(e))?;
         if self.dirty {
             // Not here: commits wait for whoever holds the log.
@@ -289,12 +294,13 @@ impl Wal {
         if self.fsync == Fsync::Always
             && let Err(e) = self.sync()
         {
+            let failed = self.closed(&e);
             // The commit fails: try to keep it from coming back.
             self.book.take_back();
             if let Err(e) = self.heal() {
                 tracing::debug!(error = %e, "the log could not be cut back");
             }
-            return Err(WriteError::Poisoned(e.to_string()));
+            return Err(failed);
         }
         self.good += bytes;
         self.book.keep();
@@ -417,6 +423,13 @@ pub(crate) fn cause(error: &dyn std::error::Error) -> String {
         inner = source;
     }
     inner.to_string()
+}
+
+fn next_number(number: u64) -> Result<u64, Error> {
+    number.checked_add(1).ok_or(Error::Limit {
+        what: "the number of a segment of the log",
+        limit: u64::MAX,
+    })
 }
 
 fn create(fs: &dyn Fs, dir: &Path, number: u64) -> Result<Box<dyn WriteFile>, Error> {

@@ -9,12 +9,14 @@
 
 mod analyze;
 mod atomic;
+mod bad_input;
 mod checkpoint;
 mod compact;
 mod crash;
 mod damage;
 mod delete;
 mod directory;
+mod disk;
 mod kinds;
 mod late;
 mod log_format;
