@@ -331,10 +331,7 @@ fn the_window_is_read_from_the_file_and_follows_a_reload() {
         "--web.enable-lifecycle".to_owned(),
     ];
     let running = Running::start(&tidegauge(), &args, port, "/-/ready", &dir.path().join("log"));
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    let now = i64::try_from(now.as_millis()).unwrap();
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
     let send = |back_ms: i64| {
         let body = packed(
             &WriteRequest {

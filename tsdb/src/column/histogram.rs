@@ -479,7 +479,8 @@ pub(crate) mod tests {
 
         #[test]
         fn a_changed_byte_does_not_make_it_panic(one in any_histogram(), at: usize, byte: u8, n in 1usize..9) {
-            let all = vec![Arc::new(one); n];
+            let one = Arc::new(one);
+            let all = vec![one; n];
             let mut bytes = encode(&all);
             let at = at % bytes.len();
             bytes[at] = byte;

@@ -137,9 +137,8 @@ impl Book {
                         return Err(cursor.malformed("late samples of no column"));
                     }
                 }
-                Read::LateDone(_) => {}
-                // Decoded whole by what read it.
-                Read::Deletion { .. } => {}
+                // Decoded whole by what read them.
+                Read::LateDone(_) | Read::Deletion { .. } => {}
                 Read::Histogram { column, body } => {
                     let before = self.histograms.get(&column).map(|(at, h)| (*at, h));
                     match record::read_histogram(body, before)? {

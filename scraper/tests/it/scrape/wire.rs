@@ -105,7 +105,10 @@ async fn gzip_and_openmetrics_are_read() {
     let exemplars = &found[0].exemplars;
     assert_eq!((found.len(), exemplars.len(), exemplars[0].value), (1, 1, 1.0));
     assert_eq!(exemplars[0].labels.get("trace_id"), Some("x"));
-    assert_eq!(exemplars[0].at.map(|at| at.millis()), Some(rig.one("a_total")[0].0));
+    assert_eq!(
+        exemplars[0].at.map(tidegauge_model::Timestamp::millis),
+        Some(rig.one("a_total")[0].0)
+    );
 
     reply.body.truncate(20);
     target.say(reply.clone());

@@ -84,7 +84,7 @@ fn open(dir: &Path) -> anyhow::Result<Arc<Db>> {
         maintenance: None,
         ..Options::default()
     };
-    let db = Db::open_with(fs, dir, options, Arc::new(SystemClock::default())).map_err(|e| match e {
+    let db = Db::open_with(fs, dir, options, Arc::new(SystemClock)).map_err(|e| match e {
         Error::Locked { .. } => anyhow::Error::from(e).context(
             "a running server holds this data: stop it, or take a snapshot (POST /api/v1/admin/tsdb/snapshot, needs \
              --web.enable-admin-api) and dump the folder below snapshots/ that it names",
