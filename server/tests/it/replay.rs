@@ -11,6 +11,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use tidegauge_model::{Appendable, Exemplar, Labels, OnReject, Timestamp};
 
 #[derive(Deserialize)]
 struct Example {
@@ -218,6 +219,40 @@ fn scraped(site: &Site, folder: &std::path::Path) {
     }
 }
 
+/// Stores the exemplars that the recorded server had scraped from its demo target: at each scrape the same ones.
+fn traced(site: &Site, folder: &std::path::Path) {
+    const FIRST: i64 = 1_795_225_169_220;
+    site.db.set_max_exemplars(100);
+    let text = std::fs::read_to_string(folder.join("target.om.txt")).unwrap();
+    let mut found = 0;
+    for (series, exemplar) in text.lines().filter_map(|line| line.split_once(" # ")) {
+        let (_, le) = series.split_once("le=\"").unwrap();
+        let (le, value) = le.split_once("\"} ").unwrap();
+        let (trace, observed) = exemplar.trim_start_matches("{trace_id=\"").split_once("\"} ").unwrap();
+        let pairs = [
+            ("__name__", "demo_exemplar_seconds_bucket"),
+            ("instance", "127.0.0.1:22061"),
+            ("job", "exemplars"),
+            ("le", le),
+        ];
+        let exemplar = Exemplar {
+            labels: Labels::from_pairs([("trace_id", trace)]).unwrap(),
+            value: observed.parse().unwrap(),
+            at: None,
+        };
+        let labels = Labels::from_pairs(pairs).unwrap();
+        for at in [0, 2000, 4000].map(|later| Timestamp::from_millis(FIRST + later)) {
+            let mut appender = site.db.appender();
+            let series = appender.resolve(None, &labels).unwrap();
+            appender.append_at(series, at, value.parse().unwrap()).unwrap();
+            appender.append_exemplar(series, at, &exemplar).unwrap();
+            appender.commit(OnReject::Fail).unwrap();
+        }
+        found += 1;
+    }
+    assert_eq!(found, 2, "series with exemplars");
+}
+
 async fn ask(site: &Site, example: &Example) -> crate::site::Answer {
     let pairs: Vec<String> = example
         .params
@@ -309,6 +344,7 @@ async fn recorded_requests_are_answered_as_recorded() {
         ..Switches::default()
     });
     scraped(&site, &folder);
+    traced(&site, &folder);
     let gaps = gaps();
     let (mut failures, mut exact) = (Vec::new(), 0);
     for example in &examples {
