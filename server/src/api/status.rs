@@ -56,10 +56,10 @@ pub(crate) async fn runtime_info(State(shared): State<Shared>) -> Reply {
         .unwrap_or_default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let flag = |name| api.flags.get(name).map_or("", String::as_str);
-    let retention = match flag("storage.tsdb.retention.size") {
-        "" | "0" | "0B" => flag("storage.tsdb.retention.time").to_owned(),
-        size => format!("{} or {size}", flag("storage.tsdb.retention.time")),
-    };
+    let retention: Vec<&str> = [flag("storage.tsdb.retention.time"), flag("storage.tsdb.retention.size")]
+        .into_iter()
+        .filter(|bound| !matches!(*bound, "" | "0s" | "0B"))
+        .collect();
     let corrupt = corruptions(&shared);
     Reply::json(|json| {
         json.object(|o| {
@@ -76,12 +76,12 @@ pub(crate) async fn runtime_info(State(shared): State<Shared>) -> Reply {
             o.key("GOMEMLIMIT").count(
                 api.flags
                     .get("memory.limit")
-                    .and_then(|bytes| bytes.parse().ok())
+                    .and_then(|bytes| bytes.trim_end_matches('B').parse().ok())
                     .unwrap_or(0),
             );
             o.key("GOGC").string("");
             o.key("GODEBUG").string("");
-            o.key("storageRetention").string(&retention);
+            o.key("storageRetention").string(&retention.join(" or "));
         });
     })
 }

@@ -228,6 +228,16 @@ impl ServeArgs {
         let mut flags = sorted.effective();
         flags.insert("web.listen-address".to_owned(), listen.join(","));
         flags.insert("memory.limit".to_owned(), format!("{}B", memory.bytes));
+        // As upstream: who bounds the size alone keeps samples however old they are.
+        let by_size_alone =
+            self.retention_size.bytes() > 0 && !sorted.given.contains_key("storage.tsdb.retention.time");
+        let retention = (!by_size_alone).then_some(self.retention);
+        let shown = retention.map_or("0s".to_owned(), |time| time.to_string());
+        flags.insert("storage.tsdb.retention.time".to_owned(), shown);
+        flags.insert(
+            "storage.tsdb.retention.size".to_owned(),
+            self.retention_size.to_string(),
+        );
         AppOptions {
             config_file: self.config_file,
             data_dir: self.data_dir,
@@ -239,9 +249,7 @@ impl ServeArgs {
             remote_write_receiver: self.remote_write_receiver,
             max_connections: self.max_connections,
             read_timeout: self.read_timeout,
-            // As upstream: who bounds the size alone keeps samples however old they are.
-            retention: (self.retention_size.bytes() == 0 || sorted.given.contains_key("storage.tsdb.retention.time"))
-                .then_some(self.retention),
+            retention,
             retention_bytes: self.retention_size.bytes(),
             min_block: self.min_block,
             max_block: self.max_block,
