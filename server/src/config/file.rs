@@ -594,7 +594,7 @@ mod tests {
             [
                 ("alerting", 2),
                 ("rule_files", 1),
-                ("scrape_configs.kubernetes_sd_configs", 10),
+                ("scrape_configs.kubernetes_sd_configs", 9),
                 ("storage.tsdb.stale_series_compaction_threshold", 7),
             ]
         );
