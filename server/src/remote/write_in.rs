@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::{
     AppendError, Appendable, Appender, CommitError, Exemplar, Histogram, Labels, Lease, Meter, OnReject, RejectReason,
-    SeriesRef, Timestamp, reserved,
+    Rejected, SeriesRef, Timestamp, reserved,
 };
 
 /// Bytes of request bodies, compressed and not, that may be held at a time.
@@ -128,8 +128,8 @@ enum WriteError {
     Wire(#[from] WireError),
     #[error(transparent)]
     Memory(#[from] tidegauge_model::OverBudget),
-    #[error("{}", reject_text(*.0))]
-    Rejected(RejectReason),
+    #[error("{}", reject_text(.0.reason))]
+    Rejected(Rejected),
     #[error("{0}")]
     Log(CommitError),
     #[error("{0}")]
@@ -340,20 +340,20 @@ impl Receiver {
         // requests in order do not pay for it. What comes behind a newer one may come late, if the store has it so.
         let mut taken = self.offer(store, message, LeaveOut::Nothing);
         if matches!(
-            taken,
-            Err(WriteError::Rejected(
+            reason(&taken),
+            Some(
                 RejectReason::OutOfOrder
                     | RejectReason::Duplicate { .. }
                     | RejectReason::HistogramExists { .. }
                     | RejectReason::DuplicateHistogram { .. }
-            ))
+            )
         ) {
             taken = self.offer(store, message, LeaveOut::Repeats);
         }
-        if matches!(
-            taken,
-            Err(WriteError::Rejected(RejectReason::OutOfOrder | RejectReason::TooOld))
-        ) {
+        if let Err(WriteError::Rejected(rejected)) = &taken
+            && matches!(rejected.reason, RejectReason::OutOfOrder | RejectReason::TooOld)
+            && fits_alone(store, rejected)
+        {
             taken = self.offer(store, message, LeaveOut::Older);
         }
         taken
@@ -387,13 +387,36 @@ impl Receiver {
         offer.finger.rest();
         let (appender, mut taken) = (offer.appender, offer.taken);
         let committed = appender.commit(OnReject::Fail).map_err(|error| match error {
-            CommitError::Rejected(rejected) => WriteError::Rejected(rejected.reason),
+            CommitError::Rejected(rejected) => WriteError::Rejected(rejected),
             CommitError::Log(_) => WriteError::Log(error),
             CommitError::Closed(_) => WriteError::Closed(error),
         })?;
         taken.samples = committed.samples;
         taken.exemplars += committed.exemplars.out_of_order + committed.exemplars.refused;
         Ok(taken)
+    }
+}
+
+/// Why the store refused a sample.
+fn reason(taken: &Result<Taken, WriteError>) -> Option<RejectReason> {
+    match taken {
+        Err(WriteError::Rejected(rejected)) => Some(rejected.reason),
+        _ => None,
+    }
+}
+
+/// Whether a refused sample would fit what is stored, so that it is another one of its request that it comes behind.
+/// Nothing is stored to find out: asked with two values for one time, the store refuses the second if it takes the first.
+fn fits_alone(store: &dyn Appendable, rejected: &Rejected) -> bool {
+    let mut appender = store.appender();
+    for value in [0.0, 1.0] {
+        if appender.append_at(rejected.series, rejected.at, value).is_err() {
+            return true;
+        }
+    }
+    match appender.commit(OnReject::Fail) {
+        Err(CommitError::Rejected(alone)) => matches!(alone.reason, RejectReason::Duplicate { .. }),
+        _ => true,
     }
 }
 
