@@ -98,9 +98,12 @@ impl Error {
 
     /// Whether the disk cannot give back what was written: a bad sector, or a file that ends too early.
     pub fn is_unreadable(&self) -> bool {
+        // A folder where a file should be can be opened but not mapped.
         const EIO: i32 = 5;
+        const ENODEV: i32 = 19;
         matches!(self, Self::Io { source, .. }
-            if source.kind() == io::ErrorKind::UnexpectedEof || source.raw_os_error() == Some(EIO))
+            if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::IsADirectory)
+                || matches!(source.raw_os_error(), Some(EIO | ENODEV)))
     }
 
     /// Whether the file or folder does not exist.

@@ -285,9 +285,9 @@ impl Captured {
             (Kind::Moved, self.moved),
             (Kind::Runs, put_runs(&self.runs)),
             (Kind::Deleted, self.deleted),
-            (Kind::Late, self.late.save()),
             (Kind::Histograms, self.kinds.histograms()),
             (Kind::Exemplars, self.kinds.exemplars()),
+            (Kind::Late, self.late.save()),
         ]
     }
 

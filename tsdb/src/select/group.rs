@@ -1,7 +1,7 @@
 //! A group: series that share their parts, read one after another into one list of values.
 
 use super::view::select_error;
-use crate::block::{BlockId, BlockReader, Run as BlockRun};
+use crate::block::{BlockReader, Run as BlockRun};
 use crate::codec::Malformed;
 use crate::head::State;
 use crate::head::run::{Hidden, Run};
@@ -56,18 +56,6 @@ pub(crate) enum Source {
     },
     /// Late samples, or what was merged: a value for each time.
     Plain(Vec<f64>),
-}
-
-impl Source {
-    /// Of several samples of one time, the one of the least counts: what was stored first stays. Late samples come
-    /// behind those in order, and a block of them is younger than the block of their window.
-    fn rank(&self) -> (u8, Option<BlockId>) {
-        match self {
-            Self::Block(reader) => (0, Some(reader.meta().id)),
-            Self::Run { .. } | Self::Open { .. } => (1, None),
-            Self::Plain(_) => (2, None),
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -184,12 +172,11 @@ impl Group {
         cx.cancel.check()?;
         let n = self.parts.len();
         let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
-        let mut parts: Vec<(&Part, &Cell)> = self.parts.iter().zip(cells).collect();
-        parts.sort_by_key(|(part, _)| part.source.rank());
         let mut samples: Vec<(Timestamp, f64)> = Vec::new();
-        for (part, cell) in parts {
+        // The sort keeps the order of parts: blocks by precedence, then the head, then late samples.
+        for (part, cell) in self.parts.iter().zip(cells) {
             let mut sink = Sink::new(buf);
-            self.read_part(part, *cell, &mut sink)?;
+            self.read_left(part, *cell, &mut sink)?;
             let own = if sink.dense {
                 self.times.get(part.at..).unwrap_or_default()
             } else {
@@ -279,6 +266,18 @@ impl<'b> Sink<'b> {
 }
 
 impl Group {
+    /// Reads a part without what was deleted of it.
+    fn read_left(&self, part: &Part, cell: Cell, sink: &mut Sink<'_>) -> Result<(), SelectError> {
+        let Some(deleted) = &part.deleted else {
+            return self.read_part(part, cell, sink);
+        };
+        let from = sink.values.len();
+        sink.go_sparse(&self.times);
+        self.read_part(part, cell, sink)?;
+        sink.cut(from, deleted);
+        Ok(())
+    }
+
     fn read_part(&self, part: &Part, cell: Cell, sink: &mut Sink<'_>) -> Result<(), SelectError> {
         let times = self.times.get(part.at..part.at + part.clip.len()).unwrap_or_default();
         match (&part.source, cell) {
@@ -491,14 +490,7 @@ impl SeriesGroup for Group {
         let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
         let mut sink = Sink::new(buf);
         for (part, cell) in self.parts.iter().zip(cells) {
-            let from = sink.values.len();
-            if part.deleted.is_some() {
-                sink.go_sparse(&self.times);
-            }
-            self.read_part(part, *cell, &mut sink)?;
-            if let Some(deleted) = &part.deleted {
-                sink.cut(from, deleted);
-            }
+            self.read_left(part, *cell, &mut sink)?;
         }
         let (dense, has_stale) = (sink.dense, sink.has_stale);
         Ok(Column {

@@ -327,9 +327,9 @@ fn bytes_are_as_drawn() {
     let mut expect = b"TGCK".to_vec();
     expect.extend([1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
     let mut expect = sealed(expect);
-    // Nothing flushed; newest 105; epoch 0; one segment before: number 1, newest 105.
+    // Nothing flushed; newest 105; epoch 0; one segment before: number 1, newest 105, no late samples up to it.
     let mut log = vec![0xff; 9];
-    log.extend([1, 210, 1, 0, 1, 1, 210, 1]);
+    log.extend([1, 210, 1, 0, 1, 1, 210, 1, 0]);
     expect.extend(section(1, &log));
     let mut names = vec![3, 3, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, b'a', b'x', b'y'];
     // Pairs a=x and a=y; two series of one pair each.
@@ -354,6 +354,7 @@ fn bytes_are_as_drawn() {
     expect.extend(section(8, &[0, 0]));
     expect.extend(section(9, &[0]));
     expect.extend(section(10, &[0]));
+    expect.extend(section(11, &[0]));
     let folder = Path::new(DIR).join("checkpoint");
     assert_eq!(disk.read(&folder.join("00000002.ckpt")).unwrap(), expect);
 

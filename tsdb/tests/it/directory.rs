@@ -168,11 +168,11 @@ fn a_file_with_the_name_of_a_block_and_a_folder_with_that_of_a_file() {
     commit(&db, 1).unwrap();
     drop(db);
     std::fs::remove_file(dir.path().join(block)).unwrap();
-    // A block whose file is a folder cannot be read: it is counted, and the rest serves.
+    // A block whose file is a folder cannot be read: it is set aside, and the rest serves.
     std::fs::create_dir_all(dir.path().join(block).join("block")).unwrap();
     let db = store(dir.path()).unwrap();
-    let damaged = db.metrics().blocks_damaged.load(Ordering::Relaxed);
-    assert_eq!((damaged, times(&db)), (1, vec![1]));
+    let aside = db.metrics().blocks_quarantined.load(Ordering::Relaxed);
+    assert_eq!((aside, times(&db)), (1, vec![1]));
     drop(db);
     // A segment that is a folder is in the way of the next one.
     std::fs::create_dir(dir.path().join("wal/00000003.seg")).unwrap();
