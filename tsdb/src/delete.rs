@@ -7,18 +7,18 @@
 //! What is stored when a deletion is made is deleted, what comes later is not. A deletion is held until no window is
 //! being written, so each block is either there to be marked, or written without what the head hides.
 
-use crate::block::{self, BlockReader, BlockSpec, BlockWriter, HistogramRun, Run, SeriesNo, SeriesRun, Span, deleted};
+use crate::block::{BlockId, BlockReader, deleted};
+use crate::compact::Replaced;
 use crate::db::Db;
 use crate::head::append::Log;
-use crate::tombstones::{Intervals, Tombstones};
+use crate::tombstones::Tombstones;
 use crate::wal::record;
 use crate::wal::writer::WriteError;
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tidegauge_model::{ColumnKind, Labels, Matcher, TimeRange, Timestamp};
+use tidegauge_model::{Matcher, TimeRange};
 
 /// What a deletion met.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Cleaned {
     pub rewritten: u64,
     /// Blocks removed because nothing was left of them.
     pub removed: u64,
+    /// Blocks left as they are because they are damaged. What was deleted of them stays hidden.
+    pub damaged: u64,
 }
 
 impl Db {
@@ -167,32 +169,29 @@ impl Db {
     }
 
     /// Rewrites every block of which something was deleted without it, and removes those of which nothing is left.
-    /// A crash on the way loses nothing and brings nothing back.
+    /// Samples of both kinds keep their place in the order in which blocks are preferred. A crash on the way loses
+    /// nothing and brings nothing back; what is deleted meanwhile is cleaned too. Ends early if the store is closed.
     ///
     /// # Errors
-    /// [`Error`]: blocks done before it stay done.
+    /// [`Error`]: blocks done before it stay done. A block found damaged is none: it is told, and left as it is.
     pub fn clean_tombstones(&self) -> Result<Cleaned, Error> {
-        let _maintenance = self.maintenance.lock();
+        let mut compacting = self.compacting.lock();
         let mut done = Cleaned::default();
-        let blocks = self.blocks.read().clone();
-        for old in blocks.iter().filter(|b| b.has_deleted()) {
-            let new = self.rewrite_block(old)?;
-            match new {
-                Some(_) => done.rewritten += 1,
-                None => done.removed += 1,
-            }
-            let id = old.meta().id;
-            let list = self.blocks.read().clone();
-            let kept = list.iter().filter_map(|b| {
-                if b.meta().id == id {
-                    new.clone()
-                } else {
-                    Some(Arc::clone(b))
+        let due: Vec<BlockId> = {
+            let blocks = self.blocks.read();
+            blocks.iter().filter(|b| b.has_deleted()).map(|b| b.meta().id).collect()
+        };
+        for id in due {
+            match self.replace_one(&mut compacting, id)? {
+                Replaced::Rewritten => done.rewritten += 1,
+                Replaced::Removed => done.removed += 1,
+                Replaced::Damaged => {
+                    done.damaged += 1;
+                    continue;
                 }
-            });
-            self.publish(kept.collect(), self.flushed());
-            // Until it is gone both are there, each without what was deleted.
-            block::remove_block(&*self.fs, &self.dir, id)?;
+                Replaced::Gone => continue,
+                Replaced::Stopped => break,
+            }
             Metrics::add(&self.head.metrics.blocks_cleaned, 1);
         }
         self.measure();
@@ -210,143 +209,6 @@ impl Db {
         let in_head = self.head.state.read().deleted.tombstones().len();
         let all = in_head + in_blocks().map(Tombstones::len).sum::<u64>();
         Metrics::set(&self.head.metrics.tombstones, all);
-    }
-
-    /// Writes a block anew without what was deleted of it; `None` if nothing is left.
-    fn rewrite_block(&self, old: &BlockReader) -> Result<Option<Arc<BlockReader>>, Error> {
-        let meta = old.meta();
-        let id = self.block_id(&self.dir);
-        let spec = BlockSpec {
-            id,
-            range: meta.range,
-            encoding: self.head.options.encoding,
-            level: meta.level,
-            parents: vec![meta.id],
-        };
-        let mut writer = BlockWriter::create(&self.fs, &self.dir, spec)?;
-        if old.has_histograms() {
-            writer = writer.with_histograms();
-        }
-        let mut rewrite = Rewrite {
-            old,
-            writer,
-            timelines: HashMap::new(),
-            spans: HashMap::new(),
-        };
-        let mut entries = old.entries()?;
-        let mut any = false;
-        for no in (0..old.series_count()).map(SeriesNo::new) {
-            let mut entry = entries.seek(no)?;
-            let (labels, runs) = (entry.labels()?, entry.runs().to_vec());
-            any |= rewrite.series(&labels, &runs, old.deleted(no))?;
-        }
-        if !any {
-            return Ok(None);
-        }
-        rewrite.writer.finish()?;
-        BlockReader::open(&self.fs, &self.dir.join(id.to_string()), &self.cache).map(Some)
-    }
-}
-
-/// A block on its way into another.
-struct Rewrite<'b> {
-    old: &'b BlockReader,
-    writer: BlockWriter,
-    /// The new number of each timeline, and its times.
-    timelines: HashMap<u32, (u32, Arc<[Timestamp]>)>,
-    spans: HashMap<u32, (Span, Vec<Range<u32>>)>,
-}
-
-/// Values that follow each other: the new timeline, the first row, where they lie.
-type Piece = (u32, u32, Range<usize>);
-
-impl Rewrite<'_> {
-    /// Writes what is left of a series; whether something is.
-    fn series(&mut self, labels: &Labels, runs: &[Run], deleted: Option<&Intervals>) -> Result<bool, Error> {
-        let (mut values, mut pieces) = (Vec::new(), Vec::new());
-        let (mut histograms, mut histogram_pieces) = (Vec::new(), Vec::new());
-        for run in runs {
-            match self.kind(run)? {
-                ColumnKind::Float => {
-                    let from = values.len();
-                    self.old.read_values(run, &mut values)?;
-                    self.pieces(run, from, deleted, &mut pieces)?;
-                }
-                ColumnKind::Histogram => {
-                    let from = histograms.len();
-                    self.old.read_histograms(run, &mut histograms)?;
-                    self.pieces(run, from, deleted, &mut histogram_pieces)?;
-                }
-            }
-        }
-        let left: Vec<SeriesRun<'_>> = pieces
-            .iter()
-            .map(|(timeline, first_row, at): &Piece| SeriesRun {
-                timeline: *timeline,
-                first_row: *first_row,
-                presence: None,
-                values: values.get(at.clone()).unwrap_or_default(),
-            })
-            .collect();
-        let left_histograms: Vec<HistogramRun<'_>> = histogram_pieces
-            .iter()
-            .map(|(timeline, first_row, at): &Piece| HistogramRun {
-                timeline: *timeline,
-                first_row: *first_row,
-                presence: None,
-                values: histograms.get(at.clone()).unwrap_or_default(),
-            })
-            .collect();
-        self.writer.series_of_kinds(labels, &left, &left_histograms)?;
-        Ok(!left.is_empty() || !left_histograms.is_empty())
-    }
-
-    fn kind(&mut self, run: &Run) -> Result<ColumnKind, Error> {
-        if let Some((span, _)) = self.spans.get(&run.span) {
-            return Ok(span.kind);
-        }
-        let span = self.old.span(run.span)?;
-        let mut rows = Vec::new();
-        self.old.rows(&span, |range| rows.push(range))?;
-        let kind = span.kind;
-        self.spans.insert(run.span, (span, rows));
-        Ok(kind)
-    }
-
-    /// Which of a run's values, which lie from `from` on, stay. [`Rewrite::kind`] has read its span.
-    fn pieces(
-        &mut self,
-        run: &Run,
-        from: usize,
-        deleted: Option<&Intervals>,
-        out: &mut Vec<Piece>,
-    ) -> Result<(), Error> {
-        let Some((span, rows)) = self.spans.get(&run.span) else {
-            return Ok(());
-        };
-        if !self.timelines.contains_key(&span.timeline) {
-            let times = self.old.timestamps(span.timeline)?;
-            let number = self.writer.timeline(&times)?;
-            self.timelines.insert(span.timeline, (number, times));
-        }
-        let Some((timeline, times)) = self.timelines.get(&span.timeline) else {
-            return Ok(());
-        };
-        let mut at = from;
-        for range in rows {
-            let mut open = false;
-            for row in range.clone() {
-                let gone = deleted.is_some_and(|d| times.get(row as usize).is_some_and(|t| d.contains(*t)));
-                match out.last_mut().filter(|_| open && !gone) {
-                    Some(piece) => piece.2.end = at + 1,
-                    None if !gone => out.push((*timeline, row, at..at + 1)),
-                    None => {}
-                }
-                open = !gone;
-                at += 1;
-            }
-        }
-        Ok(())
     }
 }
 

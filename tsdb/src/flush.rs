@@ -166,7 +166,9 @@ impl Db {
         let mut id = BlockId::new(now, name << 64 | u128::from(std::process::id()));
         let newest = self.blocks.read().iter().map(|b| b.meta().id).max();
         while newest.is_some_and(|newest| newest >= id) || self.fs.exists(&parent.join(id.to_string())) {
-            id = BlockId::from_bits(newest.map_or(id, |newest| newest.max(id)).bits().wrapping_add(1));
+            // The clock went back, or stands still. A block that is being made meanwhile takes another step.
+            let last = newest.map_or(id, |newest| newest.max(id));
+            id = BlockId::from_bits(last.bits().wrapping_add(1 + name));
         }
         id
     }

@@ -14,6 +14,8 @@ use crate::codec::{Cursor, Malformed, ZstdPool, crc32, varint};
 
 /// A frame is closed once it holds this many raw bytes of chunks, or [`MAX_CHUNKS`].
 const TARGET_BYTES: usize = 16 << 10;
+/// The same where chunks are of several windows: as many series as before stay together, whose values are alike.
+const MERGED_TARGET_BYTES: usize = 64 << 10;
 const MAX_CHUNKS: usize = 255;
 /// A frame's raw length is refused beyond this.
 const MAX_RAW_BYTES: usize = 1 << 20;
@@ -21,8 +23,9 @@ const LEVEL: i32 = 1;
 const ENTRY: usize = 24;
 
 /// Gathers chunks into frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct FrameBuilder {
+    target_bytes: usize,
     lengths: Vec<u8>,
     chunks: Vec<u8>,
     in_frame: usize,
@@ -32,20 +35,33 @@ pub(super) struct FrameBuilder {
 }
 
 impl FrameBuilder {
+    /// For a block of that level.
+    pub(super) fn new(level: u8) -> Self {
+        Self {
+            target_bytes: if level == 0 { TARGET_BYTES } else { MERGED_TARGET_BYTES },
+            lengths: Vec::new(),
+            chunks: Vec::new(),
+            in_frame: 0,
+            next_chunk: 0,
+            offset: 0,
+            directory: Vec::new(),
+        }
+    }
+
     /// Appends a chunk; gives the bytes of a frame that is full.
     pub(super) fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Option<Vec<u8>> {
         let start = self.chunks.len();
         encode(&mut self.chunks);
         varint::put(&mut self.lengths, (self.chunks.len() - start) as u64);
         self.in_frame += 1;
-        let full = self.chunks.len() >= TARGET_BYTES || self.in_frame == MAX_CHUNKS;
+        let full = self.chunks.len() >= self.target_bytes || self.in_frame == MAX_CHUNKS;
         full.then(|| self.close())
     }
 
     /// The last frame, and the directory.
-    pub(super) fn finish(mut self) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn finish(&mut self) -> (Vec<u8>, Vec<u8>) {
         let last = if self.in_frame > 0 { self.close() } else { Vec::new() };
-        (last, self.directory)
+        (last, std::mem::take(&mut self.directory))
     }
 
     fn close(&mut self) -> Vec<u8> {
@@ -214,7 +230,7 @@ mod tests {
 
     #[test]
     fn bytes_are_as_drawn() {
-        let mut builder = FrameBuilder::default();
+        let mut builder = FrameBuilder::new(0);
         assert_eq!(builder.push(|out| out.extend([7, 8, 9])), None);
         assert_eq!(builder.push(|out| out.extend([5])), None);
         let (frame, directory) = builder.finish();
@@ -237,7 +253,7 @@ mod tests {
 
     #[test]
     fn frames_close_by_size_and_by_count() {
-        let mut builder = FrameBuilder::default();
+        let mut builder = FrameBuilder::new(0);
         let mut frames = vec![];
         for i in 0..600u32 {
             frames.extend(builder.push(|out| out.extend(i.to_le_bytes())));
@@ -254,5 +270,10 @@ mod tests {
         let zstd = ZstdPool::default();
         let frame = Frame::decode(&view.get(1).unwrap(), frames[1].clone(), &zstd).unwrap();
         assert_eq!(frame.chunk(300 - 255).unwrap(), 300u32.to_le_bytes());
+        for (level, frames) in [(0, 12), (1, 3)] {
+            let mut builder = FrameBuilder::new(level);
+            let closed = (0..24).filter_map(|_| builder.push(|out| out.extend([7; 8 << 10])));
+            assert_eq!(closed.count(), frames);
+        }
     }
 }

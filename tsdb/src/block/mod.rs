@@ -115,3 +115,5 @@ pub fn link_block(fs: &dyn Fs, parent: &Path, id: BlockId, to_parent: &Path) -> 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::recording as recorded;

@@ -1,6 +1,6 @@
 //! Whole blocks: what was written is read, by every way; what was damaged is refused.
 
-mod recording;
+pub(crate) mod recording;
 
 use super::*;
 use crate::column::EncodingChoice;

@@ -165,7 +165,7 @@ impl BlockWriter {
             temporary,
             file: Some(file),
             encoder: Encoder::new(spec.encoding),
-            frames: FrameBuilder::default(),
+            frames: FrameBuilder::new(spec.level),
             frame_bytes: 0,
             settled: 0,
             spans: SpanBuilder::default(),
@@ -421,7 +421,7 @@ impl BlockWriter {
 
     /// Writes the index and syncs all of it, under the temporary name still.
     pub(crate) fn complete(&mut self) -> Result<BlockMeta, Error> {
-        let (last_frame, frame_directory) = std::mem::take(&mut self.frames).finish();
+        let (last_frame, frame_directory) = self.frames.finish();
         self.write(&last_frame)?;
         let (timelines, spans) = self.spans.counts();
         let mut meta = BlockMeta {

@@ -94,13 +94,33 @@ impl Leftovers {
 /// The order in which readers and merges prefer blocks that hold a sample of the same series and time: what was
 /// compacted most often, then what was made first. That is the sample that was there before.
 pub(crate) fn precedence(meta: &BlockMeta) -> impl Ord + use<> {
-    (Reverse(meta.level), meta.id)
+    (Reverse(meta.level), eldest(meta))
+}
+
+/// The first block that its samples come from, as far as it tells: one that is only written anew keeps its place.
+fn eldest(meta: &BlockMeta) -> BlockId {
+    meta.parents.iter().copied().fold(meta.id, BlockId::min)
+}
+
+/// How the rewriting of a block ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    Rewritten,
+    /// Nothing was left of it.
+    Removed,
+    /// It stays as it is.
+    Damaged,
+    /// It was not there any more.
+    Gone,
+    Stopped,
 }
 
 /// How a merge ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Merged {
     Done,
+    /// Of what was merged nothing is left.
+    Removed,
     /// Blocks were deleted or changed meanwhile.
     Outdated,
     Stopped,
@@ -119,20 +139,40 @@ impl Db {
     }
 
     /// Writes a block anew, without what was deleted of it. `false` if there is no such block, if it is damaged, or if
-    /// it changed meanwhile.
+    /// the store is being closed.
     ///
     /// # Errors
     /// As [`Db::compact`].
     pub fn rewrite(&self, id: BlockId) -> Result<bool, Error> {
-        let _compacting = self.compacting.lock();
-        self.tidy()?;
-        let block = self.blocks.read().iter().find(|b| b.meta().id == id).cloned();
-        match block.filter(|b| !b.is_damaged()) {
-            Some(block) => {
-                let stop = || self.closing.load(Ordering::Relaxed);
-                Ok(self.replace(&[block], &stop)? == Merged::Done)
+        let done = self.replace_one(&mut self.compacting.lock(), id)?;
+        Ok(matches!(done, Replaced::Rewritten | Replaced::Removed))
+    }
+
+    /// Writes a block anew, without what was deleted of it; again if more of it was deleted meanwhile.
+    pub(crate) fn replace_one(&self, _held: &mut Compacting, id: BlockId) -> Result<Replaced, Error> {
+        let stop = || self.closing.load(Ordering::Relaxed);
+        loop {
+            self.tidy()?;
+            let block = self.blocks.read().iter().find(|b| b.meta().id == id).cloned();
+            let Some(block) = block else { return Ok(Replaced::Gone) };
+            if block.is_damaged() {
+                return Ok(Replaced::Damaged);
             }
-            None => Ok(false),
+            return Ok(match self.replace(std::slice::from_ref(&block), &stop) {
+                Ok(Merged::Done) => Replaced::Rewritten,
+                Ok(Merged::Removed) => Replaced::Removed,
+                Ok(Merged::Outdated) => continue,
+                Ok(Merged::Stopped) => Replaced::Stopped,
+                Err(e) if block.is_damaged() => {
+                    tracing::warn!(block = %id, error = %e, cause = %cause(&e), "a block is not rewritten because it is damaged");
+                    Metrics::add(&self.head.metrics.compactions_failed, 1);
+                    Replaced::Damaged
+                }
+                Err(e) => {
+                    Metrics::add(&self.head.metrics.compactions_failed, 1);
+                    return Err(e);
+                }
+            });
         }
     }
 
@@ -168,7 +208,7 @@ impl Db {
                 break Ok(done);
             }
             match self.replace(&due, stop) {
-                Ok(Merged::Done) => done += 1,
+                Ok(Merged::Done | Merged::Removed) => done += 1,
                 Ok(Merged::Outdated | Merged::Stopped) => break Ok(done),
                 // Others may be due once damaged blocks are left out.
                 Err(e) if due.iter().any(|b| b.is_damaged()) => {
@@ -209,7 +249,7 @@ impl Db {
         let metrics = &self.head.metrics;
         Metrics::add(&metrics.compaction_milliseconds, began.elapsed().as_millis() as u64);
         match &done {
-            Ok(Merged::Done) => Metrics::add(&metrics.compactions, 1),
+            Ok(Merged::Done | Merged::Removed) => Metrics::add(&metrics.compactions, 1),
             Ok(_) => {}
             Err(_) => self.leftovers.note_unfinished(),
         }
@@ -260,11 +300,17 @@ impl Db {
         if let Err(e) = removed {
             tracing::warn!(error = %e, cause = %cause(&e), "blocks that were merged cannot be removed yet");
         }
-        Ok(Merged::Done)
+        Ok(if meta.is_some() { Merged::Done } else { Merged::Removed })
     }
 
     fn spec(&self, parents: &[Arc<BlockReader>]) -> Option<BlockSpec> {
         let metas = || parents.iter().map(|p| p.meta());
+        let level = metas().map(|m| m.level).max()?;
+        let mut named: Vec<BlockId> = metas().map(|m| m.id).collect();
+        let first = metas().map(eldest).min()?;
+        if !named.contains(&first) {
+            named.push(first);
+        }
         Some(BlockSpec {
             id: self.block_id(&self.dir),
             range: BlockRange::new(
@@ -272,8 +318,9 @@ impl Db {
                 metas().map(|m| m.range.end).max()?,
             ),
             encoding: self.head.options.encoding,
-            level: metas().map(|m| m.level).max()?.saturating_add(1),
-            parents: metas().map(|m| m.id).collect(),
+            // What is only written anew does not come before others that share its times.
+            level: level.saturating_add(u8::from(parents.len() > 1)),
+            parents: named,
         })
     }
 

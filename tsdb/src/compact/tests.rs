@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tidegauge_model::{Labels, Timestamp};
 
+mod size;
+
 /// Samples by series and time, values by bits.
 type Content = BTreeMap<Labels, BTreeMap<i64, u64>>;
 

@@ -94,6 +94,7 @@ impl State {
         };
         if s.owner == number {
             s.owner = NONE;
+            self.histograms.forget(series);
         }
         if s.first == number {
             s.first = next;

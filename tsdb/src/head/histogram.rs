@@ -17,6 +17,7 @@ use crate::column::{
     Encoder, IntegerEncoder, MAX_WEIGHT, decode_histograms, decode_integers, decode_timestamps, encode_timestamps,
     histogram_weight,
 };
+use crate::timeline::NONE;
 use hashbrown::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(crate) struct Histograms {
 struct Series {
     runs: Vec<Arc<HistogramRun>>,
     open: Open,
+    /// Also once a block has it, as long as the column that owns the series.
     last: (i64, Arc<Histogram>),
     logged: Logged,
 }
@@ -320,15 +322,25 @@ impl HistogramPart {
 }
 
 impl Histograms {
-    /// What a checkpoint keeps: shared, or copied as it is. Runs that end before `flushed` lie in blocks.
+    /// What a checkpoint keeps: shared, or copied as it is. Runs that end before `flushed` lie in blocks; of a series
+    /// that has nothing else it keeps the newest.
     pub(crate) fn save(&self, flushed: i64) -> Vec<SavedSeries> {
-        let saved = self.series.iter().map(|(number, s)| SavedSeries {
-            number: *number,
-            runs: s.runs.iter().filter(|r| r.last >= flushed).cloned().collect(),
-            times: s.open.times.clone(),
-            chain: s.open.chain.as_slice().into(),
+        let saved = self.series.iter().map(|(number, s)| {
+            let runs: Vec<_> = s.runs.iter().filter(|r| r.last >= flushed).cloned().collect();
+            let (mut times, mut chain) = (s.open.times.clone(), s.open.chain.clone());
+            if runs.is_empty() && times.is_empty() {
+                // A block has it; who reads it back lets go of all but that it was the newest.
+                times.push(s.last.0);
+                histogram_code::put(&mut chain, None, &s.last.1);
+            }
+            SavedSeries {
+                number: *number,
+                runs,
+                times,
+                chain: chain.into(),
+            }
         });
-        saved.filter(|s| !s.runs.is_empty() || !s.times.is_empty()).collect()
+        saved.collect()
     }
 
     /// Reads back what a checkpoint kept of series below `series`.
@@ -343,7 +355,7 @@ impl Histograms {
         Ok(loaded)
     }
 
-    /// Whether there is none.
+    /// Whether none is there or remembered.
     pub(crate) fn is_empty(&self) -> bool {
         self.series.is_empty()
     }
@@ -355,15 +367,15 @@ impl Histograms {
 
     /// The numbers of the series that have some.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
-        self.series.keys().copied()
+        self.series.iter().filter(|(_, s)| s.holds()).map(|(number, _)| *number)
     }
 
     /// How many series have some.
     pub(crate) fn len(&self) -> usize {
-        self.series.len()
+        self.series.values().filter(|s| s.holds()).count()
     }
 
-    /// The newest of a series.
+    /// The newest of a series, also if only a block has it.
     pub(crate) fn last(&self, series: u32) -> Option<(i64, &Arc<Histogram>)> {
         self.series.get(&series).map(|s| (s.last.0, &s.last.1))
     }
@@ -473,20 +485,34 @@ impl Histograms {
         }
     }
 
-    /// Drops runs that end before `bound`; they lie in blocks.
+    /// Drops runs that end before `bound`; they lie in blocks. The newest of each series is remembered: it decides of
+    /// what kind a stale marker is.
     pub(crate) fn drop_before(&mut self, bound: i64) {
-        self.series.retain(|_, s| {
+        for s in self.series.values_mut() {
             s.runs.retain(|r| r.last >= bound);
-            !s.runs.is_empty() || !s.open.times.is_empty()
-        });
-        self.series.shrink_to(0);
+            s.runs.shrink_to_fit();
+            if s.open.times.is_empty() {
+                s.open = Open::default();
+            }
+        }
     }
 
-    /// Series have got new numbers.
+    /// A series' newest sample is not remembered any more.
+    pub(crate) fn forget(&mut self, series: u32) {
+        if self.series.get(&series).is_some_and(|s| !s.holds()) {
+            self.series.remove(&series);
+        }
+        if self.series.len() < self.series.capacity() / 4 {
+            self.series.shrink_to(0);
+        }
+    }
+
+    /// Series have got new numbers; those that are gone [`NONE`].
     pub(crate) fn renumber(&mut self, new: impl Fn(u32) -> u32) {
         self.series = std::mem::take(&mut self.series)
             .into_iter()
             .map(|(number, s)| (new(number), s))
+            .filter(|(number, _)| *number != NONE)
             .collect();
     }
 
@@ -543,6 +569,11 @@ impl Histograms {
 }
 
 impl Series {
+    /// Whether it has samples, beside the newest that is remembered.
+    fn holds(&self) -> bool {
+        !self.runs.is_empty() || !self.open.times.is_empty()
+    }
+
     fn oldest(&self) -> Option<i64> {
         let sealed = self.runs.iter().map(|r| r.first).min();
         sealed.into_iter().chain(self.open.times.first().copied()).min()
@@ -606,6 +637,23 @@ mod tests {
         assert_eq!((histograms.oldest(), histograms.chunks()), (Some(4), 1));
         histograms.renumber(|n| n + 1);
         assert_eq!(histograms.last(8).map(|l| l.0), Some(4));
+        let runs = histograms.plan_seal(8, 1000, &mut Encoder::new(EncodingChoice::Auto));
+        histograms.seal(8, runs);
+        histograms.forget(8);
+        assert_eq!((histograms.len(), histograms.is_empty()), (1, false));
+        histograms.drop_before(5);
+        assert_eq!((histograms.len(), histograms.numbers().count()), (0, 0));
+        assert_eq!(histograms.last(8).map(|l| l.0), Some(4), "a block has it");
+        let mut out = Vec::new();
+        put(&mut out, 1);
+        for series in histograms.save(5) {
+            series.put(&mut out);
+        }
+        let loaded = Histograms::load(&mut Cursor::new(&out), 9).unwrap();
+        let last = |h: &Histograms| h.last(8).map(|(at, h)| (at, Arc::clone(h)));
+        assert_eq!(last(&loaded), last(&histograms));
+        histograms.forget(8);
+        assert!(histograms.is_empty());
     }
 
     #[test]

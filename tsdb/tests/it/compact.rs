@@ -1,11 +1,13 @@
 //! Blocks are merged, deleted and set aside, and what is stored stays the same.
 
-use crate::support::{Content, DIR, all, at, content, labels, open, options};
+use crate::support::{Content, DIR, all, at, content, histogram, labels, of_histograms, open, options};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tidegauge_model::{Appendable, ColumnBuf, OnReject, Queryable, ReadContext, SelectError, SelectHints, TimeRange};
-use tidegauge_tsdb::block::{BLOCK_FILE, BlockId};
+use tidegauge_model::{
+    Appendable, ColumnBuf, MatchOp, Matcher, OnReject, Queryable, ReadContext, SelectError, SelectHints, TimeRange,
+};
+use tidegauge_tsdb::block::{BLOCK_FILE, BlockCache, BlockId, BlockReader};
 use tidegauge_tsdb::fs::{FaultFs, Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Error, Fsync, Options};
 
@@ -106,6 +108,48 @@ fn merged_blocks_answer_as_before() {
     fill(&db, 25..40);
     assert!(db.compact().unwrap() > 3);
     assert_eq!(all(&*db).values().map(Vec::len).max(), Some(400));
+}
+
+#[test]
+fn what_was_deleted_is_left_out_of_merged_blocks() {
+    let (_, fs) = memory();
+    let db = open(&fs, narrow()).unwrap();
+    for window in 0..6 {
+        let mut appender = db.appender();
+        let h = appender.resolve(None, &labels("h")).unwrap();
+        for time in (0..4).map(|n| window * WINDOW + n * 10) {
+            appender
+                .append_histogram(h, at(time), Arc::new(histogram(time as u32)))
+                .unwrap();
+        }
+        appender.commit(OnReject::Fail).unwrap();
+        fill(&db, window..window + 1);
+    }
+    // A part, a part over two blocks, a whole block, a whole series, a part of histograms.
+    for (name, from, to) in [
+        ("a1", 20, 50),
+        ("b.*", 90, 130),
+        (".*", 200, 299),
+        ("a2", 0, 299),
+        ("h", 100, 110),
+    ] {
+        let matcher = Matcher::new(MatchOp::Regex, "__name__", name).unwrap();
+        db.delete(&[matcher], TimeRange::new(at(from), at(to))).unwrap();
+    }
+    let before = all(&*db);
+    assert_eq!(before[&of_histograms(&labels("h"))].len(), 24 - 2 - 4);
+    assert_eq!(db.compact().unwrap(), 1);
+    assert_eq!(all(&*db), before);
+    let merged = blocks(&fs).pop().unwrap();
+    let merged = BlockReader::open(&fs, &merged, &BlockCache::new(0)).unwrap();
+    let range = merged.meta().range;
+    assert_eq!((range.start, range.end), (at(0), at(300)));
+    let shown = before.values().flatten().filter(|s| s.0 < 300).count();
+    assert_eq!(merged.meta().samples, shown as u64, "no more is on the disk");
+    assert!(!merged.has_deleted());
+    merged.verify().unwrap();
+    db.maintain().unwrap();
+    assert_eq!(metric(&db, "tombstones"), 0.0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Deleting: at once, everywhere, for good.
 
-use crate::support::{Content, DIR, all, at, content, labels, open, options, view_content};
+use crate::support::{Content, DIR, all, at, content, histogram, labels, of_histograms, open, options, view_content};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -191,7 +191,8 @@ fn cleaning_takes_it_off_the_disk_and_removes_what_is_empty() {
         db.clean_tombstones().unwrap(),
         Cleaned {
             rewritten: 1,
-            removed: 1
+            removed: 1,
+            damaged: 0
         }
     );
     assert_eq!(all(&*db), before);
@@ -222,6 +223,92 @@ fn cleaning_takes_it_off_the_disk_and_removes_what_is_empty() {
     assert_eq!(
         times(&all(&*db), "y"),
         [times(&before, "y"), every_10(1300, 1480)].concat()
+    );
+}
+
+#[test]
+fn cleaning_keeps_both_kinds_and_which_block_comes_first() {
+    let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
+    let late = Options {
+        out_of_order_ms: 10_000,
+        late_bytes: 0,
+        ..narrow()
+    };
+    let db = open(&fs, late.clone()).unwrap();
+    let mut appender = db.appender();
+    let h = appender.resolve(None, &labels("h")).unwrap();
+    for time in every_10(1000, 1100) {
+        appender
+            .append_histogram(h, at(time), Arc::new(histogram(time as u32)))
+            .unwrap();
+    }
+    appender.commit(OnReject::Fail).unwrap();
+    append(&db, every_10(1000, 1270));
+    db.maintain().unwrap();
+    // Late samples make a block of their own; one of them has the time of a sample that was there before.
+    let mut appender = db.appender();
+    let x = appender.resolve(None, &labels("x")).unwrap();
+    for (time, value) in [(1045, 4.0), (1050, 5.0), (1055, 6.0)] {
+        appender.append_at(x, at(time), value).unwrap();
+    }
+    appender.commit(OnReject::Fail).unwrap();
+    db.maintain().unwrap();
+    assert_eq!(block_folders(&*fs).len(), 3);
+    let x_at = |db: &Db, time| content(db, range(time, time))[&labels("x")][0].1;
+    assert_eq!(x_at(&db, 1050), 1050f64.to_bits());
+    // Each block alone, then all of them, several times over.
+    for (name, from, to) in [
+        ("y", 1000, 1020),
+        ("x", 1045, 1045),
+        ("h", 1020, 1050),
+        ("z", 1000, 1199),
+        ("x", 1055, 1060),
+    ] {
+        db.delete(&named(name), range(from, to)).unwrap();
+        let before = all(&*db);
+        let done = db.clean_tombstones().unwrap();
+        assert!(done.rewritten > 0 && done.removed + done.damaged == 0, "{done:?}");
+        assert_eq!(all(&*db), before, "{name} cleaned");
+        assert_eq!(x_at(&db, 1050), 1050f64.to_bits());
+        assert_eq!(db.clean_tombstones().unwrap(), Cleaned::default());
+    }
+    let before = all(&*db);
+    assert_eq!(times(&before, "h"), []);
+    assert_eq!(before[&of_histograms(&labels("h"))].len(), 6);
+    assert_eq!(metric(&db, "tidegauge_tsdb_tombstones"), 0.0);
+    drop(db);
+    let db = open(&fs, late).unwrap();
+    assert_eq!(all(&*db), before);
+    db.compact().unwrap();
+    assert_eq!(all(&*db), before, "merges keep to the order too");
+}
+
+#[test]
+fn cleaning_passes_over_damaged_blocks_and_tells() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    drop(filled(&fs));
+    let bad = block_folders(&*fs).remove(0).join("block");
+    let mut bytes = disk.read(&bad).unwrap();
+    bytes[30] ^= 1;
+    disk.plant(&bad, &bytes).unwrap();
+    let db = open(&fs, narrow()).unwrap();
+    db.delete(&named("y"), range(1050, 1150)).unwrap();
+    let rest = content(&*db, range(1100, 1300));
+    for rewritten in [1, 0] {
+        let expect = Cleaned {
+            rewritten,
+            removed: 0,
+            damaged: 1,
+        };
+        assert_eq!(db.clean_tombstones().unwrap(), expect);
+        assert!(fs.exists(&bad), "it stays, and hides what was deleted");
+        assert_eq!(content(&*db, range(1100, 1300)), rest);
+    }
+    let left = fs.read_dir(Path::new(DIR)).unwrap();
+    assert!(
+        left.iter().all(|e| !e.name.ends_with(".tmp")),
+        "nothing half written is left"
     );
 }
 

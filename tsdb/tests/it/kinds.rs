@@ -1,6 +1,8 @@
 //! Native histograms and exemplars, from the door in to the door out.
 
-use crate::support::{DIR, all, at, content, fingerprint, histogram, labels, of_histograms, open, options};
+use crate::support::{
+    DIR, all, at, content, counter, eager, fingerprint, histogram, labels, of_histograms, open, options,
+};
 use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::{
@@ -96,6 +98,52 @@ fn histograms_live_through_sealing_blocks_and_restarts() {
     let part = content(&*db, TimeRange::new(at(1100), at(1108)));
     let times = part[&of_histograms(&labels("h"))].iter().map(|s| s.0);
     assert!(times.eq([1100, 1108]), "{part:?}");
+}
+
+#[test]
+fn a_marker_ends_histograms_that_only_a_block_has() {
+    let narrow = Options {
+        block_ms: 100,
+        out_of_order_ms: 0,
+        ..options(Fsync::Never)
+    };
+    for (narrow, reopen) in [
+        (narrow.clone(), false),
+        (eager(narrow.clone()), false),
+        (eager(narrow), true),
+    ] {
+        let fs = memory();
+        let mut db = open(&fs, narrow.clone()).unwrap();
+        assert_eq!(put(&db, "h", &[(1000, histogram(1)), (1050, histogram(2))]), []);
+        assert_eq!(put(&db, "changed", &[(1000, histogram(1))]), []);
+        assert_eq!(put_float(&db, "changed", 1010, 1.0), []);
+        assert_eq!(put_float(&db, "f", 1250, 1.0), []);
+        db.maintain().unwrap();
+        assert_eq!(
+            counter(&db, "tidegauge_tsdb_head_histogram_series"),
+            0.0,
+            "a block has them"
+        );
+        if reopen {
+            drop(db);
+            db = open(&fs, narrow).unwrap();
+        }
+        let before = all(&*db);
+        assert_eq!(put_float(&db, "h", 1251, stale_marker()), []);
+        assert_eq!(put_float(&db, "changed", 1251, stale_marker()), []);
+        let found = all(&*db);
+        let h = &found[&of_histograms(&labels("h"))];
+        assert_eq!(h.len(), before[&of_histograms(&labels("h"))].len() + 1);
+        assert_eq!(h.last(), Some(&(1251, fingerprint(&Histogram::stale()))));
+        assert!(!found.contains_key(&labels("h")), "no float");
+        assert_eq!(
+            found[&labels("changed")].last(),
+            Some(&(1251, stale_marker().to_bits()))
+        );
+        // The log tells it the same way.
+        drop(db);
+        assert_eq!(all(&*open(&fs, options(Fsync::Never)).unwrap()), found);
+    }
 }
 
 #[test]

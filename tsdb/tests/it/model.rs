@@ -151,6 +151,10 @@ struct Machine {
     now: [i64; 3],
     /// Whether something was deleted: the index may still know labels then.
     deleted: bool,
+    /// Rounds of maintenance; a series without samples in the head goes in the second. A restart counts as two.
+    rounds: u32,
+    /// The round in which each loose column got its newest sample.
+    touched: [u32; 7],
 }
 
 impl Machine {
@@ -172,26 +176,34 @@ impl Machine {
             db,
             now: [1000; 3],
             deleted: false,
+            rounds: 0,
+            touched: [0; 7],
         }
     }
 
-    /// A float that comes by itself. A store that has written a series' histograms to a block and let go of them takes a
-    /// float marker for what it is, where the oracle makes it one of a histogram: none comes where blocks are written.
+    /// A float that comes by itself. A store that has let go of a series and its histograms, which are in a block, takes
+    /// a float marker for what it is, where the oracle makes it one of a histogram: none comes once it may have.
     fn loose(&self, column: usize, n: usize) -> Held {
         let value = value(column, n);
-        let blocks = self.options.block_ms < 1_000_000;
-        Held::Float(if blocks && is_stale(value) { 3.0 } else { value })
+        let kept = self.options.block_ms >= 1_000_000 || self.rounds - self.touched[column] <= 1;
+        Held::Float(if kept || !is_stale(value) { value } else { 3.0 })
     }
 
     fn db(&self) -> &Db {
         self.db.as_ref().unwrap()
     }
 
-    fn give(&self, given: &[Given]) {
+    fn give(&mut self, given: &[Given]) {
         let told =
             |refused: Vec<(u64, RejectReason)>| -> Vec<_> { refused.iter().map(|(n, r)| (*n, bits(r))).collect() };
         let (got, expect) = (told(commit(self.db(), given)), told(commit(&self.oracle, given)));
         assert_eq!(got, expect, "{given:?}");
+        for (n, (key, labels, ..)) in (0..).zip(given) {
+            let column: usize = labels.value("__name__")[1..].parse().unwrap();
+            if key.is_none() && got.iter().all(|(refused, _)| *refused != n) {
+                self.touched[column] = self.rounds;
+            }
+        }
     }
 
     fn run(&mut self, op: &Op) {
@@ -265,12 +277,17 @@ impl Machine {
                 self.oracle.set_rules(rules(&self.options));
             }
             Op::Reopen => {
+                self.rounds += 2;
                 self.db = None;
                 self.db = Some(open(&self.fs, self.options.clone()).unwrap());
             }
             Op::Seal => self.db().seal(),
-            Op::Maintain => self.db().maintain().unwrap(),
+            Op::Maintain => {
+                self.rounds += 1;
+                self.db().maintain().unwrap();
+            }
             Op::Compact => {
+                self.rounds += 1;
                 self.db().maintain().unwrap();
                 self.db().compact().unwrap();
             }

@@ -6,12 +6,12 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
-struct Recording {
+pub(crate) struct Recording {
     timelines: BTreeMap<String, Vec<Timestamp>>,
-    series: BTreeMap<Labels, (String, String, Vec<f64>)>,
+    pub(crate) series: BTreeMap<Labels, (String, String, Vec<f64>)>,
 }
 
-fn recording() -> Recording {
+pub(crate) fn recording() -> Recording {
     let shared = std::env::var("TIDEGAUGE_SHARED").expect("TIDEGAUGE_SHARED names no folder");
     let packed = std::fs::read(PathBuf::from(shared).join("data/selfscrape.txt.zst")).unwrap();
     let text = String::from_utf8(zstd::stream::decode_all(&packed[..]).unwrap()).unwrap();
