@@ -569,10 +569,10 @@ impl<'s> Stage<'s> {
         for same in samples.chunk_by(|a, b| a.at == b.at) {
             self.loose_group(same)?;
         }
-        for sample in backward {
+        for (sample, ends_histograms) in backward {
             let item = item_of_loose(&sample);
             let series = self.state.column(item.column).map_or(NONE, |c| c.series);
-            let verdict = if is_stale(sample.value) && self.newest_is_histogram(series).is_some() {
+            let verdict = if ends_histograms {
                 Verdict::Reject(self.never_late(sample.at))
             } else {
                 self.behind(&item, series, sample.at)
@@ -584,8 +584,10 @@ impl<'s> Stage<'s> {
 
     /// Takes out the samples that come behind one of their own series in the order they were handed in; sorting would
     /// hide that. What is out of bounds does not count.
-    fn part_backward(&mut self, samples: &mut Vec<Loose>) -> Vec<Loose> {
-        let mut newest: HashMap<u32, i64> = HashMap::new();
+    /// Tells of each whether it is the marker of a series whose newest sample, where it was handed in, is a histogram.
+    fn part_backward(&mut self, samples: &mut Vec<Loose>) -> Vec<(Loose, bool)> {
+        // Of each series: the newest time so far, and that of the histogram which is its newest sample, if one is.
+        let mut newest: HashMap<u32, (i64, Option<i64>)> = HashMap::new();
         let (oldest, latest) = (self.bounds.oldest, self.bounds.newest);
         let (mut kept, mut backward) = (Vec::with_capacity(samples.len()), Vec::new());
         for sample in samples.drain(..) {
@@ -593,17 +595,21 @@ impl<'s> Stage<'s> {
                 kept.push(sample);
                 continue;
             }
-            let series = self
-                .state
-                .column(sample.series.bits() as u32)
-                .map_or(NONE, |c| c.series);
-            let before = newest.entry(series).or_insert(i64::MIN);
+            let column = self.state.column(sample.series.bits() as u32);
+            let series = column.map_or(NONE, |c| c.series);
+            let (before, histogram) = newest
+                .entry(series)
+                .or_insert_with(|| (i64::MIN, self.newest_is_histogram(series).map(|(at, _)| at)));
             if sample.at < *before {
-                backward.push(sample);
-            } else {
-                *before = sample.at;
-                kept.push(sample);
+                backward.push((sample, is_stale(sample.value) && histogram.is_some()));
+                continue;
             }
+            *before = sample.at;
+            if histogram.is_some_and(|at| at < sample.at) {
+                // Behind a histogram a marker is one, too; a float ends them.
+                *histogram = is_stale(sample.value).then_some(sample.at);
+            }
+            kept.push(sample);
         }
         *samples = kept;
         backward
