@@ -317,6 +317,8 @@ impl Dictionary {
             newest: i64::MAX,
             late: None,
         };
+        // A record has the rows of each timeline together; a series may have gone from one to another in it.
+        rows.sort_by_key(|(_, at, _)| *at);
         head.replay_rows(&rows, bounds);
         for timeline in &waiting {
             let Some(track) = self.timelines.get_mut(timeline) else {

@@ -364,3 +364,20 @@ proptest! {
         assert_eq!(all(machine.db()), all(&machine.oracle));
     }
 }
+
+/// A series that goes from one of the store's own timelines to another in one commit.
+#[test]
+fn a_series_that_moves_within_a_commit_comes_back_whole() {
+    let mut machine = Machine::new(100, 200, false, 0, 0);
+    machine.run(&Op::Loose(vec![
+        (1, 21, 0),
+        (1, 22, 0),
+        (0, 0, 0),
+        (0, 27, 0),
+        (6, 21, 0),
+        (6, 27, 0),
+    ]));
+    machine.check(TimeRange::ALL);
+    machine.run(&Op::Reopen);
+    machine.check(TimeRange::ALL);
+}
