@@ -16,6 +16,7 @@ mod error;
 mod eval;
 mod functions;
 mod gate;
+mod helpers;
 mod metrics;
 pub mod parser;
 mod plan;

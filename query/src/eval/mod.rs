@@ -13,6 +13,7 @@ mod binary;
 mod buckets;
 mod call;
 mod collect;
+mod fold;
 mod info;
 mod matching;
 mod range;
@@ -32,6 +33,7 @@ pub(crate) use table::is_absent;
 use crate::annotation::{Annotations, Note, Repair};
 use crate::engine::{EngineOptions, Query};
 use crate::error::QueryError;
+use crate::helpers::Helpers;
 use crate::parser::{Features, Span};
 use crate::plan::{Node, Plan, Times};
 use crate::value::{QueryStats, RangeSeries, StatsLevel};
@@ -62,7 +64,7 @@ pub(crate) struct Cx<'q> {
     pub(crate) lookback_ms: i64,
     pub(crate) features: Features,
     pub(crate) times: Times,
-    pub(crate) pool: Option<&'q rayon::ThreadPool>,
+    pub(crate) helpers: &'q Helpers,
     deadline: Option<Instant>,
     limits: Limits,
     samples: AtomicU64,
@@ -163,7 +165,7 @@ impl<'q> Cx<'q> {
         query: &Query,
         options: &EngineOptions,
         deadline: Option<Instant>,
-        pool: Option<&'q rayon::ThreadPool>,
+        helpers: &'q Helpers,
     ) -> Self {
         let meter = options.memory.child("query", options.memory.limit());
         Self {
@@ -175,7 +177,7 @@ impl<'q> Cx<'q> {
             lookback_ms: plan.lookback_ms,
             features: options.features,
             times: plan.times,
-            pool,
+            helpers,
             deadline,
             limits: Limits(std::sync::Arc::new(LimitsInner {
                 meter,

@@ -9,14 +9,13 @@
 //! however many threads take part.
 
 use super::Cx;
-use super::row::{MakeSink, Who};
+use super::row::{MakeSink, Row, Who};
 use super::table::is_present;
 use crate::error::QueryError;
 use crate::functions::extended;
 use crate::parser::Extent;
 use crate::plan::Select;
-use crate::window::{Frame, Grid, NONE, Span, newest, spans};
-use rayon::prelude::*;
+use crate::window::{Frame, Grid, NONE, Windowing, newest, spans};
 use std::ops::Range;
 use tidegauge_model::{ColumnBuf, Labels, SelectHints, SeriesGroup, SeriesSet, Timestamp, Values, is_stale};
 
@@ -30,8 +29,10 @@ pub(crate) struct Piece {
 pub(crate) const PARTS: usize = 4;
 /// From how much work on (samples and steps) it is cut.
 const HEAVY: u64 = 150_000;
-/// The most series of a group that go together; each piece finds the windows of its timeline anew.
+/// The most series of a group that go together.
 const PIECE: usize = 64;
+/// After how many series it is asked again whether to go on.
+const CHECK_EVERY: usize = 16;
 
 /// How many values per step a part works with.
 pub(crate) const BUFFERS: usize = 4;
@@ -60,20 +61,21 @@ pub(crate) fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
     parts
 }
 
-/// Runs each part, on two threads if there are several, and gives the first error in order of part.
+/// Runs each part, with help from another thread if there are several, and gives the first error in order of part.
 pub(crate) fn run(
     cx: &Cx<'_>,
     parts: &[Vec<Piece>],
     part: impl Fn(usize, &[Piece]) -> Result<(), QueryError> + Sync,
 ) -> Result<(), QueryError> {
-    let run_one = |(index, pieces): (usize, &Vec<Piece>)| part(index, pieces);
-    match cx.pool {
-        Some(pool) if parts.len() > 1 => {
-            let results: Vec<_> = pool.install(|| parts.par_iter().enumerate().map(run_one).collect());
-            results.into_iter().collect()
-        }
-        _ => parts.iter().enumerate().try_for_each(run_one),
+    cx.helpers.share(parts.len(), |index| part(index, &parts[index]))
+}
+
+/// Asks now and then whether to go on: at the first series of a piece, and after some more.
+pub(crate) fn check_now_and_then(cx: &Cx<'_>, piece: &Piece, series: usize) -> Result<(), QueryError> {
+    if (series - piece.series.start).is_multiple_of(CHECK_EVERY) {
+        cx.check()?;
     }
+    Ok(())
 }
 
 /// Asks the store for the series of a selector.
@@ -137,54 +139,74 @@ pub(crate) fn instant_rows(
     run(cx, &parts(&set, grid.len), |part, pieces| {
         let mut sink = make(part);
         let mut buf = ColumnBuf::default();
-        let (mut shared, mut own) = (Vec::new(), Vec::new());
+        let (mut shared, mut own) = (Newest::default(), Newest::default());
+        let mut shared_of = None;
         let mut row = vec![0.0; grid.len];
         let mut counts = StepCounts::new(cx, grid);
         for piece in pieces {
             let group = &*set[piece.group];
-            shared.clear();
             for series in piece.series.clone() {
-                cx.check()?;
+                check_now_and_then(cx, piece, series)?;
                 let column = group.read(series, &mut buf)?;
                 let values = floats(&column.values, || group.labels(series))?;
                 if values.is_empty() {
                     continue;
                 }
+                let mut full = false;
                 if smoothed {
                     smoothed_row(column.timestamps, values, &frame, &mut row);
                 } else {
                     let found = if column.dense {
-                        if shared.is_empty() {
-                            newest(column.timestamps, &frame, &mut shared);
+                        if shared_of != Some(piece.group) {
+                            shared.find(column.timestamps, &frame);
+                            shared_of = Some(piece.group);
                         }
                         &shared
                     } else {
-                        newest(column.timestamps, &frame, &mut own);
+                        own.find(column.timestamps, &frame);
                         &own
                     };
-                    for (cell, index) in row.iter_mut().zip(found) {
-                        *cell = if *index == NONE {
-                            super::ABSENT
-                        } else {
-                            values[*index as usize]
-                        };
-                    }
+                    full = found.all && !column.has_stale;
+                    found.take(values, &mut row);
                     if take == Take::Time {
-                        for (cell, index) in row.iter_mut().zip(found) {
+                        for (cell, index) in row.iter_mut().zip(&found.indices) {
                             if is_present(*cell) {
                                 *cell = column.timestamps[*index as usize].seconds();
                             }
                         }
                     }
                 }
-                if counts.present(&row) {
-                    sink.row(&Who::stored(group, series), &row)?;
+                let row = Row { values: &row, full };
+                if counts.present(row) {
+                    sink.row(&Who::stored(group, series), row)?;
                 }
             }
         }
         counts.finish();
         sink.finish()
     })
+}
+
+/// The newest sample of each step.
+#[derive(Debug, Default)]
+struct Newest {
+    indices: Vec<u32>,
+    /// Whether each step has one.
+    all: bool,
+}
+
+impl Newest {
+    fn find(&mut self, timestamps: &[Timestamp], frame: &Frame) {
+        newest(timestamps, frame, &mut self.indices);
+        self.all = self.indices.iter().all(|index| *index != NONE);
+    }
+
+    fn take(&self, values: &[f64], row: &mut [f64]) {
+        for (cell, index) in row.iter_mut().zip(&self.indices) {
+            // No sample has the number that stands for none.
+            *cell = values.get(*index as usize).copied().unwrap_or(super::ABSENT);
+        }
+    }
 }
 
 fn smoothed_row(timestamps: &[Timestamp], values: &[f64], frame: &Frame, row: &mut [f64]) {
@@ -235,11 +257,15 @@ impl<'c, 'q> StepCounts<'c, 'q> {
     }
 
     /// Counts the values of a row that are there; whether any is.
-    pub(crate) fn present(&mut self, row: &[f64]) -> bool {
-        let count = row.iter().filter(|v| is_present(**v)).count() as u64;
+    pub(crate) fn present(&mut self, row: Row<'_>) -> bool {
+        let count = if row.full {
+            row.values.len() as u64
+        } else {
+            row.values.iter().filter(|v| is_present(**v)).count() as u64
+        };
         self.total += count;
         if let Some(by_step) = &mut self.by_step {
-            for (n, value) in by_step.iter_mut().zip(row) {
+            for (n, value) in by_step.iter_mut().zip(row.values) {
                 *n += u64::from(is_present(*value));
             }
         }
@@ -247,10 +273,10 @@ impl<'c, 'q> StepCounts<'c, 'q> {
     }
 
     /// Counts what windows hold.
-    pub(crate) fn windows(&mut self, spans: &[Span], total: u64) {
-        self.total += total;
+    pub(crate) fn windows(&mut self, windows: &Windowing) {
+        self.total += windows.total;
         if let Some(by_step) = &mut self.by_step {
-            for (n, (first, end)) in by_step.iter_mut().zip(spans) {
+            for (n, (first, end)) in by_step.iter_mut().zip(&windows.spans) {
                 *n += u64::from(end - first);
             }
         }
@@ -262,8 +288,4 @@ impl<'c, 'q> StepCounts<'c, 'q> {
             self.cx.count_steps(by_step);
         }
     }
-}
-
-pub(crate) fn span_total(spans: &[Span]) -> u64 {
-    spans.iter().map(|(first, end)| u64::from(end - first)).sum()
 }
