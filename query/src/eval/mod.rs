@@ -9,6 +9,7 @@
 //! A row is a series' values at all steps, [`ABSENT`](table::ABSENT) where there is none.
 
 mod aggregate;
+mod best;
 mod binary;
 mod buckets;
 mod call;
