@@ -27,9 +27,7 @@ mod table;
 mod whole;
 
 pub(crate) use binary::scalar_binary;
-pub(crate) use table::ABSENT;
-#[cfg(test)]
-pub(crate) use table::is_absent;
+pub(crate) use table::{ABSENT, is_absent};
 
 use crate::annotation::{Annotations, Note, Repair};
 use crate::engine::{EngineOptions, Query};

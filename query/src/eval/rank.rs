@@ -164,8 +164,8 @@ impl Ranking {
         Ok(())
     }
 
-    /// Offers a value of a slot that the last one may be: whether it is taken.
-    fn offer(&mut self, group: usize, step: usize, entry: (f64, u32)) -> Result<bool, QueryError> {
+    /// Offers a value of a slot.
+    fn offer(&mut self, group: usize, step: usize, entry: (f64, u32)) -> Result<Offer, QueryError> {
         let k = self.keep[step];
         let best = &mut self.best[group];
         let places = best.room_needed(step, k);
@@ -174,17 +174,11 @@ impl Ranking {
                 .grow_bytes((places * self.keep.len() * Best::PLACE_BYTES) as u64)?;
             best.grow(places);
         }
-        Ok(match best.offer(step, k, entry) {
-            Offer::Refused => false,
-            Offer::Taken => {
-                self.held.grow(1, 0, 0)?;
-                true
-            }
-            Offer::InsteadOf(slot) => {
-                self.slots[slot as usize].lose_step();
-                true
-            }
-        })
+        let offer = best.offer(step, k, entry);
+        if offer == Offer::Taken {
+            self.held.grow(1, 0, 0)?;
+        }
+        Ok(offer)
     }
 
     fn row(&mut self, who: &Who<'_>, row: Row<'_>) -> Result<(), QueryError> {
@@ -200,7 +194,13 @@ impl Ranking {
             if is_absent(*value) || !self.best[group].wants(step, self.keep[step], *value) {
                 continue;
             }
-            steps += u32::from(self.offer(group, step, (*value, slot))?);
+            match self.offer(group, step, (*value, slot))? {
+                Offer::Refused => continue,
+                Offer::Taken => {}
+                // It came before this one, so no more steps will come to it.
+                Offer::InsteadOf(other) => self.slots[other as usize].lose_step(),
+            }
+            steps += 1;
         }
         if steps > 0 {
             let head = who.head();
@@ -226,18 +226,18 @@ impl Ranking {
             for step in 0..self.keep.len() {
                 for (value, slot) in best.at(step) {
                     let slot = slot as usize + offset;
-                    // Counted first: it may be the next to go.
-                    self.slots[slot].steps += 1;
-                    if !self.offer(group, step, (value, slot as u32))? {
-                        self.slots[slot].steps -= 1;
+                    match self.offer(group, step, (value, slot as u32))? {
+                        Offer::Refused => continue,
+                        Offer::Taken => {}
+                        // It may yet be kept at another step: what is kept nowhere goes at the end.
+                        Offer::InsteadOf(other) => self.slots[other as usize].steps -= 1,
                     }
+                    self.slots[slot].steps += 1;
                 }
             }
         }
-        for slot in &mut self.slots[offset..] {
-            if slot.steps == 0 {
-                slot.head = None;
-            }
+        for slot in self.slots.iter_mut().filter(|slot| slot.steps == 0) {
+            slot.head = None;
         }
         self.held.take_over(other.held);
         Ok(())

@@ -41,7 +41,7 @@ pub(crate) const BUFFERS: usize = 4;
 pub(crate) fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
     let work = |group: &dyn SeriesGroup| (group.timestamps().len() + steps) as u64;
     let total: u64 = set.iter().map(|g| work(&**g) * g.len() as u64).sum();
-    let count = if total < HEAVY { 1 } else { PARTS };
+    let count = if is_heavy(total) { PARTS } else { 1 };
     let share = total / count as u64 + 1;
     let mut parts: Vec<Vec<Piece>> = (0..count).map(|_| Vec::new()).collect();
     let mut done = 0u64;
@@ -59,6 +59,11 @@ pub(crate) fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
         }
     }
     parts
+}
+
+/// Whether so much work is cut into parts.
+pub(crate) fn is_heavy(work: u64) -> bool {
+    work >= HEAVY
 }
 
 /// Runs each part, with help from another thread if there are several, and gives the first error in order of part.

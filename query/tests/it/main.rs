@@ -9,6 +9,7 @@
 )]
 
 mod dashboards;
+mod heavy;
 mod limits;
 mod parse;
 mod promqltest;
