@@ -13,6 +13,7 @@
 )]
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use std::cell::LazyCell;
 use std::sync::Arc;
 use tidegauge_benches::{Cluster, Rng, storage};
 use tidegauge_model::testing::HandClock;
@@ -192,7 +193,14 @@ fn filled(source: &mut dyn Source, rows: i64) -> Filled {
     Filled { db, _dir: dir }
 }
 
-fn select(c: &mut Criterion, db: &Db) {
+/// A store that is filled once somebody measures something on it.
+type Store = LazyCell<Filled, Box<dyn FnOnce() -> Filled>>;
+
+fn store<S: Source + 'static>(mut source: S, rows: i64) -> Store {
+    LazyCell::new(Box::new(move || filled(&mut source, rows)))
+}
+
+fn select(c: &mut Criterion, store: &Store) {
     let matchers = [
         Matcher::equal("__name__", "http_requests_total"),
         Matcher::equal("pod", "app-42-7d9f8b6c5d-00003"),
@@ -200,6 +208,7 @@ fn select(c: &mut Criterion, db: &Db) {
     ];
     let range = TimeRange::new(at(0), at(HOUR));
     c.bench_function("select/1 of 100k series", |b| {
+        let db = &store.db;
         let mut buf = ColumnBuf::default();
         b.iter(|| {
             let querier = db.querier(range).expect("a view");
@@ -231,22 +240,23 @@ fn run(engine: &Engine, db: &Db, query: &Query, when: When) -> QueryOutput {
 }
 
 /// Measures an expression, which answers with so many series.
-fn expression(c: &mut Criterion, db: &Db, name: &str, text: &str, when: When, series: usize) {
-    let engine = Engine::new(EngineOptions::default());
-    let query = Query::parse(text, &ParseOptions::default()).expect("it parses");
-    let found = match run(&engine, db, &query, when).value {
-        Value::Vector(samples) => samples.len(),
-        Value::Matrix(series) => series.len(),
-        Value::Scalar(_) | Value::String { .. } => 0,
-    };
-    assert_eq!(found, series, "{text}");
-    c.bench_function(name, |b| b.iter(|| run(&engine, db, &query, when)));
+fn expression(c: &mut Criterion, store: &Store, name: &str, text: &str, when: When, series: usize) {
+    c.bench_function(name, |b| {
+        let engine = Engine::new(EngineOptions::default());
+        let query = Query::parse(text, &ParseOptions::default()).expect("it parses");
+        let found = match run(&engine, &store.db, &query, when).value {
+            Value::Vector(samples) => samples.len(),
+            Value::Matrix(series) => series.len(),
+            Value::Scalar(_) | Value::String { .. } => 0,
+        };
+        assert_eq!(found, series, "{text}");
+        b.iter(|| run(&engine, &store.db, &query, when));
+    });
 }
 
 fn wide(c: &mut Criterion) {
-    let store = filled(&mut Cluster::new(100, 1000, 7), HOUR);
-    let db = &*store.db;
-    select(c, db);
+    let store = store(Cluster::new(100, 1000, 7), HOUR);
+    select(c, &store);
     let (last, minute) = (HOUR - 1, 60_000);
     for (name, text, when, series) in [
         (
@@ -310,15 +320,15 @@ fn wide(c: &mut Criterion) {
             1,
         ),
     ] {
-        expression(c, db, name, text, when, series);
+        expression(c, &store, name, text, when, series);
     }
 }
 
 fn counters(c: &mut Criterion) {
-    let store = filled(&mut Counters::new(10), 6 * HOUR);
+    let store = store(Counters::new(10), 6 * HOUR);
     expression(
         c,
-        &store.db,
+        &store,
         "rate/10k series, 6 h at 60 s",
         "sum by (namespace) (rate(requests_total[5m]))",
         When::Steps(20, 6 * HOUR - 1, 60_000),
@@ -327,10 +337,10 @@ fn counters(c: &mut Criterion) {
 }
 
 fn buckets(c: &mut Criterion) {
-    let store = filled(&mut Buckets::new(10), HOUR);
+    let store = store(Buckets::new(10), HOUR);
     expression(
         c,
-        &store.db,
+        &store,
         "histogram_quantile/1k x 12 buckets, 1 h at 60 s",
         "histogram_quantile(0.99, rate(latency_seconds_bucket[5m]))",
         When::Steps(20, HOUR - 1, 60_000),
@@ -338,7 +348,7 @@ fn buckets(c: &mut Criterion) {
     );
     expression(
         c,
-        &store.db,
+        &store,
         "histogram_quantile/1k x 12 buckets by route",
         "histogram_quantile(0.99, sum by (le, route) (rate(latency_seconds_bucket[5m])))",
         When::Steps(20, HOUR - 1, 60_000),

@@ -5,6 +5,8 @@
 //!                 + + + + + +      those loops have no branches, and take several steps at once
 //!   group's row   a a a a a a
 //! ```
+//!
+//! Each group's row lies by itself: what one part has of a group that no other has seen is moved, not copied.
 
 use super::row::{Row, Who};
 use super::subset::{Groups, Subset};
@@ -19,17 +21,16 @@ pub(crate) struct Fold {
     op: AggregateOp,
     width: usize,
     groups: Groups,
-    about: Vec<About>,
-    state: State,
+    accs: Vec<Group>,
     held: Held,
 }
 
-/// What is known of a group.
-#[derive(Debug, Clone, Copy)]
-struct About {
-    /// Some series of the group is to lose its name at the end.
+/// The accumulators of a group, and what is known of it.
+struct Group {
+    /// Some series of it is to lose its name at the end.
     drop_name: bool,
     fill: Fill,
+    acc: Acc,
 }
 
 /// Which steps of a group have had a value.
@@ -40,19 +41,9 @@ enum Fill {
     All,
 }
 
-impl Fill {
-    fn with(self, full: bool) -> Self {
-        match self {
-            Self::All => Self::All,
-            _ if full => Self::All,
-            _ => Self::Some,
-        }
-    }
-}
-
-/// `width` accumulators for each group, one group after the other.
-enum State {
-    /// [`ABSENT`] says nothing came yet.
+/// An accumulator for each step.
+enum Acc {
+    /// [`ABSENT`] as sum says nothing came yet.
     Sum {
         sum: Vec<f64>,
         lost: Vec<f64>,
@@ -62,19 +53,17 @@ enum State {
     Count(Vec<f64>),
     Mean(Means),
     Variance(Vec<Variance>),
-    /// The rows of each group, one after the other.
-    All(Vec<Vec<f64>>),
+    /// The rows themselves, one after the other.
+    All(Vec<f64>),
 }
 
 /// Running means.
-#[derive(Default)]
 struct Means {
     sum: Vec<f64>,
     lost: Vec<f64>,
     /// 0 says nothing came yet.
     count: Vec<f64>,
-    /// The sum became infinite and made way for the mean itself: once for a group, then for each step.
-    any_incremental: Vec<bool>,
+    /// Where the sum became infinite and made way for the mean itself; empty if nowhere.
     incremental: Vec<bool>,
 }
 
@@ -121,189 +110,61 @@ impl Variance {
     }
 }
 
-impl State {
-    fn new(op: AggregateOp) -> Self {
-        use AggregateOp as Op;
-        match op {
-            Op::Sum => Self::Sum {
-                sum: Vec::new(),
-                lost: Vec::new(),
-            },
-            Op::Avg => Self::Mean(Means::default()),
-            Op::Count => Self::Count(Vec::new()),
-            Op::Stddev | Op::Stdvar => Self::Variance(Vec::new()),
-            Op::Quantile => Self::All(Vec::new()),
-            _ => Self::One(Vec::new()),
-        }
-    }
-
-    /// Makes room for one more group; gives how many bytes it takes.
-    fn grow(&mut self, width: usize) -> usize {
-        let room = |len: usize| len + width;
-        match self {
-            Self::Sum { sum, lost } => {
-                sum.resize(room(sum.len()), ABSENT);
-                lost.resize(room(lost.len()), 0.0);
-                width * 16
-            }
-            Self::One(values) => {
-                values.resize(room(values.len()), ABSENT);
-                width * 8
-            }
-            Self::Count(counts) => {
-                counts.resize(room(counts.len()), 0.0);
-                width * 8
-            }
-            Self::Mean(means) => {
-                means.sum.resize(room(means.sum.len()), 0.0);
-                means.lost.resize(room(means.lost.len()), 0.0);
-                means.count.resize(room(means.count.len()), 0.0);
-                means.incremental.resize(room(means.incremental.len()), false);
-                means.any_incremental.push(false);
-                width * 25
-            }
-            Self::Variance(values) => {
-                values.resize(room(values.len()), Variance::default());
-                width * size_of::<Variance>()
-            }
-            Self::All(rows) => {
-                rows.push(Vec::new());
-                size_of::<Vec<f64>>()
-            }
-        }
-    }
-}
-
 impl Fold {
     pub(crate) fn new(cx: &Cx<'_>, op: AggregateOp, subset: Subset, width: usize) -> Self {
         Self {
             op,
             width,
             groups: Groups::new(subset),
-            about: Vec::new(),
-            state: State::new(op),
+            accs: Vec::new(),
             held: cx.held(),
         }
     }
 
-    /// Makes room for a group if it is new, and notes that a row comes; gives how full the group was before.
-    fn open(&mut self, group: usize, drop_name: bool, full: bool) -> Result<Fill, QueryError> {
-        if group == self.about.len() {
-            let bytes = self.state.grow(self.width);
-            let labels = self.groups.labels[group].heap_bytes();
-            self.held.grow(0, bytes / 8, labels)?;
-            self.about.push(About {
-                drop_name: false,
-                fill: Fill::None,
-            });
-        }
-        let about = &mut self.about[group];
-        about.drop_name |= drop_name;
-        let before = about.fill;
-        about.fill = before.with(full);
-        Ok(before)
-    }
-
     /// Folds in a series.
     pub(crate) fn row(&mut self, who: &Who<'_>, row: Row<'_>) -> Result<(), QueryError> {
-        let group = if self.groups.subset().is_nothing() {
+        let number = if self.groups.subset().is_nothing() {
             self.groups.only()
         } else {
             self.groups.number_of(|label| who.visit(label))
         };
-        let fill = self.open(group, who.drop_name, row.full)?;
-        let values = row.values;
-        let cells = group * self.width..(group + 1) * self.width;
-        match &mut self.state {
-            State::Sum { sum, lost } => add_row(&mut sum[cells.clone()], &mut lost[cells], row, fill),
-            State::One(all) => one(self.op, &mut all[cells], row, fill),
-            State::Count(counts) => {
-                for (count, value) in counts[cells].iter_mut().zip(values) {
-                    *count += if row.full || is_present(*value) { 1.0 } else { 0.0 };
-                }
-            }
-            State::Mean(means) => means.add_row(group, cells, row, fill),
-            State::Variance(all) => {
-                for (variance, value) in all[cells].iter_mut().zip(values) {
-                    if is_present(*value) {
-                        variance.add(*value);
-                    }
-                }
-            }
-            State::All(rows) => {
-                let present = if row.full {
-                    values.len()
-                } else {
-                    values.iter().filter(|v| is_present(**v)).count()
-                };
-                self.held.grow(present, values.len(), 0)?;
-                rows[group].extend_from_slice(values);
-            }
+        if number == self.accs.len() {
+            let acc = Acc::new(self.op, self.width);
+            self.held
+                .grow(0, acc.bytes() / 8, self.groups.labels[number].heap_bytes())?;
+            self.accs.push(Group {
+                drop_name: false,
+                fill: Fill::None,
+                acc,
+            });
         }
+        let group = &mut self.accs[number];
+        group.drop_name |= who.drop_name;
+        if let Acc::All(_) = group.acc {
+            let present = row.values.iter().filter(|v| is_present(**v)).count();
+            self.held.grow(present, row.values.len(), 0)?;
+        }
+        group.acc.add(self.op, row, group.fill);
+        group.fill = match group.fill {
+            Fill::All => Fill::All,
+            _ if row.full => Fill::All,
+            _ => Fill::Some,
+        };
         Ok(())
     }
 
     /// Folds in what another has folded.
-    pub(crate) fn merge(&mut self, mut other: Self) -> Result<(), QueryError> {
-        for theirs in 0..other.groups.len() {
-            let group = self.groups.number_of_other(&other.groups, theirs);
-            let About { drop_name, fill } = other.about[theirs];
-            let full = fill == Fill::All;
-            let before = self.open(group, drop_name, full)?;
-            let (to, from) = (
-                group * self.width..(group + 1) * self.width,
-                theirs * self.width..(theirs + 1) * self.width,
-            );
-            match (&mut self.state, &mut other.state) {
-                (State::Sum { sum, lost }, State::Sum { sum: s, lost: l }) => {
-                    let row = Row {
-                        values: &s[from.clone()],
-                        full,
-                    };
-                    add_row(&mut sum[to.clone()], &mut lost[to.clone()], row, before);
-                    for (mine, theirs) in lost[to].iter_mut().zip(&l[from]) {
-                        *mine += theirs;
-                    }
-                }
-                (State::One(all), State::One(more)) => {
-                    let row = Row {
-                        values: &more[from],
-                        full,
-                    };
-                    one(self.op, &mut all[to], row, before);
-                }
-                (State::Count(counts), State::Count(more)) => {
-                    for (count, more) in counts[to].iter_mut().zip(&more[from]) {
-                        *count += more;
-                    }
-                }
-                (State::Mean(means), State::Mean(more)) => {
-                    for (to, from) in to.zip(from) {
-                        match (means.get(to), more.get(from)) {
-                            (Some(mut mean), Some(other)) => {
-                                mean.merge(other);
-                                means.set(group, to, mean);
-                            }
-                            (None, Some(other)) => means.set(group, to, other),
-                            (_, None) => {}
-                        }
-                    }
-                }
-                (State::Variance(all), State::Variance(more)) => {
-                    for (variance, other) in all[to].iter_mut().zip(&more[from]) {
-                        variance.merge(*other);
-                    }
-                }
-                (State::All(rows), State::All(more)) => {
-                    // Their values are held by them until they are gone.
-                    let more = std::mem::take(&mut more[theirs]);
-                    if rows[group].is_empty() {
-                        rows[group] = more;
-                    } else {
-                        rows[group].extend_from_slice(&more);
-                    }
-                }
-                _ => {}
+    pub(crate) fn merge(&mut self, other: Self) -> Result<(), QueryError> {
+        for (theirs, more) in other.accs.into_iter().enumerate() {
+            let number = self.groups.number_of_other(&other.groups, theirs);
+            let Some(group) = self.accs.get_mut(number) else {
+                self.accs.push(more);
+                continue;
+            };
+            group.drop_name |= more.drop_name;
+            group.acc.merge(self.op, more.acc, (group.fill, more.fill));
+            if more.fill == Fill::All {
+                group.fill = Fill::All;
             }
         }
         self.held.take_over(other.held);
@@ -312,8 +173,119 @@ impl Fold {
 
     /// The value of each group at each step.
     pub(crate) fn table(self, cx: &Cx<'_>, params: &[f64]) -> Result<Table, QueryError> {
-        let cells: Vec<f64> = match self.state {
-            State::Sum { mut sum, lost } => {
+        let mut table = cx.table(self.width);
+        table.cells.reserve_exact(self.accs.len() * self.width);
+        for (labels, group) in self.groups.labels.into_iter().zip(self.accs) {
+            let values = group.acc.finish(self.op, params);
+            let row = Row {
+                values: &values,
+                full: group.fill == Fill::All,
+            };
+            let drop_name = group.drop_name;
+            table.push_row(Head { labels, drop_name }, row)?;
+        }
+        Ok(table)
+    }
+}
+
+impl Acc {
+    fn new(op: AggregateOp, width: usize) -> Self {
+        use AggregateOp as Op;
+        match op {
+            Op::Sum => Self::Sum {
+                sum: vec![ABSENT; width],
+                lost: vec![0.0; width],
+            },
+            Op::Avg => Self::Mean(Means {
+                sum: vec![0.0; width],
+                lost: vec![0.0; width],
+                count: vec![0.0; width],
+                incremental: Vec::new(),
+            }),
+            Op::Count => Self::Count(vec![0.0; width]),
+            Op::Stddev | Op::Stdvar => Self::Variance(vec![Variance::default(); width]),
+            Op::Quantile => Self::All(Vec::new()),
+            _ => Self::One(vec![ABSENT; width]),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let cells = match self {
+            Self::Sum { sum, .. } => sum.len() * 2,
+            Self::One(values) | Self::Count(values) | Self::All(values) => values.len(),
+            Self::Mean(means) => means.sum.len() * 3,
+            Self::Variance(values) => values.len() * 3,
+        };
+        cells * size_of::<f64>() + size_of::<Group>()
+    }
+
+    /// Adds a row to what has been filled so far.
+    fn add(&mut self, op: AggregateOp, row: Row<'_>, fill: Fill) {
+        match self {
+            Self::Sum { sum, lost } => add_row(sum, lost, row, fill),
+            Self::One(all) => one(op, all, row, fill),
+            Self::Count(counts) => {
+                for (count, value) in counts.iter_mut().zip(row.values) {
+                    *count += if row.full || is_present(*value) { 1.0 } else { 0.0 };
+                }
+            }
+            Self::Mean(means) => means.add_row(row, fill),
+            Self::Variance(all) => {
+                for (variance, value) in all.iter_mut().zip(row.values) {
+                    if is_present(*value) {
+                        variance.add(*value);
+                    }
+                }
+            }
+            Self::All(rows) => rows.extend_from_slice(row.values),
+        }
+    }
+
+    /// Adds what another part has of the group.
+    fn merge(&mut self, op: AggregateOp, other: Self, (fill, theirs): (Fill, Fill)) {
+        let row = |values| Row {
+            values,
+            full: theirs == Fill::All,
+        };
+        match (self, other) {
+            (Self::Sum { sum, lost }, Self::Sum { sum: s, lost: l }) => {
+                add_row(sum, lost, row(&s), fill);
+                for (mine, theirs) in lost.iter_mut().zip(l) {
+                    *mine += theirs;
+                }
+            }
+            (Self::One(all), Self::One(more)) => one(op, all, row(&more), fill),
+            (Self::Count(counts), Self::Count(more)) => {
+                for (count, more) in counts.iter_mut().zip(more) {
+                    *count += more;
+                }
+            }
+            (Self::Mean(means), Self::Mean(more)) => {
+                for step in 0..means.sum.len() {
+                    match (means.get(step), more.get(step)) {
+                        (Some(mut mean), Some(other)) => {
+                            mean.merge(other);
+                            means.set(step, mean);
+                        }
+                        (None, Some(other)) => means.set(step, other),
+                        (_, None) => {}
+                    }
+                }
+            }
+            (Self::Variance(all), Self::Variance(more)) => {
+                for (variance, other) in all.iter_mut().zip(more) {
+                    variance.merge(other);
+                }
+            }
+            (Self::All(rows), Self::All(more)) => rows.extend_from_slice(&more),
+            _ => {}
+        }
+    }
+
+    /// The value at each step.
+    fn finish(self, op: AggregateOp, params: &[f64]) -> Vec<f64> {
+        match self {
+            Self::Sum { mut sum, lost } => {
                 for (sum, lost) in sum.iter_mut().zip(lost) {
                     if is_present(*sum) {
                         *sum += lost;
@@ -321,8 +293,8 @@ impl Fold {
                 }
                 sum
             }
-            State::One(values) => values,
-            State::Count(mut counts) => {
+            Self::One(values) => values,
+            Self::Count(mut counts) => {
                 for count in &mut counts {
                     if *count == 0.0 {
                         *count = ABSENT;
@@ -330,11 +302,11 @@ impl Fold {
                 }
                 counts
             }
-            State::Mean(means) => (0..means.sum.len())
-                .map(|cell| means.get(cell).map_or(ABSENT, |m| m.value()))
+            Self::Mean(means) => (0..means.sum.len())
+                .map(|step| means.get(step).map_or(ABSENT, |m| m.value()))
                 .collect(),
-            State::Variance(all) => {
-                let root = self.op == AggregateOp::Stddev;
+            Self::Variance(all) => {
+                let root = op == AggregateOp::Stddev;
                 let value = |v: &Variance| match v.squares / v.count {
                     _ if v.count == 0.0 => ABSENT,
                     variance if root => variance.sqrt(),
@@ -342,52 +314,41 @@ impl Fold {
                 };
                 all.iter().map(value).collect()
             }
-            State::All(rows) => quantiles(&rows, self.width, params),
-        };
-        let mut table = cx.table(self.width);
-        for (group, labels) in self.groups.labels.into_iter().enumerate() {
-            let About { drop_name, fill } = self.about[group];
-            let row = Row {
-                values: &cells[group * self.width..(group + 1) * self.width],
-                full: fill == Fill::All,
-            };
-            table.push_row(Head { labels, drop_name }, row)?;
+            Self::All(rows) => quantiles(&rows, params),
         }
-        Ok(table)
     }
 }
 
-/// The quantile of each step of each group.
-fn quantiles(groups: &[Vec<f64>], width: usize, params: &[f64]) -> Vec<f64> {
-    let mut out = Vec::with_capacity(groups.len() * width);
+/// The quantile of each step of a group's rows.
+fn quantiles(rows: &[f64], params: &[f64]) -> Vec<f64> {
     let mut values = Vec::new();
-    for rows in groups {
-        for (step, q) in params.iter().enumerate().take(width) {
-            values.clear();
-            values.extend(rows.iter().skip(step).step_by(width).filter(|v| is_present(**v)));
-            out.push(if values.is_empty() {
-                ABSENT
-            } else {
-                quantile(*q, &mut values)
-            });
+    let of_step = |(step, q): (usize, &f64)| {
+        values.clear();
+        let all = rows.iter().skip(step).step_by(params.len());
+        values.extend(all.filter(|v| is_present(**v)));
+        if values.is_empty() {
+            ABSENT
+        } else {
+            quantile(*q, &mut values)
         }
-    }
-    out
+    };
+    params.iter().enumerate().map(of_step).collect()
 }
 
 /// Adds a row to sums.
 fn add_row(sum: &mut [f64], lost: &mut [f64], row: Row<'_>, fill: Fill) {
+    if row.full && fill == Fill::None {
+        sum.copy_from_slice(row.values);
+        return;
+    }
+    let full = row.full && fill == Fill::All;
     let cells = sum.iter_mut().zip(lost).zip(row.values);
-    if row.full && fill == Fill::All {
+    if full {
         for ((sum, lost), value) in cells {
             let mut kahan = Kahan { sum: *sum, lost: *lost };
             kahan.add(*value);
             (*sum, *lost) = (kahan.sum, kahan.lost);
         }
-        return;
-    }
-    if row.full && fill == Fill::None {
-        sum.copy_from_slice(row.values);
         return;
     }
     for ((sum, lost), value) in cells {
@@ -446,43 +407,42 @@ fn each(all: &mut [f64], row: Row<'_>, fill: Fill, f: impl Fn(f64, f64) -> f64) 
 }
 
 impl Means {
-    fn get(&self, cell: usize) -> Option<Mean> {
+    fn get(&self, step: usize) -> Option<Mean> {
         let acc = Kahan {
-            sum: self.sum[cell],
-            lost: self.lost[cell],
+            sum: self.sum[step],
+            lost: self.lost[step],
         };
-        (self.count[cell] > 0.0).then(|| Mean::from_parts(acc, self.count[cell], self.incremental[cell]))
+        let incremental = self.incremental.get(step).copied().unwrap_or(false);
+        (self.count[step] > 0.0).then(|| Mean::from_parts(acc, self.count[step], incremental))
     }
 
-    fn set(&mut self, group: usize, cell: usize, mean: Mean) {
+    fn set(&mut self, step: usize, mean: Mean) {
         let (acc, incremental) = mean.parts();
-        (self.sum[cell], self.lost[cell], self.count[cell]) = (acc.sum, acc.lost, mean.count);
-        self.incremental[cell] = incremental;
-        self.any_incremental[group] |= incremental;
+        (self.sum[step], self.lost[step], self.count[step]) = (acc.sum, acc.lost, mean.count);
+        if incremental {
+            self.incremental.resize(self.sum.len(), false);
+            self.incremental[step] = true;
+        }
     }
 
-    fn add_row(&mut self, group: usize, cells: std::ops::Range<usize>, row: Row<'_>, fill: Fill) {
-        if row.full && fill == Fill::All && !self.any_incremental[group] {
-            let sum = &mut self.sum[cells.clone()];
-            let infinite = sum.iter().zip(row.values);
-            if !infinite.fold(false, |any, (sum, value)| any | (sum + value).is_infinite()) {
-                add_row(sum, &mut self.lost[cells.clone()], row, fill);
-                self.count[cells].iter_mut().for_each(|count| *count += 1.0);
+    fn add_row(&mut self, row: Row<'_>, fill: Fill) {
+        if row.full && fill == Fill::All && self.incremental.is_empty() {
+            let totals = self.sum.iter().zip(row.values);
+            if !totals.fold(false, |any, (sum, value)| any | (sum + value).is_infinite()) {
+                add_row(&mut self.sum, &mut self.lost, row, fill);
+                self.count.iter_mut().for_each(|count| *count += 1.0);
                 return;
             }
         }
-        for (cell, value) in cells.zip(row.values) {
-            if is_absent(*value) {
-                continue;
-            }
-            let mean = match self.get(cell) {
+        for (step, value) in row.values.iter().enumerate().filter(|(_, v)| is_present(**v)) {
+            let mean = match self.get(step) {
                 Some(mut mean) => {
                     mean.add(*value);
                     mean
                 }
                 None => Mean::new(*value),
             };
-            self.set(group, cell, mean);
+            self.set(step, mean);
         }
     }
 }

@@ -100,6 +100,7 @@ impl<'a> Who<'a> {
                 }
             }),
             Origin::Other(who) => who.visit(label),
+            Origin::Stored(group, series) if self.made.get().is_none() => group.visit_labels(*series, label),
             Origin::Known(_) | Origin::Stored(..) => {
                 self.labels().iter().for_each(|(name, value)| label(name, value));
             }

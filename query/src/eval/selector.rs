@@ -138,8 +138,9 @@ pub(crate) fn instant_rows(
         ));
     }
     let frame = selector.instant_frame(grid, cx.lookback_ms);
-    let set = select(cx, selector, &frame, "", 0)?;
     let smoothed = selector.extent == Some(Extent::Smoothed);
+    // Without a function, and at one step, the newest sample of each series is all that is looked at.
+    let set = select(cx, selector, &frame, if smoothed { "smoothed" } else { "" }, 0)?;
     let _room = cx.room(grid, PARTS * BUFFERS)?;
     run(cx, &parts(&set, grid.len), |part, pieces| {
         let mut sink = make(part);

@@ -8,6 +8,8 @@ use crate::window::Span;
 #[derive(Debug)]
 pub(crate) struct Extrapolations {
     steps: Vec<Extrapolation>,
+    /// Each window has two samples or more.
+    all: bool,
     /// What the factor is divided by: the range in seconds for a rate, else 1.
     per: f64,
 }
@@ -71,7 +73,8 @@ impl Extrapolations {
                 }
             })
             .collect();
-        Self { steps, per }
+        let all = windows.spans.iter().all(|(first, end)| end - first > 1);
+        Self { steps, all, per }
     }
 }
 
@@ -85,13 +88,21 @@ impl Extrapolation {
 }
 
 impl Extrapolation {
+    /// Whether a counter may have been at zero less than `to_start` before its first sample.
+    ///
+    /// Seconds since it was zero are `interval * (start / rise)`. Nearly always these are far more than `to_start`, and a
+    /// product says so without a division: by the margin for certain, unless it is too small to be exact.
+    #[inline]
+    fn may_begin_near_zero(&self, start: f64, rise: f64) -> bool {
+        let far = start * self.interval;
+        let is_far = (far > self.to_start * rise * MARGIN) & (far > SMALL);
+        (rise > 0.0) & (start >= 0.0) & !is_far
+    }
+
     /// What a counter's rise is multiplied with: it began at zero or above.
     #[inline]
     fn by(&self, start: f64, rise: f64, per: f64) -> f64 {
-        // Seconds since it was zero are `interval * (start / rise)`. Nearly always these are far more than `to_start`, and a
-        // product says so without a division: by the margin for certain, unless it is too small to be exact.
-        let far = start * self.interval;
-        if !(rise > 0.0 && start >= 0.0) || far > self.to_start * rise * MARGIN && far > SMALL {
+        if !self.may_begin_near_zero(start, rise) {
             return self.factor;
         }
         let to_zero = self.interval * (start / rise);
@@ -124,12 +135,7 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, extrapolations: &Extrapolation
     }
     // Resets are rare: most columns have none, of others they are found once.
     if !falls(windows.values) {
-        for ((cell, span), e) in steps {
-            *cell = ends(windows.values, *span).map_or(ABSENT, |(start, end)| {
-                let result = end - start;
-                result * e.by(start, result, extrapolations.per)
-            });
-        }
+        rises(windows, extrapolations, out);
         return;
     }
     let values = windows.values;
@@ -151,6 +157,44 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, extrapolations: &Extrapolation
             result += values[*reset as usize - 1];
         }
         *cell = result * e.by(start, result, extrapolations.per);
+    }
+}
+
+/// How many steps are computed together.
+const TOGETHER: usize = 16;
+
+/// `rate` and `increase` of a counter without resets.
+fn rises(windows: &Windows<'_>, extrapolations: &Extrapolations, out: &mut [f64]) {
+    let chunks = out
+        .chunks_mut(TOGETHER)
+        .zip(windows.spans.chunks(TOGETHER))
+        .zip(extrapolations.steps.chunks(TOGETHER));
+    for ((cells, spans), steps) in chunks {
+        let (mut starts, mut rises) = ([0.0; TOGETHER], [0.0; TOGETHER]);
+        for ((start, rise), span) in starts.iter_mut().zip(&mut rises).zip(spans) {
+            // A window without two samples is far from zero, and is taken out below.
+            if let Some((first, last)) = ends(windows.values, *span) {
+                (*start, *rise) = (first, last - first);
+            }
+        }
+        // First without a branch, as if none of them had begun near zero; then those that may have.
+        let mut near = false;
+        for (((cell, start), rise), e) in cells.iter_mut().zip(starts).zip(rises).zip(steps) {
+            near |= e.may_begin_near_zero(start, rise);
+            *cell = rise * e.factor;
+        }
+        if near {
+            for (((cell, start), rise), e) in cells.iter_mut().zip(starts).zip(rises).zip(steps) {
+                *cell = rise * e.by(start, rise, extrapolations.per);
+            }
+        }
+        if !extrapolations.all {
+            for (cell, (first, end)) in cells.iter_mut().zip(spans) {
+                if end - first < 2 {
+                    *cell = ABSENT;
+                }
+            }
+        }
     }
 }
 

@@ -66,11 +66,13 @@ fn running_sums(values: &[f64]) -> Option<Vec<f64>> {
 pub(super) fn extremes(windows: &Windows<'_>, out: &mut [f64], better: impl Fn(f64, f64) -> bool) {
     let best = |a: f64, b: f64| if better(b, a) | a.is_nan() { b } else { a };
     let level = |(first, end): Span| (end - first).checked_ilog2();
-    let top = windows.spans.iter().filter_map(|span| level(*span)).max();
+    // Which levels there are windows of: a bit for each.
+    let levels = windows.spans.iter().filter_map(|span| level(*span));
+    let levels = levels.fold(0u32, |all, k| all | 1 << k);
     out.fill(ABSENT);
     let mut bests = windows.values.to_vec();
     let mut next = Vec::with_capacity(bests.len());
-    for k in 0..=top.unwrap_or(0) {
+    for k in 0..u32::BITS - levels.leading_zeros() {
         let len = 1usize << k;
         if k > 0 {
             let half = len / 2;
@@ -78,6 +80,9 @@ pub(super) fn extremes(windows: &Windows<'_>, out: &mut [f64], better: impl Fn(f
             let later = bests.get(half..).unwrap_or_default();
             next.extend(bests.iter().zip(later).map(|(a, b)| best(*a, *b)));
             std::mem::swap(&mut bests, &mut next);
+        }
+        if levels & 1 << k == 0 {
+            continue;
         }
         for (cell, span) in out.iter_mut().zip(windows.spans) {
             if level(*span) == Some(k) {

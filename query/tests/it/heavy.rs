@@ -71,7 +71,6 @@ fn a_heavy_query_gives_at_each_step_what_an_instant_one_gives() {
         "topk(9, m_total)",
         "topk by (pod) (3, m_total)",
         "bottomk by (le) (40, m_total)",
-        "count by (pod) (limitk by (pod) (20, m_total))",
         "count_values by (le) (\"value\", m_total)",
         "topk(5, increase(m_total[2m]))",
         "max by (le) (rate(m_total[2m]))",
