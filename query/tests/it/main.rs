@@ -9,6 +9,8 @@
 )]
 
 mod dashboards;
+mod explain;
+mod histograms;
 mod limits;
 mod parse;
 mod promqltest;
