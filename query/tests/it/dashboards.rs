@@ -4,8 +4,8 @@ use crate::store::{DbStore, TestStore};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tidegauge_model::testing::MemoryStore;
-use tidegauge_model::{Labels, MatchOp, Matcher, Sample, Timestamp};
-use tidegauge_query::parser::{Expr, VectorSelector};
+use tidegauge_model::{Labels, Matcher, Sample, Timestamp};
+use tidegauge_query::parser::{DurationExpr, Expr, VectorSelector};
 use tidegauge_query::{Engine, EngineOptions, ParseOptions, Query, QueryError, QueryOutput, Value};
 
 /// The time of the first sample: selectors with offsets look back from here.
@@ -101,7 +101,7 @@ fn data_for(expr: &Expr) -> (BTreeMap<Labels, BTreeMap<Timestamp, f64>>, usize) 
             unmet += 1;
             continue;
         };
-        let offset_ms = selector.offset.as_ref().and_then(|o| o.plain_ms()).unwrap_or(0);
+        let offset_ms = selector.offset.as_ref().and_then(DurationExpr::plain_ms).unwrap_or(0);
         for labels in series {
             let factor = (labels.value("le").len() + labels.value("__name__").len() % 7 + 1) as f64;
             let samples = data.entry(labels).or_default();
