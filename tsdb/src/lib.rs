@@ -92,6 +92,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod numbered;
 mod offload;
 mod opening;
 mod options;

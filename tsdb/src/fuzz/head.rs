@@ -129,7 +129,7 @@ pub(super) fn run_runs(bytes: &[u8]) {
         let disk = MemoryFs::new();
         let folder = Path::new(FOLDER);
         disk.create_dir_all(folder).ok()?;
-        disk.plant(&folder.join(runfile::name(number)), &sealed).ok()?;
+        disk.plant(&folder.join(runfile::FILES.name(number)), &sealed).ok()?;
         let file = RunFile::open(&disk, folder, number).ok()?;
         let _refused = read_runs(&file);
         Some(())

@@ -4,6 +4,7 @@
 use super::reseal;
 use crate::codec::ZstdPool;
 use crate::fs::{Fs, MemoryFs};
+use crate::numbered::HEADER_BYTES;
 use crate::wal::segment;
 use crate::{Db, Error, Fsync, Options};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ const FOLDER: &str = "data";
 const NUMBER: u64 = 7;
 
 fn path() -> PathBuf {
-    Path::new(FOLDER).join("wal").join(segment::name(NUMBER))
+    Path::new(FOLDER).join("wal").join(segment::FILES.name(NUMBER))
 }
 
 pub(super) fn run(bytes: &[u8]) {
@@ -33,7 +34,7 @@ pub(super) fn run_record(bytes: &[u8]) {
     let middle = bytes.len() / 2;
     let halves: Vec<&[u8]> = bytes.split_at_checked(middle).map_or(vec![], |(a, b)| vec![a, b]);
     for records in [vec![bytes], halves] {
-        let mut file = segment::header(NUMBER);
+        let mut file = segment::FILES.header(NUMBER);
         for record in records {
             let start = file.len();
             file.extend_from_slice(&(record.len() as u32).to_le_bytes());
@@ -121,7 +122,7 @@ fn segment_of(steps: i64, width: usize) -> Option<Vec<u8>> {
     let db = open(&disk).ok()?;
     fill(&db, 0..steps, width)?;
     drop(db);
-    disk.read(&Path::new(FOLDER).join("wal").join(segment::name(1))).ok()
+    disk.read(&Path::new(FOLDER).join("wal").join(segment::FILES.name(1))).ok()
 }
 
 /// Commits rows of two timelines and a sample of its own time, each step.
@@ -154,7 +155,7 @@ pub(super) fn fill(db: &Db, steps: std::ops::Range<i64>, width: usize) -> Option
 
 /// The same segment with no record packed, so that a change of a byte reaches what is in it.
 fn plain(bytes: &[u8]) -> Vec<u8> {
-    let mut out = segment::header(NUMBER);
+    let mut out = segment::FILES.header(NUMBER);
     for record in records(bytes) {
         out.extend_from_slice(&(record.len() as u32).to_le_bytes());
         out.push(segment::PLAIN);
@@ -168,7 +169,7 @@ fn plain(bytes: &[u8]) -> Vec<u8> {
 fn records(bytes: &[u8]) -> Vec<Vec<u8>> {
     let zstd = ZstdPool::default();
     let mut frames = segment::Frames::new(bytes);
-    let (mut at, mut out) = (segment::HEADER_BYTES, Vec::new());
+    let (mut at, mut out) = (HEADER_BYTES, Vec::new());
     while let segment::Found::Frame { kind, payload, end } = frames.at(at) {
         out.extend(segment::unpack(kind, payload, &zstd).map(std::borrow::Cow::into_owned));
         at = end;

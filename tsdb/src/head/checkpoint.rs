@@ -31,7 +31,8 @@ use super::{Column, SeriesState, State};
 use crate::Error;
 use crate::codec::varint::{put, put_signed};
 use crate::codec::{Cursor, Malformed, crc32};
-use crate::fs::Fs;
+use crate::fs::{self, Fs};
+use crate::numbered::{HEADER_BYTES, NumberedFile};
 use crate::timeline::{NONE, Timeline};
 use crate::tombstones::Tombstones;
 use crate::wal::writer::SegmentInfo;
@@ -42,19 +43,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-const MAGIC: [u8; 4] = *b"TGCK";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 20;
-
-pub(crate) fn name(number: u64) -> String {
-    format!("{number:08}.ckpt")
-}
-
-pub(crate) fn number(text: &str) -> Option<u64> {
-    let number = text.strip_suffix(".ckpt")?.parse().ok()?;
-    // Not one that we would write in another way: its file would not be found again.
-    (name(number) == text).then_some(number)
-}
+/// Checkpoints, by the number of the segment that replay goes on with.
+pub(crate) const FILES: NumberedFile = NumberedFile {
+    extension: "ckpt",
+    magic: *b"TGCK",
+    version: 1,
+};
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,26 +285,21 @@ impl Captured {
         ]
     }
 
-    /// Writes the checkpoint under a name that does not count yet; gives its length.
-    pub(crate) fn write(self, fs: &dyn Fs, path: &Path, number: u64) -> Result<u64, Error> {
-        let mut file = fs.create(path)?;
-        let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&VERSION.to_le_bytes());
-        header.extend_from_slice(&number.to_le_bytes());
-        header.extend_from_slice(&crc32(&header).to_le_bytes());
-        file.write_all(&header)?;
-        for (kind, payload) in self.sections() {
-            let mut section = Vec::with_capacity(payload.len() + 16);
-            section.extend_from_slice(&(kind as u32).to_le_bytes());
-            section.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-            section.extend_from_slice(&payload);
-            drop(payload);
-            section.extend_from_slice(&crc32(&section).to_le_bytes());
-            file.write_all(&section)?;
-        }
-        file.sync()?;
-        file.forget_cached();
-        Ok(file.len())
+    /// Writes the checkpoint; gives its length.
+    pub(crate) fn write(self, fs: &dyn Fs, dir: &Path, number: u64) -> Result<u64, Error> {
+        fs::publish(fs, dir, &FILES.name(number), |file| {
+            file.write_all(&FILES.header(number))?;
+            for (kind, payload) in self.sections() {
+                let mut section = Vec::with_capacity(payload.len() + 16);
+                section.extend_from_slice(&(kind as u32).to_le_bytes());
+                section.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+                section.extend_from_slice(&payload);
+                drop(payload);
+                section.extend_from_slice(&crc32(&section).to_le_bytes());
+                file.write_all(&section)?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -376,8 +365,9 @@ pub(crate) struct Restored {
 /// Reads a checkpoint; samples before `flushed` lie in blocks.
 pub(crate) fn read(fs: &dyn Fs, path: &Path, number: u64, runs_dir: &Path, flushed: i64) -> Result<Restored, Error> {
     let bytes = fs.map(path)?;
+    FILES.require(path, &bytes, number)?;
     let mut cursor = Cursor::new(&bytes);
-    check_header(&mut cursor, &bytes, path, number)?;
+    cursor.take(HEADER_BYTES).map_err(|e| e.in_file(path, 0))?;
     let mut loading = Loading {
         restored: Restored {
             from: number,
@@ -395,24 +385,6 @@ pub(crate) fn read(fs: &dyn Fs, path: &Path, number: u64, runs_dir: &Path, flush
             .map_err(|e| e.in_file(path, base))?;
     }
     loading.finish(fs, path, runs_dir, flushed)
-}
-
-fn check_header(cursor: &mut Cursor<'_>, bytes: &[u8], path: &Path, number: u64) -> Result<(), Error> {
-    let (Ok(magic), Ok(version), Ok(found), Ok(sum)) = (cursor.array::<4>(), cursor.u32(), cursor.u64(), cursor.u32())
-    else {
-        return Err(Error::corrupt(path, 0, "it has no whole header"));
-    };
-    if magic != MAGIC || found != number || bytes.get(..HEADER_BYTES - 4).map(crc32) != Some(sum) {
-        return Err(Error::corrupt(path, 0, "the header is damaged"));
-    }
-    if version > VERSION {
-        return Err(Error::NewerVersion {
-            path: path.to_owned(),
-            found: u64::from(version),
-            known: u64::from(VERSION),
-        });
-    }
-    Ok(())
 }
 
 fn read_section<'b>(cursor: &mut Cursor<'b>) -> Result<(Kind, &'b [u8]), Malformed> {

@@ -1,13 +1,14 @@
 //! Reads the log back into the head when the store opens.
 
 use super::record::{self, ENDED, KEY, RANGES, Read};
-use super::segment::{self, Found, Header};
+use super::segment::{self, Found};
 use super::writer::SegmentInfo;
 use crate::codec::{Cursor, Malformed, ZstdPool};
-use crate::fs::{EntryKind, Fs};
+use crate::fs::Fs;
 use crate::head::append::{Head, HeadHistogram, HeadRow, LoggedChange};
 use crate::head::delta;
 use crate::head::stage::Bounds;
+use crate::numbered::{HEADER_BYTES, Header};
 use crate::timeline::{Presence, Stand, holds};
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
@@ -28,13 +29,7 @@ pub(crate) fn replay(
     head: &mut Head,
     metrics: &Metrics,
 ) -> Result<(Vec<SegmentInfo>, u64), Error> {
-    let mut numbers: Vec<u64> = fs
-        .read_dir(dir)?
-        .into_iter()
-        .filter(|e| e.kind == EntryKind::File)
-        .filter_map(|e| segment::number(&e.name))
-        .collect();
-    numbers.sort_unstable();
+    let numbers = segment::FILES.list(fs, dir)?.numbers;
     let mut segments: Vec<SegmentInfo> = Vec::with_capacity(numbers.len());
     let zstd = ZstdPool::default();
     let mut read = 0;
@@ -48,7 +43,7 @@ pub(crate) fn replay(
             });
             continue;
         }
-        let path = dir.join(segment::name(*number));
+        let path = dir.join(segment::FILES.name(*number));
         let mut one = Segment {
             fs,
             path: &path,
@@ -92,19 +87,13 @@ struct Segment<'a> {
 impl Segment<'_> {
     fn replay(&mut self) -> Result<(), Error> {
         let bytes = self.fs.map(self.path)?;
-        let mut at = segment::HEADER_BYTES;
-        match segment::check_header(&bytes, self.number) {
+        let mut at = HEADER_BYTES;
+        match segment::FILES.check(&bytes, self.number) {
             Header::Good => {}
-            Header::Newer(found) => {
-                return Err(Error::NewerVersion {
-                    path: self.path.to_owned(),
-                    found: u64::from(found),
-                    known: u64::from(segment::VERSION),
-                });
-            }
+            Header::Newer(found) => return Err(segment::FILES.newer(self.path, found)),
             // An earlier start cut it, for it had no whole header.
             Header::Bad if bytes.is_empty() => return Ok(()),
-            Header::Bad if self.last && bytes.len() < segment::HEADER_BYTES => {
+            Header::Bad if self.last && bytes.len() < HEADER_BYTES => {
                 return self.cut(0, "it has no whole header");
             }
             Header::Bad => self.damage(0, "the header is damaged"),
