@@ -7,7 +7,7 @@ use crate::head::checkpoint::{self, Restored};
 use crate::head::runfile;
 use crate::numbered::NumberedFile;
 use crate::offload::RunFiles;
-use crate::wal::writer::{WriteError, cause};
+use crate::wal::writer::cause;
 use crate::{Error, Metrics};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -142,10 +142,7 @@ impl Db {
             let Some(wal) = log.wal.as_mut().filter(|w| w.poisoned().is_none()) else {
                 return Ok(());
             };
-            wal.begin_segment().map_err(|e| match e {
-                WriteError::Failed(e) => e,
-                WriteError::Poisoned(what) => Error::Invalid { what },
-            })?;
+            wal.begin_segment()?;
             let (number, ended) = wal.position();
             let state = self.head.state.read();
             let captured = checkpoint::capture(&state, &self.head.exemplars.read(), ended, self.flushed());

@@ -105,6 +105,15 @@ pub(crate) enum WriteError {
     Poisoned(String),
 }
 
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Failed(error) => error,
+            WriteError::Poisoned(what) => Self::Invalid { what },
+        }
+    }
+}
+
 /// A segment that takes no records any more and was not synced since its last one.
 #[derive(Debug, Clone)]
 struct Ended {
