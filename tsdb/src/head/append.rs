@@ -691,7 +691,7 @@ impl<'a> HeadAppender<'a> {
         let logged = match &mut log.wal {
             Some(wal) => {
                 let logged = record::encode(&plan, &state, &index, &mut wal.book, &mut log.record);
-                let mut more = record::Kinds::new(&state, &index, &mut wal.book, &mut log.record);
+                let mut more = record::Entries::new(&state, &index, &mut wal.book, &mut log.record);
                 plan.histograms_logged = more.histograms(&plan.histograms);
                 more.exemplars(&plan.exemplars);
                 logged
