@@ -886,18 +886,7 @@ impl Appender for HeadAppender<'_> {
     }
 
     fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError> {
-        if self.db.head.state.read().column_of(series.bits()).is_none() {
-            return Err(AppendError::StaleRef { place: 0 });
-        }
-        self.loose.push(Loose {
-            series,
-            at: at.millis(),
-            value,
-            ordinal: self.ordinal,
-            of_row: false,
-        });
-        self.ordinal += 1;
-        Ok(())
+        self.append_many(&[(series, at, value)])
     }
 
     fn append_many(&mut self, samples: &[(SeriesRef, Timestamp, f64)]) -> Result<(), AppendError> {
