@@ -32,15 +32,19 @@ pub(crate) fn replay(
     let numbers = segment::FILES.list(fs, dir)?.numbers;
     let mut segments: Vec<SegmentInfo> = Vec::with_capacity(numbers.len());
     let zstd = ZstdPool::default();
+    // Records with late samples so far.
+    let mut late = 0u64;
     let mut read = 0;
     for (i, number) in numbers.iter().enumerate() {
         if *number < from {
-            let known = known.iter().find(|s| s.number == *number);
-            segments.push(SegmentInfo {
+            let known = known.iter().find(|s| s.number == *number).copied();
+            let known = known.unwrap_or(SegmentInfo {
                 number: *number,
-                newest: known.map_or(i64::MIN, |s| s.newest),
-                late: known.map_or(0, |s| s.late),
+                newest: i64::MIN,
+                late: 0,
             });
+            late = late.max(known.late);
+            segments.push(known);
             continue;
         }
         let path = dir.join(segment::FILES.name(*number));
@@ -53,16 +57,17 @@ pub(crate) fn replay(
             metrics,
             zstd: &zstd,
             newest: i64::MIN,
-            late: segments.iter().map(|s| s.late).max().unwrap_or(0),
             has_late: false,
             read: 0,
         };
         one.replay()?;
         read += one.read;
+        // Those of one segment count as one: it is cut as a whole.
+        late += u64::from(one.has_late);
         segments.push(SegmentInfo {
             number: *number,
             newest: one.newest,
-            late: if one.has_late { one.late + 1 } else { 0 },
+            late: if one.has_late { late } else { 0 },
         });
     }
     Ok((segments, read))
@@ -77,8 +82,6 @@ struct Segment<'a> {
     metrics: &'a Metrics,
     zstd: &'a ZstdPool,
     newest: i64,
-    /// The number of the newest segment of before that has late samples.
-    late: u64,
     has_late: bool,
     /// Bytes of good frames.
     read: u64,
