@@ -1,12 +1,11 @@
 //! Input that no well-behaved sender or user makes: each kind has its typed error, or is stored as it is.
 
-use crate::support::{DIR, all, at, labels, open, options};
+use crate::support::{DIR, all, at, labels, metric, open, options, row};
 use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::testing::HandClock;
 use tidegauge_model::{
-    AppendError, Appendable, CommitError, Committed, Labels, LabelsError, Meter, OnReject, RejectReason, Timestamp,
-    stale_marker,
+    AppendError, Appendable, CommitError, Labels, LabelsError, Meter, OnReject, RejectReason, Timestamp, stale_marker,
 };
 use tidegauge_tsdb::column::EncodingChoice;
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
@@ -17,22 +16,6 @@ fn fresh(options: Options) -> (MemoryFs, Arc<dyn Fs>, Arc<Db>) {
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let db = open(&fs, options).unwrap();
     (disk, fs, db)
-}
-
-fn row(db: &Db, key: &str, time: i64, values: &[(&str, f64)]) -> Result<Committed, CommitError> {
-    let mut appender = db.appender();
-    let timeline = appender.timeline(key).unwrap();
-    let row: Vec<_> = values
-        .iter()
-        .map(|(name, v)| (appender.resolve(Some(timeline), &labels(name)).unwrap(), *v))
-        .collect();
-    appender.append_row(timeline, at(time), &row).unwrap();
-    appender.commit(OnReject::Skip)
-}
-
-fn metric(db: &Db, name: &str) -> f64 {
-    let list = db.metrics().list();
-    list.iter().find(|f| f.0 == name).map(|f| f.3[0].1).unwrap()
 }
 
 /// Values that arithmetic or a text form would change.

@@ -1,6 +1,6 @@
 //! Blocks are merged, deleted and set aside, and what is stored stays the same.
 
-use crate::support::{Content, DIR, all, at, content, histogram, labels, of_histograms, open, options};
+use crate::support::{self, Content, DIR, all, at, content, histogram, labels, of_histograms, open, options};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,9 +46,7 @@ fn fill(db: &Db, windows: std::ops::Range<i64>) {
 }
 
 fn metric(db: &Db, name: &str) -> f64 {
-    let name = format!("tidegauge_tsdb_{name}");
-    let families = db.metrics().list();
-    families.iter().find(|f| f.0 == name).map(|f| f.3[0].1).unwrap()
+    support::metric(db, &format!("tidegauge_tsdb_{name}"))
 }
 
 fn blocks(fs: &Arc<dyn Fs>) -> Vec<PathBuf> {
