@@ -64,7 +64,7 @@ fn frames(visit: &mut Visit<'_>, file: &File, bytes: &[u8], last: bool) {
                 book.lose_track();
                 place = next;
             }
-            Found::Broken { next: None } if last => {
+            Found::Broken { next: None } if last && segment::is_torn(bytes, place) => {
                 let what = "the last frame of the log is not whole: it is being written, or the next start cuts it off";
                 visit.report.note(&file.path, Some(place as u64), what);
                 break;
