@@ -8,6 +8,8 @@ use clap::Args;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
+const DEFAULT_RETENTION: &str = "15d";
+
 /// The flags of `serve` that do something. The others of Prometheus never get here: see [`super::flags`].
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -67,11 +69,11 @@ pub struct ServeArgs {
         help_heading = "Storage"
     )]
     data_dir: PathBuf,
-    /// How long samples are kept
+    /// How long samples are kept; 0 is as if it were not given
     #[arg(
         long = "storage.tsdb.retention.time",
         value_name = "DURATION",
-        default_value = "15d",
+        default_value = DEFAULT_RETENTION,
         help_heading = "Storage"
     )]
     retention: PromDuration,
@@ -212,6 +214,25 @@ impl ServeArgs {
         done
     }
 
+    /// How long samples are kept, as upstream has it: who bounds the size alone keeps them however old they are, who
+    /// bounds neither has the default, and a time of 0 is none.
+    fn kept(&self, sorted: &Sorted) -> Option<PromDuration> {
+        let given = sorted.given.contains_key("storage.tsdb.retention.time");
+        let by_size = self.retention_size.bytes() > 0;
+        let by_time = !self.retention.is_zero() && (given || !by_size);
+        match (by_time, by_size) {
+            (true, _) => Some(self.retention),
+            (false, true) => None,
+            (false, false) => {
+                tracing::info!(
+                    kept = DEFAULT_RETENTION,
+                    "neither a time nor a size bounds what is kept: the default does"
+                );
+                DEFAULT_RETENTION.parse().ok()
+            }
+        }
+    }
+
     fn into_options(self, sorted: &Sorted) -> AppOptions {
         let memory = match self.memory_limit {
             Some(limit) => memory::Limit {
@@ -228,10 +249,7 @@ impl ServeArgs {
         let mut flags = sorted.effective();
         flags.insert("web.listen-address".to_owned(), listen.join(","));
         flags.insert("memory.limit".to_owned(), format!("{}B", memory.bytes));
-        // As upstream: who bounds the size alone keeps samples however old they are.
-        let by_size_alone =
-            self.retention_size.bytes() > 0 && !sorted.given.contains_key("storage.tsdb.retention.time");
-        let retention = (!by_size_alone).then_some(self.retention);
+        let retention = self.kept(sorted);
         let shown = retention.map_or("0s".to_owned(), |time| time.to_string());
         flags.insert("storage.tsdb.retention.time".to_owned(), shown);
         flags.insert(
@@ -278,5 +296,41 @@ fn announce(started: &Started) {
     ));
     if started.addresses.is_empty() {
         complain("no listener is open");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, flags};
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn what_bounds_the_retention_is_decided_as_upstream() {
+        let (time, size) = ("--storage.tsdb.retention.time", "--storage.tsdb.retention.size");
+        for (given, kept) in [
+            (vec![], "15d"),
+            (vec![format!("{time}=2d")], "2d"),
+            (vec![format!("{time}=0s")], "15d"),
+            (vec![format!("{time}=0")], "15d"),
+            (vec![format!("{time}=0s"), format!("{size}=0")], "15d"),
+            (vec![format!("{size}=1GB")], "0s"),
+            (vec![format!("{time}=0s"), format!("{size}=1GB")], "0s"),
+            (vec![format!("{time}=2d"), format!("{size}=1GB")], "2d"),
+            (vec![format!("{time}=15d"), format!("{size}=1GB")], "15d"),
+        ] {
+            let sorted = flags::sort(given.clone()).unwrap();
+            let args = std::iter::once("tidegauge".to_owned()).chain(sorted.obeyed.clone());
+            let options = Cli::parse_from(args).serve.into_options(&sorted);
+            assert_eq!(options.flags["storage.tsdb.retention.time"], kept, "{given:?}");
+            let expected: PromDuration = kept.parse().unwrap();
+            let bound = options.retention;
+            assert_eq!(bound.unwrap_or(PromDuration::from_millis(0)), expected, "{given:?}");
+            assert_eq!(
+                bound.is_none(),
+                expected.is_zero(),
+                "{given:?}: 0 would be none to the store, too"
+            );
+        }
     }
 }
