@@ -213,6 +213,11 @@ fn a_target_has_at_most_its_series_and_goes_on_with_them() {
     let query = |text: &str| format!("/api/v1/query?query={text}");
     program.ask_until(&query("count(%7Bjob%3D%22tidegauge%22%7D)"), "\"20\"");
     program.ask_until(&query("up%7Bjob%3D%22tidegauge%22%7D"), "\"1\"");
+    let told = program.log_until("some samples of this target were refused");
+    assert!(
+        told.contains("limit max_series_per_timeline of 20 is reached"),
+        "{told}"
+    );
     let metrics = program.ask("GET", "/metrics").1;
     for name in [
         "tidegauge_tsdb_head_timeline_series_refused_total",
