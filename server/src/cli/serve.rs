@@ -6,6 +6,7 @@ use crate::config::{ByteSize, PromDuration};
 use crate::telemetry::{self, LogFormat, LogLevel};
 use clap::Args;
 use std::path::PathBuf;
+use tidegauge_tsdb::column::MAX_BUCKETS;
 use tokio_util::sync::CancellationToken;
 
 const DEFAULT_RETENTION: &str = "15d";
@@ -134,6 +135,24 @@ pub struct ServeArgs {
         help_heading = "Storage"
     )]
     max_series_per_target: u64,
+    /// Most buckets in one native histogram; one with more is refused
+    #[arg(
+        long = "storage.max-histogram-buckets",
+        value_name = "N",
+        default_value = "1024",
+        value_parser = clap::value_parser!(u32).range(1..=MAX_BUCKETS as i64),
+        help_heading = "Storage"
+    )]
+    max_histogram_buckets: u32,
+    /// Most deleted intervals, counted for each series, in the head and in each block; a deletion over it is refused
+    /// [0: no limit but memory]
+    #[arg(
+        long = "storage.max-tombstones",
+        value_name = "N",
+        default_value = "4000000",
+        help_heading = "Storage"
+    )]
+    max_tombstones: u64,
     /// Memory that all parts together may use [default: 9/10 of the control group's limit, else half of the machine's]
     #[arg(long = "memory.limit", value_name = "BYTES", help_heading = "Storage")]
     memory_limit: Option<ByteSize>,
@@ -275,6 +294,8 @@ impl ServeArgs {
             encoding: self.encoding,
             max_series: self.max_series,
             max_series_per_target: self.max_series_per_target,
+            max_histogram_buckets: self.max_histogram_buckets as usize,
+            max_tombstones: self.max_tombstones,
             memory_limit_bytes: memory.bytes,
             memory_source: memory.source,
             lookback: self.lookback,
@@ -305,6 +326,25 @@ mod tests {
     use super::*;
     use clap::Parser;
 
+    fn options(given: &[String]) -> Result<AppOptions, clap::Error> {
+        let sorted = flags::sort(given.iter().cloned()).unwrap();
+        let args = std::iter::once("tidegauge".to_owned()).chain(sorted.obeyed.clone());
+        Ok(Cli::try_parse_from(args)?.serve.into_options(&sorted))
+    }
+
+    #[test]
+    fn bounds_of_the_store_are_as_given() {
+        let buckets = |n: &str| options(&[format!("--storage.max-histogram-buckets={n}")]);
+        assert_eq!(buckets("8192").unwrap().max_histogram_buckets, 8192);
+        for bad in ["0", "8193", "x"] {
+            let told = buckets(bad).unwrap_err().to_string();
+            assert!(told.contains("--storage.max-histogram-buckets"), "{told}");
+        }
+        let defaults = (options(&[]).unwrap(), tidegauge_tsdb::Options::default());
+        assert_eq!(defaults.0.max_histogram_buckets, defaults.1.max_histogram_buckets);
+        assert_eq!(defaults.0.max_tombstones, defaults.1.max_tombstones);
+    }
+
     #[test]
     fn what_bounds_the_retention_is_decided_as_upstream() {
         let (time, size) = ("--storage.tsdb.retention.time", "--storage.tsdb.retention.size");
@@ -319,9 +359,7 @@ mod tests {
             (vec![format!("{time}=2d"), format!("{size}=1GB")], "2d"),
             (vec![format!("{time}=15d"), format!("{size}=1GB")], "15d"),
         ] {
-            let sorted = flags::sort(given.clone()).unwrap();
-            let args = std::iter::once("tidegauge".to_owned()).chain(sorted.obeyed.clone());
-            let options = Cli::parse_from(args).serve.into_options(&sorted);
+            let options = options(&given).unwrap();
             assert_eq!(options.flags["storage.tsdb.retention.time"], kept, "{given:?}");
             let expected: PromDuration = kept.parse().unwrap();
             let bound = options.retention;

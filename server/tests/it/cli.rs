@@ -233,6 +233,21 @@ fn a_target_has_at_most_its_series_and_goes_on_with_them() {
 }
 
 #[test]
+fn a_deletion_of_more_than_may_be_hidden_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = Program::serve(dir.path(), &["--storage.max-tombstones=1", "--web.enable-admin-api"]);
+    let own = "%7Bjob%3D%22tidegauge%22%7D";
+    program.ask_until(&format!("/api/v1/query?query=up{own}"), "\"1\"");
+    let delete = |matched: &str| program.ask("POST", &format!("/api/v1/admin/tsdb/delete_series?match[]={matched}"));
+    let (status, told) = delete(own);
+    assert!(
+        status >= 400 && told.contains("deleted intervals is over the limit of 1"),
+        "{status} {told}"
+    );
+    assert_eq!(delete(&format!("up{own}")), (204, String::new()));
+}
+
+#[test]
 fn samples_survive_a_restart() {
     let dir = tempfile::tempdir().expect("a folder");
     let query = "/api/v1/query?query=count_over_time(up%7Bjob%3D%22tidegauge%22%7D%5B1h%5D)";
