@@ -117,3 +117,14 @@ pub(super) fn runs(bytes: &mut [u8], number: u64) -> Option<()> {
     put(bytes, footer + 12, identity);
     Some(())
 }
+
+/// The tombstones of the block of that id.
+pub(super) fn tombstones(bytes: &mut [u8], id: u128) -> Option<()> {
+    *bytes.first_chunk_mut()? = *b"TIDETMB1";
+    put(bytes, 8, 1);
+    *bytes.get_mut(12..)?.first_chunk_mut()? = id.to_le_bytes();
+    let end = bytes.len().checked_sub(4).filter(|end| *end >= 28)?;
+    let crc = crc32(bytes.get(..end)?);
+    put(bytes, end, crc);
+    Some(())
+}
