@@ -14,7 +14,7 @@ use crate::select::Views;
 use crate::timeline::{Logged, NONE, Stand, Timeline};
 use crate::wal::record;
 use crate::wal::writer::{Wal, WriteError, cause};
-use crate::{Metrics, Options};
+use crate::{EARLIEST_MS, Metrics, Options};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use std::ops::Range;
@@ -746,7 +746,8 @@ impl<'a> HeadAppender<'a> {
     }
 
     /// What times this commit may use. Rows begin half a window behind the newest one of before it, so that a window
-    /// that is written gets none; if there is none, the first sample that was handed in counts.
+    /// that is written gets none; if there is none, the first sample that was handed in counts. Nothing is older than
+    /// [`EARLIEST_MS`].
     fn bounds(&self) -> Bounds {
         let head = &self.db.head;
         let latest = self.db.clock.now().saturating_add(head.options.max_future_ms).millis();
@@ -758,7 +759,9 @@ impl<'a> HeadAppender<'a> {
             let rows = self.rows.iter().map(|r| (r.ordinal, r.at));
             let all = rows.chain(self.loose.iter().map(|l| (l.ordinal, l.at)));
             let all = all.chain(self.histograms.iter().map(|h| (h.ordinal, h.at)));
-            all.filter(|(_, at)| *at <= latest).min().map(|(_, at)| at)
+            all.filter(|(_, at)| (EARLIEST_MS..=latest).contains(at))
+                .min()
+                .map(|(_, at)| at)
         };
         let newest = match newest {
             i64::MIN => first().unwrap_or(i64::MIN),
@@ -768,9 +771,11 @@ impl<'a> HeadAppender<'a> {
         let newest = newest.max(min_valid.saturating_sub(1));
         let window = head.out_of_order_ms.load(Ordering::Relaxed);
         Bounds {
-            oldest: min_valid.max(newest.saturating_sub(head.options.block_ms / 2)),
+            oldest: min_valid
+                .max(newest.saturating_sub(head.options.block_ms / 2))
+                .max(EARLIEST_MS),
             newest: latest,
-            late: (window > 0).then(|| newest.saturating_sub(window)),
+            late: (window > 0).then(|| newest.saturating_sub(window).max(EARLIEST_MS)),
         }
     }
 }

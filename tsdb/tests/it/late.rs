@@ -10,7 +10,7 @@ use tidegauge_model::{
     stale_marker,
 };
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
-use tidegauge_tsdb::{Db, Fsync, Options, SnapshotHead};
+use tidegauge_tsdb::{Db, EARLIEST_MS, Fsync, Options, SnapshotHead};
 
 fn late(block_ms: i64, window_ms: i64) -> Options {
     Options {
@@ -125,7 +125,10 @@ fn the_ends_of_time_are_bounded() {
             1 => vec![RejectReason::TooOld; 2],
             _ => vec![RejectReason::TooOld],
         };
-        assert_eq!(send(&db, &[("a", i64::MIN, 1.0), ("a", i64::MIN + 1, 1.0)]), expect);
+        assert_eq!(
+            send(&db, &[("a", EARLIEST_MS - 1, 1.0), ("a", EARLIEST_MS, 1.0)]),
+            expect
+        );
         db.maintain().unwrap();
         assert_eq!(samples(&db, "a").len(), 3 - expect.len());
         assert_eq!(refused_of_row(&db, "t", i64::MIN, &[("b", 1.0)]), [expect[0]]);
