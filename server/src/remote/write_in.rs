@@ -436,6 +436,10 @@ impl<'b> Offer<'b, '_> {
     /// Takes a series that was sent before, in the form that senders use; `false`: nothing was done.
     #[inline]
     fn take_plain(&mut self, message: &'b [u8]) -> bool {
+        // What is kept is decided sample by sample then.
+        if self.newest.leave_out != LeaveOut::Nothing {
+            return false;
+        }
         let (series, length) = match self.finger.expected(message, wire::SAMPLE) {
             Some(expected) => expected,
             None => {
@@ -448,9 +452,6 @@ impl<'b> Offer<'b, '_> {
                 (series, length)
             }
         };
-        if self.newest.leave_out != LeaveOut::Nothing {
-            return false;
-        }
         let Some((labels, rest)) = message.split_at_checked(length) else {
             return false;
         };
