@@ -253,6 +253,7 @@ impl ServeArgs {
     }
 
     fn into_options(self, sorted: &Sorted) -> AppOptions {
+        let retention = self.kept(sorted);
         let memory = match self.memory_limit {
             Some(limit) => memory::Limit {
                 bytes: limit.bytes(),
@@ -268,7 +269,6 @@ impl ServeArgs {
         let mut flags = sorted.effective();
         flags.insert("web.listen-address".to_owned(), listen.join(","));
         flags.insert("memory.limit".to_owned(), format!("{}B", memory.bytes));
-        let retention = self.kept(sorted);
         let shown = retention.map_or("0s".to_owned(), |time| time.to_string());
         flags.insert("storage.tsdb.retention.time".to_owned(), shown);
         flags.insert(
