@@ -129,7 +129,7 @@ fn stepwise(recorder: &Recorder, args: &[&Node], grid: Grid, gave: Option<&Done>
     let mut sum = Sum::default();
     let mut gathered = Gathered {
         most: 0,
-        each: Some(vec![0; grid.len.min(1 << 20)]),
+        each: gave.and_then(|g| g.by_step.as_ref()).map(|steps| vec![0; steps.len()]),
     };
     for arg in args {
         if matches!(bare(arg), Node::Text(_)) {

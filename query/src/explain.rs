@@ -387,11 +387,11 @@ impl ExplainPart {
             text.push_str(", once for all steps");
         }
         if self.parts.is_empty() {
-            text.push_str(&format!(", {} rows", self.rows));
+            text.push_str(&format!(", {}", Count(self.rows, "row")));
         } else {
-            text.push_str(&format!(", {} rows in, {} out", self.rows_in, self.rows));
+            text.push_str(&format!(", {} in, {} out", Count(self.rows_in, "row"), self.rows));
         }
-        text.push_str(&format!(", {} values", self.values));
+        text.push_str(&format!(", {}", Count(self.values, "value")));
         if let Some(held) = self.held_bytes {
             text.push_str(&format!(", {} held", Bytes(held)));
         }
@@ -402,11 +402,11 @@ impl ExplainPart {
 impl Selection {
     fn facts(&self) -> String {
         let mut text = format!(
-            "{} series on {} timelines, {} chunks, {} samples, found in {}",
+            "{} series on {}, {}, {}, found in {}",
             self.series,
-            self.timelines,
-            self.chunks,
-            self.samples,
+            Count(self.timelines, "timeline"),
+            Count(self.chunks, "chunk"),
+            Count(self.samples, "sample"),
             Span(self.select)
         );
         text.push_str(&match (self.windows_shared, self.windows_own) {
@@ -415,6 +415,15 @@ impl Selection {
             (shared, own) => format!("; windows shared by {shared}, own for {own}"),
         });
         text
+    }
+}
+
+/// So many of something.
+struct Count(u64, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::value::StatsLevel;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
-use tidegauge_model::SeriesSet;
+use tidegauge_model::{Lease, SeriesSet};
 
 /// A part of the plan, by its place in memory: the plan does not move while it is evaluated. A part and its first
 /// field share a place, so the kind is part of the key.
@@ -141,6 +141,8 @@ pub(crate) struct Recorder {
     level: StatsLevel,
     nodes: Mutex<HashMap<Key, Done>>,
     leaves: Mutex<HashMap<Key, Leaf>>,
+    /// Pays for the counts by step.
+    leases: Mutex<Vec<Lease>>,
 }
 
 /// When something began, if times are taken.
@@ -159,6 +161,7 @@ impl Recorder {
             level,
             nodes: Mutex::default(),
             leaves: Mutex::default(),
+            leases: Mutex::default(),
         }
     }
 
@@ -175,6 +178,11 @@ impl Recorder {
     /// Something begins.
     pub(crate) fn begin(&self) -> Began {
         Began(self.explains().then(Instant::now))
+    }
+
+    /// Keeps what pays for counts by step.
+    pub(crate) fn keep(&self, lease: Lease) {
+        self.leases.lock().push(lease);
     }
 
     /// A node is done.

@@ -279,6 +279,11 @@ impl<'q> Cx<'q> {
                 ..Done::default()
             },
         };
+        if done.by_step.is_some() {
+            // Once for these, and once for those of the leaf that may lie below.
+            let bytes = (grid.len as u64).saturating_mul(2 * size_of::<u64>() as u64);
+            self.recorder.keep(self.limits.0.meter.lease(bytes)?);
+        }
         done.wall = began.elapsed();
         done.held_bytes = self.limits.0.meter.used();
         done.load = account::load_of(&self.recorder, node, grid, Some(&done));

@@ -35,7 +35,7 @@ const HEAVY: u64 = 150_000;
 const PIECE: usize = 64;
 
 /// How many values per step a part works with.
-pub(crate) const BUFFERS: usize = 4;
+pub(crate) const BUFFERS: usize = 5;
 
 /// Cuts the series of a selection into parts of about equal work.
 pub(crate) fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {

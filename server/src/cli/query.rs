@@ -119,7 +119,14 @@ impl Kind {
         let url = url::Url::parse_with_params(&format!("{base}/api/v1/{path}"), params)
             .with_context(|| format!("{:?} is not a URL", server.url))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = runtime.block_on(ask(url))?;
+        let answer = runtime.block_on(ask(url)).with_context(|| {
+            let what = if server.explain {
+                "only a tidegauge explains queries"
+            } else {
+                "no answer to the query"
+            };
+            format!("{}: {what}", server.url)
+        })?;
         if let Some(error) = answer.get("error").and_then(Value::as_str) {
             match caret(&expr, error) {
                 Some(shown) => bail!("{error}\n{shown}"),

@@ -327,7 +327,7 @@ fn queries_are_answered_and_explained_on_the_command_line() {
         "sum ",
         "└─ count_over_time",
         "up{job=\"tidegauge\"}[5m]",
-        "1 series on 1 timelines",
+        "1 series on 1 timeline, ",
     ] {
         assert!(out.contains(part), "{part}: {out}");
     }
@@ -346,6 +346,39 @@ fn queries_are_answered_and_explained_on_the_command_line() {
         "{err}"
     );
     assert_eq!(texts(&["query"]).0, Some(2));
+}
+
+#[test]
+fn limits_of_queries_are_set_by_flags() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let flags = [
+        "--query.timeout=300ms",
+        "--query.lookback-delta=7s",
+        "--query.max-samples=400000",
+        "--memory.limit=100MB",
+    ];
+    let program = Program::serve(dir.path(), &flags);
+    let ask = |query: &str| program.ask("GET", &format!("/api/v1/query?query={query}"));
+    let (status, body) = ask("quantile_over_time(0.5,quantile_over_time(0.5,vector(time())[1d:1s])[1d:1s])");
+    assert_eq!(status, 503, "{body}");
+    assert!(
+        body.contains(r#""errorType":"timeout","error":"query timed out in expression evaluation""#),
+        "{body}"
+    );
+    let (status, body) = ask("count_over_time(vector(1)[1h:10ms])");
+    assert_eq!(status, 422, "{body}");
+    assert!(
+        body.contains(r#""errorType":"execution","error":"query processing would load too many samples into memory"#),
+        "{body}"
+    );
+    let (status, body) = ask("absent_over_time(nothing[1h:12ms])");
+    assert_eq!(status, 422, "{body}");
+    assert!(
+        body.contains("query needs more memory than it may have: ") && body.contains("allowed for queries"),
+        "{body}"
+    );
+    let (_, body) = program.ask("GET", "/api/v1/explain?query=up");
+    assert!(body.contains(r#""lookbackMilliseconds":7000"#), "{body}");
 }
 
 /// A query goes on for hours unless somebody stops it.
