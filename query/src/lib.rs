@@ -10,22 +10,27 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod annotation;
 mod engine;
 mod error;
 mod eval;
+mod explain;
 mod functions;
 mod gate;
 mod helpers;
 mod metrics;
 pub mod parser;
 mod plan;
+mod record;
 mod value;
+mod watch;
 mod window;
 
 pub use annotation::{Annotations, Severity};
 pub use engine::{Engine, EngineOptions, Query};
 pub use error::QueryError;
+pub use explain::{Explain, ExplainPart, Selection};
 pub use metrics::{MetricRow, Metrics};
 pub use parser::{Features, ParseError, ParseOptions, parse};
 pub use value::{InstantSample, QueryOutput, QueryStats, RangeSeries, StatsLevel, Value};

@@ -141,8 +141,7 @@ impl Fold {
         let group = &mut self.accs[number];
         group.drop_name |= who.drop_name;
         if let Acc::All(_) = group.acc {
-            let present = row.values.iter().filter(|v| is_present(**v)).count();
-            self.held.grow(present, row.values.len(), 0)?;
+            self.held.grow(row.present(), row.values.len(), 0)?;
         }
         group.acc.add(self.op, row, group.fill);
         group.fill = match group.fill {

@@ -4,12 +4,13 @@ use super::Cx;
 use super::row::{MakeSink, Row, Sink, Who};
 use super::selector::{BUFFERS, PARTS, StepCounts, check_now_and_then, floats, parts, run, select, without_stale};
 use super::stream::{keeps_name, stream};
-use super::table::is_present;
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::functions::{Prepared, Windows, extended, fewest_samples, range_function};
 use crate::parser::{Extent, Function, Span as Place};
 use crate::plan::{Select, Source, Window};
+use crate::record::Key;
+use crate::watch::Watch;
 use crate::window::{Frame, Grid, Windowing};
 use tidegauge_model::{ColumnBuf, Timestamp, is_stale, reserved::METRIC_NAME};
 
@@ -35,7 +36,7 @@ impl RangeCall<'_> {
                 let _room = (cx.room(inner, BUFFERS)?, cx.room(grid, PARTS * BUFFERS)?);
                 let timestamps: Vec<Timestamp> = inner.times().map(Timestamp::from_millis).collect();
                 let mut shared = Shared::default();
-                shared.find(self, &timestamps, &frame, None);
+                shared.find(self, &timestamps, &frame, None, &cx.watch());
                 stream(cx, expr, inner, &|part| {
                     Box::new(SubquerySink {
                         call: self,
@@ -46,8 +47,9 @@ impl RangeCall<'_> {
                         kept: (Vec::new(), Vec::new()),
                         own: Shared::default(),
                         out: vec![0.0; grid.len],
-                        counts: StepCounts::new(cx, grid),
+                        counts: StepCounts::new(cx, Key::window(self.window), grid),
                         names: Names::new(self, cx, None),
+                        watch: cx.watch(),
                         sink: make(part),
                     })
                 })
@@ -76,7 +78,8 @@ impl RangeCall<'_> {
             let mut shared_of = None;
             let mut kept = (Vec::new(), Vec::new());
             let mut out = vec![0.0; grid.len];
-            let mut counts = StepCounts::new(cx, grid);
+            let mut counts = StepCounts::new(cx, Key::select(selector), grid);
+            let watch = cx.watch();
             let mut names = Names::new(self, cx, selector.metric_name());
             for piece in pieces {
                 let group = &*set[piece.group];
@@ -88,15 +91,16 @@ impl RangeCall<'_> {
                         continue;
                     }
                     let stale = column.has_stale && values.iter().any(|v| is_stale(*v));
+                    counts.read(values.len(), column.dense && !stale);
                     let (found, timestamps, values) = if column.dense && !stale {
                         if shared_of != Some(piece.group) {
-                            shared.find(self, column.timestamps, frame, selector.extent);
+                            shared.find(self, column.timestamps, frame, selector.extent, &watch);
                             shared_of = Some(piece.group);
                         }
                         (&shared, column.timestamps, values)
                     } else {
                         let (timestamps, values) = without_stale(column.timestamps, values, &mut kept);
-                        own.find(self, timestamps, frame, selector.extent);
+                        own.find(self, timestamps, frame, selector.extent, &watch);
                         (&own, timestamps, values)
                     };
                     let windows = Windows {
@@ -106,10 +110,12 @@ impl RangeCall<'_> {
                         frame,
                         range_ms: self.window.range_ms,
                         extent: selector.extent,
+                        watch: &watch,
                     };
                     range_function(self.function, &windows, &self.params, &found.prepared, &mut out)?;
                     counts.windows(&found.windowing);
-                    if let Some(row) = found.row(&out) {
+                    let row = found.row(&out);
+                    if counts.gave(row)? {
                         let who = Who::stored(group, series);
                         names.look(&who);
                         self.send(cx, &who, row, &mut *sink)?;
@@ -140,7 +146,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn find(&mut self, call: &RangeCall<'_>, timestamps: &[Timestamp], frame: &Frame, extent: Option<Extent>) {
+    fn find(
+        &mut self,
+        call: &RangeCall<'_>,
+        timestamps: &[Timestamp],
+        frame: &Frame,
+        extent: Option<Extent>,
+        watch: &Watch,
+    ) {
         self.windowing.find(timestamps, frame);
         let windows = Windows {
             timestamps,
@@ -149,18 +162,18 @@ impl Shared {
             frame,
             range_ms: call.window.range_ms,
             extent,
+            watch,
         };
         self.prepared = Prepared::new(call.function, &windows);
         self.full = extent.is_none() && self.windowing.least >= fewest_samples(call.function);
     }
 
-    /// What the function made of a column, if there is any value.
-    fn row<'o>(&self, values: &'o [f64]) -> Option<Row<'o>> {
-        let any = self.full && !values.is_empty() || values.iter().any(|v| is_present(*v));
-        any.then_some(Row {
+    /// What the function made of a column.
+    fn row<'o>(&self, values: &'o [f64]) -> Row<'o> {
+        Row {
             values,
             full: self.full,
-        })
+        }
     }
 }
 
@@ -237,6 +250,7 @@ struct SubquerySink<'c, 'q, 's> {
     out: Vec<f64>,
     counts: StepCounts<'c, 'q>,
     names: Names<'c, 'q>,
+    watch: Watch,
     sink: Box<dyn Sink + 's>,
 }
 
@@ -252,7 +266,7 @@ impl Sink for SubquerySink<'_, '_, '_> {
         let found = if timestamps.len() == self.timestamps.len() {
             self.shared
         } else {
-            self.own.find(self.call, timestamps, self.frame, None);
+            self.own.find(self.call, timestamps, self.frame, None, &self.watch);
             &self.own
         };
         let windows = Windows {
@@ -262,6 +276,7 @@ impl Sink for SubquerySink<'_, '_, '_> {
             frame: self.frame,
             range_ms: self.call.window.range_ms,
             extent: None,
+            watch: &self.watch,
         };
         range_function(
             self.call.function,
@@ -271,7 +286,8 @@ impl Sink for SubquerySink<'_, '_, '_> {
             &mut self.out,
         )?;
         self.counts.windows(&found.windowing);
-        if let Some(row) = found.row(&self.out) {
+        let row = found.row(&self.out);
+        if self.counts.gave(row)? {
             self.names.look(who);
             self.call.send(self.cx, who, row, &mut *self.sink)?;
         }

@@ -33,6 +33,15 @@ impl<'a> Row<'a> {
             full: values.iter().all(|v| is_present(*v)),
         }
     }
+
+    /// How many steps have a value.
+    pub(crate) fn present(&self) -> usize {
+        if self.full {
+            self.values.len()
+        } else {
+            self.values.iter().filter(|v| is_present(**v)).count()
+        }
+    }
 }
 
 /// The series of a row; its labels are made only if somebody asks.

@@ -15,6 +15,7 @@ use crate::error::QueryError;
 use crate::functions::extended;
 use crate::parser::Extent;
 use crate::plan::Select;
+use crate::record::{Key, Leaf};
 use crate::window::{Frame, Grid, NONE, Windowing, newest, spans};
 use std::ops::Range;
 use tidegauge_model::{ColumnBuf, Labels, SelectHints, SeriesGroup, SeriesSet, Timestamp, Values, is_stale};
@@ -35,7 +36,7 @@ const PIECE: usize = 64;
 const CHECK_EVERY: usize = 16;
 
 /// How many values per step a part works with.
-pub(crate) const BUFFERS: usize = 4;
+pub(crate) const BUFFERS: usize = 5;
 
 /// Cuts the series of a selection into parts of about equal work.
 pub(crate) fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
@@ -99,8 +100,9 @@ pub(crate) fn select(
         window_ms,
         labels_only: false,
     };
+    let began = cx.recorder.begin();
     let set = cx.querier.select(&select.matchers, &hints, &cx.read)?;
-    cx.count_series(set.iter().map(|g| g.len() as u64).sum());
+    cx.recorder.selected(Key::select(select), &set, began);
     Ok(set)
 }
 
@@ -148,7 +150,7 @@ pub(crate) fn instant_rows(
         let (mut shared, mut own) = (Newest::default(), Newest::default());
         let mut shared_of = None;
         let mut row = vec![0.0; grid.len];
-        let mut counts = StepCounts::new(cx, grid);
+        let mut counts = StepCounts::new(cx, Key::select(selector), grid);
         for piece in pieces {
             let group = &*set[piece.group];
             for series in piece.series.clone() {
@@ -159,6 +161,7 @@ pub(crate) fn instant_rows(
                     continue;
                 }
                 let mut full = false;
+                counts.read(values.len(), column.dense && !smoothed);
                 if smoothed {
                     smoothed_row(column.timestamps, values, &frame, &mut row);
                 } else {
@@ -183,7 +186,7 @@ pub(crate) fn instant_rows(
                     }
                 }
                 let row = Row { values: &row, full };
-                if counts.present(row) {
+                if counts.present(row)? {
                     sink.row(&Who::stored(group, series), row)?;
                 }
             }
@@ -246,52 +249,80 @@ pub(crate) fn without_stale<'a>(
     (&kept.0, &kept.1)
 }
 
-/// Counts the samples that steps look at.
+/// Counts what one part reads, looks at and gives.
 pub(crate) struct StepCounts<'c, 'q> {
     cx: &'c Cx<'q>,
-    total: u64,
-    by_step: Option<Vec<u64>>,
+    key: Key,
+    counted: Leaf,
 }
 
 impl<'c, 'q> StepCounts<'c, 'q> {
-    pub(crate) fn new(cx: &'c Cx<'q>, grid: Grid) -> Self {
+    pub(crate) fn new(cx: &'c Cx<'q>, key: Key, grid: Grid) -> Self {
+        let seen_by_step = cx.recorder.by_step().then(|| vec![0; grid.len]);
         Self {
             cx,
-            total: 0,
-            by_step: cx.counts_steps().then(|| vec![0; grid.len]),
+            key,
+            counted: Leaf {
+                seen_by_step,
+                ..Leaf::default()
+            },
         }
     }
 
-    /// Counts the values of a row that are there; whether any is.
-    pub(crate) fn present(&mut self, row: Row<'_>) -> bool {
-        let count = if row.full {
-            row.values.len() as u64
+    /// Counts a series that was decoded, and whether it uses the windows of its timeline.
+    pub(crate) fn read(&mut self, samples: usize, shared: bool) {
+        self.counted.read += samples as u64;
+        if shared {
+            self.counted.windows_shared += 1;
         } else {
-            row.values.iter().filter(|v| is_present(**v)).count() as u64
-        };
-        self.total += count;
-        if let Some(by_step) = &mut self.by_step {
+            self.counted.windows_own += 1;
+        }
+    }
+
+    /// Counts the values of a row, each of which is a sample looked at; whether there is any.
+    ///
+    /// # Errors
+    /// There are more than a query may hold.
+    pub(crate) fn present(&mut self, row: Row<'_>) -> Result<bool, QueryError> {
+        let values = row.present() as u64;
+        self.counted.seen += values;
+        if let Some(by_step) = &mut self.counted.seen_by_step {
             for (n, value) in by_step.iter_mut().zip(row.values) {
                 *n += u64::from(is_present(*value));
             }
         }
-        count > 0
+        self.gives(values)
     }
 
     /// Counts what windows hold.
     pub(crate) fn windows(&mut self, windows: &Windowing) {
-        self.total += windows.total;
-        if let Some(by_step) = &mut self.by_step {
+        let counted = &mut self.counted;
+        counted.seen += windows.total;
+        if let Some(by_step) = &mut counted.seen_by_step {
             for (n, (first, end)) in by_step.iter_mut().zip(&windows.spans) {
                 *n += u64::from(end - first);
             }
         }
+        let last = windows.spans.last().map_or(0, |(first, end)| u64::from(end - first));
+        counted.last_window = counted.last_window.max(last);
+    }
+
+    /// Counts the values of a row that came of windows; whether there is any.
+    ///
+    /// # Errors
+    /// There are more than a query may hold.
+    pub(crate) fn gave(&mut self, row: Row<'_>) -> Result<bool, QueryError> {
+        self.gives(row.present() as u64)
+    }
+
+    fn gives(&mut self, values: u64) -> Result<bool, QueryError> {
+        self.counted.values += values;
+        self.counted.rows += u64::from(values > 0);
+        self.cx.allows(self.counted.values)?;
+        Ok(values > 0)
     }
 
     pub(crate) fn finish(self) {
-        self.cx.count_samples(self.total);
-        if let Some(by_step) = &self.by_step {
-            self.cx.count_steps(by_step);
-        }
+        self.cx.recorder.leaf(self.key, |leaf| leaf.add(self.counted));
     }
 }

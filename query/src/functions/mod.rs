@@ -20,6 +20,7 @@ pub(crate) mod time;
 
 use crate::error::QueryError;
 use crate::parser::{Extent, Function};
+use crate::watch::Watch;
 use crate::window::{Frame, Span};
 use tidegauge_model::Timestamp;
 
@@ -33,7 +34,12 @@ pub(crate) struct Windows<'a> {
     /// The width the user wrote; the frame's is wider if the selector is `anchored` or `smoothed`.
     pub(crate) range_ms: i64,
     pub(crate) extent: Option<Extent>,
+    /// Asked now and then whether to go on.
+    pub(crate) watch: &'a Watch,
 }
+
+/// After how many samples it is asked whether to go on.
+const ASK_EVERY: usize = 1 << 20;
 
 impl<'a> Windows<'a> {
     /// Times and values of a step's window.
@@ -41,6 +47,16 @@ impl<'a> Windows<'a> {
         let (first, end) = self.spans[step];
         let window = first as usize..end as usize;
         (&self.timestamps[window.clone()], &self.values[window])
+    }
+
+    /// Asks now and then, by how many samples are looked at, whether it is time to stop.
+    fn is_over(&self, looked_at: &mut usize, more: usize) -> bool {
+        *looked_at += more;
+        if *looked_at < ASK_EVERY {
+            return false;
+        }
+        *looked_at = 0;
+        self.watch.is_over()
     }
 
     /// The values of a window.
@@ -71,8 +87,12 @@ impl<'a> Windows<'a> {
 
     /// Writes to each step with samples what `f` makes of its window; [`crate::eval::ABSENT`] elsewhere.
     pub(crate) fn each(&self, out: &mut [f64], mut f: impl FnMut(&[Timestamp], &[f64], usize) -> f64) {
+        let mut looked_at = 0;
         for (step, cell) in out.iter_mut().enumerate() {
             let (timestamps, values) = self.at(step);
+            if self.is_over(&mut looked_at, values.len()) {
+                return;
+            }
             *cell = if values.is_empty() {
                 crate::eval::ABSENT
             } else {
@@ -136,8 +156,19 @@ pub(crate) fn fewest_samples(function: Function) -> u32 {
 /// the same function and windows.
 ///
 /// # Errors
-/// A parameter that the function refuses.
+/// A parameter that the function refuses; or it is time to stop, and `out` is not complete.
 pub(crate) fn range_function(
+    function: Function,
+    windows: &Windows<'_>,
+    params: &[Vec<f64>],
+    prepared: &Prepared,
+    out: &mut [f64],
+) -> Result<(), QueryError> {
+    by_step(function, windows, params, prepared, out)?;
+    windows.watch.check()
+}
+
+fn by_step(
     function: Function,
     windows: &Windows<'_>,
     params: &[Vec<f64>],

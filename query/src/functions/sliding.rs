@@ -15,10 +15,13 @@ pub(super) fn sums(windows: &Windows<'_>, overlap: bool, out: &mut [f64], finish
         return;
     }
     // Each addition waits for the one before: four windows go side by side.
-    let mut steps = out.chunks_exact_mut(4).zip(windows.spans.chunks_exact(4));
-    for (cells, spans) in &mut steps {
+    let mut looked_at = 0;
+    for (cells, spans) in out.chunks_exact_mut(4).zip(windows.spans.chunks_exact(4)) {
         let slices: [&[f64]; 4] = std::array::from_fn(|i| windows.slice(spans[i]));
         let common = slices.iter().map(|s| s.len()).min().unwrap_or(0);
+        if windows.is_over(&mut looked_at, slices.iter().map(|s| s.len()).sum()) {
+            return;
+        }
         let mut sums = [Kahan::default(); 4];
         let [a, b, c, d] = slices.map(|s| &s[..common]);
         for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
@@ -179,8 +182,9 @@ mod tests {
                 .collect();
             let timestamps: Vec<Timestamp> = (0..values.len() as i64).map(Timestamp::from_millis).collect();
             let frame = Frame { grid: Grid::new(0, spans.len() as i64 - 1, 1), at: None, offset_ms: 0, back_ms: 1, ahead_ms: 0 };
+            let watch = crate::watch::Watch::new(tidegauge_model::Cancel::new(), None);
             let windows = Windows {
-                timestamps: &timestamps, values: &values, spans: &spans, frame: &frame, range_ms: 1, extent: None,
+                timestamps: &timestamps, values: &values, spans: &spans, frame: &frame, range_ms: 1, extent: None, watch: &watch,
             };
             use Function as F;
             for function in [F::SumOverTime, F::AvgOverTime, F::MinOverTime, F::MaxOverTime, F::Changes, F::Resets] {

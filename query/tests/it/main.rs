@@ -9,7 +9,9 @@
 )]
 
 mod dashboards;
+mod explain;
 mod heavy;
+mod histograms;
 mod limits;
 mod parse;
 mod promqltest;
