@@ -1,4 +1,5 @@
-//! The query crate from outside: the parser over shared data, scripts in upstream's test language, limits, properties.
+//! The query crate from outside: the parser over shared data, scripts in upstream's test language, limits, properties,
+//! random data and expressions.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +10,7 @@
 )]
 
 mod dashboards;
+mod generate;
 mod limits;
 mod parse;
 mod promqltest;
