@@ -10,7 +10,7 @@ use crate::annotation::{Note, Repair};
 use crate::error::QueryError;
 use crate::functions::histogram::{Bucket, Raised, fraction, quantile};
 use crate::functions::label::with_label;
-use crate::functions::math::go_float;
+use crate::functions::math::{go_float, parse_float};
 use crate::parser::{Function, Span};
 use crate::plan::CallNode;
 use crate::window::Grid;
@@ -86,7 +86,7 @@ impl<'t> Histograms<'t> {
         let mut drop_name = Vec::new();
         for (row, head) in table.heads.iter().enumerate() {
             let le = head.labels.value(BUCKET);
-            let Some(bound) = parse_bound(le) else {
+            let Some(bound) = parse_float(le) else {
                 let metric = head.labels.value(METRIC_NAME);
                 cx.warn(Note::BadBucketLabel(le.to_owned(), metric.to_owned()), place);
                 continue;
@@ -210,10 +210,4 @@ fn open_metrics_float(value: f64) -> String {
     } else {
         format!("{text}.0")
     }
-}
-
-/// The upper bound that `le` says, read as Go reads a float.
-fn parse_bound(le: &str) -> Option<f64> {
-    let ok = !le.is_empty() && !le.contains(char::is_whitespace);
-    ok.then(|| le.parse().ok()).flatten()
 }

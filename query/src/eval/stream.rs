@@ -13,13 +13,19 @@ use tidegauge_model::reserved::METRIC_NAME;
 
 /// Sends the rows of a node to sinks, in the order of parts and of rows within them.
 pub(crate) fn stream(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) -> Result<(), QueryError> {
-    if may_make_twins(cx, node) {
+    if may_make_twins(cx, node) || needs_all(node) {
         return feed(evaluate(cx, node, grid)?, make);
     }
     rows(cx, node, grid, make)
 }
 
-/// As [`stream`], but series that have become one by losing their names come as they are.
+/// Whether no row is known before all series have been seen.
+fn needs_all(node: &Node) -> bool {
+    matches!(node, Node::Call(call) if call.function == Function::AbsentOverTime)
+}
+
+/// As [`stream`], but series that have become one by losing their names come as they are, and `absent_over_time` gives
+/// what is there.
 pub(crate) fn rows(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) -> Result<(), QueryError> {
     match node {
         Node::Select(select) => instant_rows(cx, select, grid, Take::Value, make),

@@ -250,6 +250,48 @@ pub(crate) fn plain_float(value: f64) -> String {
     value.to_string()
 }
 
+/// Reads a float as Go's `ParseFloat` does: as Rust does, but hexadecimal too, and without a signed NaN.
+pub(crate) fn parse_float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let negative = text.starts_with('-');
+    match unsigned.get(..2) {
+        Some("0x" | "0X") => parse_hex(unsigned.get(2..)?).map(|value| if negative { -value } else { value }),
+        _ if unsigned.len() < text.len() && unsigned.eq_ignore_ascii_case("nan") => None,
+        _ => text.parse().ok(),
+    }
+}
+
+/// `1.8p-2`: a mantissa in hexadecimal and the power of two it is multiplied with. What is beyond a float's precision is
+/// cut.
+fn parse_hex(text: &str) -> Option<f64> {
+    let (mantissa, exponent) = text.split_once(['p', 'P'])?;
+    let mut exponent: i32 = exponent.parse().ok()?;
+    let (mut value, mut digits, mut after_point, mut before) = (0u64, 0, false, '_');
+    for c in mantissa.chars() {
+        match c {
+            '.' if !after_point => after_point = true,
+            // Digits may be kept apart, the first from what stands before it too.
+            '_' if digits == 0 || before.is_ascii_hexdigit() => {}
+            _ => {
+                let digit = u64::from(c.to_digit(16)?);
+                digits += 1;
+                // 15 digits are more than a float holds.
+                let kept = value < 1 << 56;
+                if kept {
+                    value = value << 4 | digit;
+                }
+                exponent = exponent.saturating_add(match (kept, after_point) {
+                    (true, true) => -4,
+                    (false, false) => 4,
+                    _ => 0,
+                });
+            }
+        }
+        before = c;
+    }
+    (digits > 0 && before != '_').then(|| value as f64 * 2f64.powi(exponent))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,5 +334,32 @@ mod tests {
         ] {
             assert_eq!((go_float(value).as_str(), plain_float(value).as_str()), (g, f));
         }
+    }
+
+    #[test]
+    fn floats_are_read_as_go_reads_them() {
+        for (text, expect) in [
+            ("1.5", Some(1.5)),
+            ("+Inf", Some(f64::INFINITY)),
+            ("-infinity", Some(f64::NEG_INFINITY)),
+            (".5", Some(0.5)),
+            ("1e1", Some(10.0)),
+            ("0x1p-2", Some(0.25)),
+            ("-0X1.8p+1", Some(-3.0)),
+            ("0x_1_0p0", Some(16.0)),
+            ("0x.8p0", Some(0.5)),
+            ("0x12345678901234567p-64", Some(1.137_777_777_622_557_3)),
+            ("0x1", None),
+            ("0xp1", None),
+            ("0x1_p1", None),
+            ("1_000", None),
+            ("-nan", None),
+            (" 1", None),
+            ("", None),
+            ("é", None),
+        ] {
+            assert_eq!(parse_float(text), expect, "{text:?}");
+        }
+        assert!(parse_float("NaN").is_some_and(f64::is_nan));
     }
 }
