@@ -12,6 +12,7 @@
 mod dashboards;
 mod generate;
 mod limits;
+mod oracle;
 mod parse;
 mod promqltest;
 mod property;
