@@ -57,8 +57,8 @@ pub(crate) fn told(outcome: Result<QueryOutput, QueryError>) -> Told {
     Told::Values(values)
 }
 
-/// Asks an oracle that has the series in their order and one that has them in reverse: where these two differ the answer
-/// depends on the order of series, which is nobody's promise.
+/// Asks an oracle that has the series in their order and one that has them the other way round: where these two differ
+/// the answer depends on the order of series, which is nobody's promise.
 pub(crate) fn ask_oracles([forward, backward]: &[Oracle; 2], expr: &Expr, when: When) -> Told {
     let told = ask_oracle(forward, expr, when);
     match difference(&told, &ask_oracle(backward, expr, when)) {

@@ -18,8 +18,8 @@
 //! | `compare` | what the engine says beside what this says |
 //!
 //! Annotations are not its business, nor is the order of results. Where the definition leaves a choice (ties in `topk`,
-//! the order in which series are added up) its answer depends on the order of the series it is given: whoever compares
-//! asks it twice, the second time with the series in reverse.
+//! the order in which series are added up) its answer depends on the order of series, which it is told: whoever compares
+//! asks it twice, the second time with the order reversed.
 //!
 //! # Reference
 //! The documentation of Prometheus (querying: basics, operators, functions), and `promql/{engine,functions,quantile}.go`
@@ -55,6 +55,8 @@ pub(crate) struct Oracle {
     pub(crate) default_step_ms: i64,
     /// `promql-delayed-name-removal`
     pub(crate) delayed_names: bool,
+    /// Series stand in the order of their labels, or the other way round.
+    pub(crate) reverse: bool,
 }
 
 /// What an expression is at one step.

@@ -63,7 +63,8 @@ impl Walk<'_> {
             _ if calendar::is_of_calendar(function) => Answer::Vector(self.dates(call, at)?),
             _ => match of_one_number(function) {
                 Some(f) => Answer::Vector(self.changed(vector(0)?, f)?),
-                None => return Err(Failure::Unsupported("a function")),
+                // `start_timestamp`
+                None => return Err(Failure::Unsupported("a function of what is not stored")),
             },
         })
     }

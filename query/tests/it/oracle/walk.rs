@@ -3,6 +3,7 @@
 use super::{Answer, Failure, Item, Oracle, Outcome, Ranged, refused};
 use std::cell::Cell;
 use std::collections::HashSet;
+use tidegauge_model::Labels;
 use tidegauge_query::parser::{DurationContext, Expr, ExprKind, UnaryOp, ValueType};
 
 /// The labels that say what a metric is.
@@ -41,6 +42,17 @@ impl Walk<'_> {
     }
 
     pub(super) fn value(&self, expr: &Expr, at: i64) -> Outcome<Answer> {
+        let mut answer = self.unordered(expr, at)?;
+        let order = |a: &Labels, b: &Labels| if self.oracle.reverse { b.cmp(a) } else { a.cmp(b) };
+        match &mut answer {
+            Answer::Vector(items) => items.sort_by(|a, b| order(&a.labels, &b.labels)),
+            Answer::Ranges(all) => all.sort_by(|a, b| order(&a.labels, &b.labels)),
+            Answer::Scalar(_) | Answer::Text(_) => {}
+        }
+        Ok(answer)
+    }
+
+    fn unordered(&self, expr: &Expr, at: i64) -> Outcome<Answer> {
         Ok(match &expr.kind {
             ExprKind::Number(number) => Answer::Scalar(number.value),
             ExprKind::String(text) => Answer::Text(text.value.clone()),
@@ -131,7 +143,7 @@ impl Walk<'_> {
     }
 }
 
-pub(super) fn only_once<'l>(labels: impl Iterator<Item = &'l tidegauge_model::Labels>) -> Outcome<()> {
+pub(super) fn only_once<'l>(labels: impl Iterator<Item = &'l Labels>) -> Outcome<()> {
     let mut seen = HashSet::new();
     for one in labels {
         if !seen.insert(one) {
