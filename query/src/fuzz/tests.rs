@@ -141,7 +141,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
 /// Cases for each target and seed; `TIDEGAUGE_FUZZ_CASES` asks for more.
 fn cases() -> u32 {
     let asked = std::env::var("TIDEGAUGE_FUZZ_CASES").ok().and_then(|n| n.parse().ok());
-    asked.unwrap_or(200)
+    asked.unwrap_or(500)
 }
 
 fn run_target(name: &str) {

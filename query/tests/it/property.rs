@@ -1,6 +1,7 @@
 //! Properties of the engine on random data and expressions. The random source is `generate`, the judge `oracle`.
 //!
-//! A run is the same each time; `TIDEGAUGE_PROPERTY_CASES` asks for that many expressions a property, other ones each time.
+//! A run is the same each time; `TIDEGAUGE_PROPERTY_TIMES` asks for so many times as many expressions, other ones each
+//! time.
 
 use crate::generate::{DataOptions, DataSet, Options, Rng, Wanted, data, expression};
 use crate::oracle::Oracle;
@@ -11,25 +12,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tidegauge_model::testing::MemoryStore;
 use tidegauge_model::{Meter, Queryable, Sample, Timestamp};
 use tidegauge_query::parser::{AtModifier, Expr, ExprKind, Function};
-use tidegauge_query::{Engine, EngineOptions, Features, ParseOptions, Query, QueryError, parse};
+use tidegauge_query::{Engine, EngineOptions, Features, ParseOptions, Query, QueryError, Value, parse};
 
 /// Expressions over the same data.
 const PER_WORLD: u64 = 25;
 
 /// How many expressions, and the seed they come from.
 fn cases(few: u64) -> (u64, u64) {
-    match std::env::var("TIDEGAUGE_PROPERTY_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-    {
-        None => (few, 1),
-        Some(many) => {
-            #[expect(clippy::disallowed_methods, reason = "a long run is to see other cases each time")]
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-            println!("seed {}", now.as_secs());
-            (many, now.as_secs())
-        }
-    }
+    let asked = std::env::var("TIDEGAUGE_PROPERTY_TIMES").ok();
+    let Some(times) = asked.and_then(|n| n.parse::<u64>().ok()) else {
+        return (few, 1);
+    };
+    #[expect(clippy::disallowed_methods, reason = "a long run is to see other cases each time")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    println!("seed {}", now.as_secs());
+    (few * times, now.as_secs())
 }
 
 /// Random data, and the engine and the oracles that are asked about it.
@@ -369,6 +366,47 @@ fn limits_change_no_answer() {
         stopped > count / 10 && answered > count / 10,
         "{stopped} stopped, {answered} answered"
     );
+}
+
+/// What sorts gives its series in that order when asked at one time, and the same ones as without.
+#[test]
+fn instant_queries_are_in_the_order_asked_for() {
+    let (count, seed) = cases(150);
+    for number in 0..count.div_ceil(PER_WORLD) {
+        let mut world = World::new(seed ^ 0x50e7, number);
+        for _ in 0..PER_WORLD {
+            let (inner, _) = world.expression(Wanted::Vector);
+            let at = world.steps().0;
+            for (call, rises) in [
+                ("sort(", true),
+                ("sort_desc(", false),
+                ("topk(1000, ", false),
+                ("bottomk(1000, ", true),
+            ] {
+                let text = format!("{call}{inner})");
+                let query = Query::parse(&text, &ParseOptions::with_features(world.features)).unwrap();
+                let Ok(output) = world.engine.instant(&world.memory, &query, Timestamp::from_millis(at)) else {
+                    continue;
+                };
+                let Value::Vector(samples) = &output.value else {
+                    panic!("{text}: {:?}", output.value);
+                };
+                let in_order = samples.is_sorted_by(|a, b| match (a.value.is_nan(), b.value.is_nan()) {
+                    (false, false) if rises => a.value <= b.value,
+                    (false, false) => a.value >= b.value,
+                    (a, b) => a <= b,
+                });
+                assert!(in_order, "seed {:?} at {at}: {text}\n{samples:?}", world.seed);
+                let plain = parse(&inner, &ParseOptions::with_features(world.features)).unwrap();
+                if let Some(how) = difference(
+                    &told(Ok(output)),
+                    &world.asked(&world.memory, &plain, When::Instant(at)),
+                ) {
+                    panic!("seed {:?} at {at}: {text}\n    sorted, plain: {how}", world.seed);
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(crate) fn told(outcome: Result<QueryOutput, QueryError>) -> Told {
 /// the answer depends on the order of series, which is nobody's promise.
 pub(crate) fn ask_oracles([forward, backward]: &[Oracle; 2], expr: &Expr, when: When) -> Told {
     let told = ask_oracle(forward, expr, when);
-    match difference(&told, &ask_oracle(backward, expr, when)) {
+    match difference_beyond(ORDER, &told, &ask_oracle(backward, expr, when)) {
         Some(_) => Told::Unknown("depends on the order of series"),
         None => told,
     }
@@ -98,9 +98,20 @@ fn ask_oracle(oracle: &Oracle, expr: &Expr, when: When) -> Told {
     Told::Values(values)
 }
 
+/// How far answers may lie apart, relative to the greater, for additions in another order. (A variance of large numbers
+/// that are close together loses digits: [`ORDER`] finds it before.)
+const ADDITIONS: f64 = 1e-9;
+
+/// Beyond it the order of series matters.
+const ORDER: f64 = 1e-11;
+
 /// In what two answers differ, in words; `None` if they do not. What is unknown differs from nothing; that both are
 /// refused is enough.
 pub(crate) fn difference(a: &Told, b: &Told) -> Option<String> {
+    difference_beyond(ADDITIONS, a, b)
+}
+
+fn difference_beyond(tolerance: f64, a: &Told, b: &Told) -> Option<String> {
     match (a, b) {
         (Told::Unknown(_), _) | (_, Told::Unknown(_)) | (Told::Refused(_), Told::Refused(_)) => None,
         (Told::Text(a), Told::Text(b)) if a == b => None,
@@ -119,7 +130,7 @@ pub(crate) fn difference(a: &Told, b: &Told) -> Option<String> {
             let (key, x, y) = a
                 .iter()
                 .map(|(key, x)| (key, *x, b[key]))
-                .find(|(_, x, y)| !close(*x, *y))?;
+                .find(|(_, x, y)| !close(tolerance, *x, *y))?;
             Some(format!("{} at {} is {x:e} or {y:e}", key.1, key.0))
         }
         _ => Some(format!("{} or {}", short(a), short(b))),
@@ -133,9 +144,8 @@ fn short(told: &Told) -> String {
     }
 }
 
-/// Equal but for what the order of additions changes in the last digits.
-pub(crate) fn close(a: f64, b: f64) -> bool {
-    a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
+fn close(tolerance: f64, a: f64, b: f64) -> bool {
+    a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * a.abs().max(b.abs())
 }
 
 /// The smallest part of an expression for which something holds that holds for the whole.
