@@ -195,8 +195,8 @@ pub(crate) fn elementwise(function: Function) -> Option<fn(f64) -> f64> {
         F::Sinh => f64::sinh,
         F::Cosh => f64::cosh,
         F::Tanh => f64::tanh,
-        F::Asinh => f64::asinh,
-        F::Acosh => f64::acosh,
+        F::Asinh => asinh,
+        F::Acosh => acosh,
         F::Atanh => f64::atanh,
         F::Rad => |v| v * std::f64::consts::PI / 180.0,
         F::Deg => |v| v * 180.0 / std::f64::consts::PI,
@@ -211,6 +211,27 @@ pub(crate) fn elementwise(function: Function) -> Option<fn(f64) -> f64> {
         },
         other => return super::time::of_seconds(other),
     })
+}
+
+/// Beyond this a square is so large that 1 more or less makes no difference.
+const LARGE: f64 = (1u64 << 28) as f64;
+
+/// The standard library's doubles its argument, which is too much for the largest.
+fn asinh(value: f64) -> f64 {
+    if value.is_finite() && value.abs() > LARGE {
+        (value.abs().ln() + std::f64::consts::LN_2).copysign(value)
+    } else {
+        value.asinh()
+    }
+}
+
+/// As [`asinh`].
+fn acosh(value: f64) -> f64 {
+    if value.is_finite() && value > LARGE {
+        value.ln() + std::f64::consts::LN_2
+    } else {
+        value.acosh()
+    }
 }
 
 /// A float as Go's `%g` and `%v` print it.
