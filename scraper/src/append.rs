@@ -235,9 +235,10 @@ impl Append<'_> {
                 appender: appender.as_mut(),
                 timeline,
                 counts: Counts::default(),
+                refusal: None,
             };
             let walked = walk.body(&mut state.prediction, buffers, body, format);
-            let counts = walk.counts;
+            let (counts, refusal) = (walk.counts, walk.refusal);
             (report.scraped, report.kept, report.added) = (counts.scraped, counts.kept, counts.added);
             let vanished = walked?;
             (report.up, report.duration) = (true, self.began.elapsed());
@@ -272,7 +273,7 @@ impl Append<'_> {
             let committed = appender
                 .commit(OnReject::Skip)
                 .inspect_err(|_| state.orphans.extend(vanished))?;
-            self.count(state, &counts, &committed, samples);
+            self.count(state, &counts, refusal.as_ref(), &committed, samples);
             return Ok(());
         }
         Err(Failure::Append(AppendError::StaleRef { place: 0 }))
@@ -343,7 +344,14 @@ impl Append<'_> {
         }
     }
 
-    fn count(&self, state: &mut TargetState, counts: &Counts, committed: &Committed, samples: u64) {
+    fn count(
+        &self,
+        state: &mut TargetState,
+        counts: &Counts,
+        refusal: Option<&AppendError>,
+        committed: &Committed,
+        samples: u64,
+    ) {
         let metrics = &self.shared.metrics;
         metrics.samples.add(committed.samples);
         metrics.predicted_lines.add(counts.predicted);
@@ -367,7 +375,13 @@ impl Append<'_> {
         }
         let refused = count > 0 || counts.refused_series > 0;
         if refused && !state.refused {
-            let reason = first.map(|rejected| rejected.reason.to_string()).unwrap_or_default();
+            let of_sample = first.map(|rejected| rejected.reason.to_string());
+            let of_series = refusal.map(ToString::to_string);
+            let reason = [of_sample, of_series]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join("; ");
             tracing::warn!(
                 pool = %self.job.name, url = %self.target.url, samples = count, series = counts.refused_series, reason,
                 "some samples of this target were refused (told once until a scrape is whole again)"
@@ -467,6 +481,8 @@ struct Walk<'a, 'p> {
     appender: &'p mut dyn Appender,
     timeline: TimelineRef,
     counts: Counts,
+    /// Why the first series was refused, if one was.
+    refusal: Option<AppendError>,
 }
 
 impl Walk<'_, '_> {
@@ -536,11 +552,15 @@ impl Walk<'_, '_> {
                     } else {
                         Some(self.timeline)
                     };
-                    // The store has no room for this series; the others go on.
-                    let Ok(series) = self.appender.resolve(timeline, labels) else {
-                        self.counts.kept += 1;
-                        self.counts.refused_series += 1;
-                        continue;
+                    let series = match self.appender.resolve(timeline, labels) {
+                        Ok(series) => series,
+                        // The store has no room for this series; the others go on.
+                        Err(refusal) => {
+                            self.counts.kept += 1;
+                            self.counts.refused_series += 1;
+                            self.refusal.get_or_insert(refusal);
+                            continue;
+                        }
                     };
                     let slot = if rules.stands_apart(at) {
                         Slot::Stamped(series)

@@ -89,6 +89,10 @@ pub struct AppOptions {
     pub max_series: u64,
     /// Most series of one target in the head; 0: no limit.
     pub max_series_per_target: u64,
+    /// Most buckets of a native histogram.
+    pub max_histogram_buckets: usize,
+    /// Most deleted intervals in the head and in each block; 0: no limit.
+    pub max_tombstones: u64,
     /// The memory of all parts together.
     pub memory_limit_bytes: u64,
     /// Who set it, for the log.
@@ -495,6 +499,8 @@ fn store_options(options: &AppOptions, config: &Config, head: Meter) -> StoreOpt
         },
         max_series: options.max_series,
         max_series_per_timeline: options.max_series_per_target,
+        max_histogram_buckets: options.max_histogram_buckets,
+        max_tombstones: options.max_tombstones,
         head,
         ..StoreOptions::default()
     }

@@ -2,11 +2,12 @@
 
 use crate::db::Db;
 use crate::directory::{CHECKPOINTS, RUNS};
-use crate::fs::{EntryKind, Fs};
+use crate::fs::{Fs, remove};
 use crate::head::checkpoint::{self, Restored};
 use crate::head::runfile;
+use crate::numbered::NumberedFile;
 use crate::offload::RunFiles;
-use crate::wal::writer::{WriteError, cause};
+use crate::wal::writer::cause;
 use crate::{Error, Metrics};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -41,42 +42,22 @@ impl Checkpoints {
     }
 }
 
-/// The numbers in a folder of numbered files, rising, and the names of those that are not whole.
-fn numbered(fs: &dyn Fs, dir: &Path, number: fn(&str) -> Option<u64>) -> Result<(Vec<u64>, Vec<String>), Error> {
-    let (mut numbers, mut unfinished) = (Vec::new(), Vec::new());
-    for entry in fs.read_dir(dir)? {
-        match number(&entry.name) {
-            _ if entry.kind != EntryKind::File => {}
-            Some(number) => numbers.push(number),
-            None if entry.name.ends_with(runfile::UNFINISHED) => unfinished.push(entry.name),
-            None => {}
-        }
+/// The numbers of the files in a folder, rising; those that were not finished go.
+fn whole(fs: &dyn Fs, dir: &Path, files: &NumberedFile) -> Result<Vec<u64>, Error> {
+    let listing = files.list(fs, dir)?;
+    for name in &listing.unfinished {
+        remove(fs, &dir.join(name));
     }
-    numbers.sort_unstable();
-    Ok((numbers, unfinished))
-}
-
-/// Removes a file that only saves time: if it stays, it is tried again at the next start.
-fn remove(fs: &dyn Fs, path: &Path) {
-    match fs.remove_file(path) {
-        Err(e) if !e.is_not_found() => {
-            tracing::debug!(error = %e, path = %path.display(), "a file that is not needed stays behind");
-        }
-        Ok(()) | Err(_) => {}
-    }
+    Ok(listing.numbers)
 }
 
 /// Reads the newest checkpoint that can be used, and removes what none needs. Without one the log is replayed whole.
 pub(crate) fn restore(fs: &dyn Fs, dir: &Path, flushed: i64, metrics: &Metrics) -> Result<(Restored, RunFiles), Error> {
     let folder = dir.join(CHECKPOINTS);
     let runs_dir = dir.join(RUNS);
-    let (numbers, unfinished) = numbered(fs, &folder, checkpoint::number)?;
-    for name in unfinished {
-        remove(fs, &folder.join(name));
-    }
     let mut restored = Restored::default();
-    for number in numbers.iter().rev() {
-        let path = folder.join(checkpoint::name(*number));
+    for number in whole(fs, &folder, &checkpoint::FILES)?.iter().rev() {
+        let path = folder.join(checkpoint::FILES.name(*number));
         match checkpoint::read(fs, &path, *number, &runs_dir, flushed) {
             Ok(found) => {
                 restored = found;
@@ -89,13 +70,10 @@ pub(crate) fn restore(fs: &dyn Fs, dir: &Path, flushed: i64, metrics: &Metrics) 
             }
         }
     }
-    let (numbers, unfinished) = numbered(fs, &runs_dir, runfile::number)?;
-    for name in unfinished {
-        remove(fs, &runs_dir.join(name));
-    }
+    let numbers = whole(fs, &runs_dir, &runfile::FILES)?;
     for number in &numbers {
         if !restored.files.iter().any(|f| f.number == *number) {
-            remove(fs, &runs_dir.join(runfile::name(*number)));
+            remove(fs, &runs_dir.join(runfile::FILES.name(*number)));
         }
     }
     let files = std::mem::take(&mut restored.files);
@@ -164,10 +142,7 @@ impl Db {
             let Some(wal) = log.wal.as_mut().filter(|w| w.poisoned().is_none()) else {
                 return Ok(());
             };
-            wal.begin_segment().map_err(|e| match e {
-                WriteError::Failed(e) => e,
-                WriteError::Poisoned(what) => Error::Invalid { what },
-            })?;
+            wal.begin_segment()?;
             let (number, ended) = wal.position();
             let state = self.head.state.read();
             let captured = checkpoint::capture(&state, &self.head.exemplars.read(), ended, self.flushed());
@@ -179,19 +154,7 @@ impl Db {
         // The log is the truth: what it holds up to here lasts before something builds on it.
         self.sync()?;
         let folder = self.checkpoints_dir();
-        let path = folder.join(checkpoint::name(number));
-        let temporary = folder.join(checkpoint::name(number) + runfile::UNFINISHED);
-        let written = captured
-            .write(&*self.fs, &temporary, number)
-            .and_then(|bytes| self.fs.rename(&temporary, &path).map(|()| bytes))
-            .and_then(|bytes| self.fs.sync_dir(&folder).map(|()| bytes));
-        let bytes = match written {
-            Ok(bytes) => bytes,
-            Err(e) => {
-                remove(&*self.fs, &temporary);
-                return Err(e);
-            }
-        };
+        let bytes = captured.write(&*self.fs, &folder, number)?;
         *checkpoints = Checkpoints {
             logged,
             replayed: 0,
@@ -200,9 +163,9 @@ impl Db {
         };
         Metrics::add(&metrics.checkpoints_written, 1);
         Metrics::set(&metrics.checkpoint_bytes, bytes);
-        let (numbers, _) = numbered(&*self.fs, &folder, checkpoint::number)?;
+        let numbers = checkpoint::FILES.list(&*self.fs, &folder)?.numbers;
         for old in numbers.iter().rev().skip(KEPT) {
-            remove(&*self.fs, &folder.join(checkpoint::name(*old)));
+            remove(&*self.fs, &folder.join(checkpoint::FILES.name(*old)));
         }
         Ok(())
     }
@@ -210,9 +173,9 @@ impl Db {
     /// A file of runs is damaged: the next start must read all of the log.
     fn drop_checkpoints(&self) -> Result<(), Error> {
         let folder = self.checkpoints_dir();
-        let (numbers, _) = numbered(&*self.fs, &folder, checkpoint::number)?;
+        let numbers = checkpoint::FILES.list(&*self.fs, &folder)?.numbers;
         for number in &numbers {
-            remove(&*self.fs, &folder.join(checkpoint::name(*number)));
+            remove(&*self.fs, &folder.join(checkpoint::FILES.name(*number)));
         }
         if numbers.is_empty() {
             Ok(())

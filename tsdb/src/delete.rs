@@ -13,7 +13,6 @@ use crate::db::Db;
 use crate::head::append::Log;
 use crate::tombstones::Tombstones;
 use crate::wal::record;
-use crate::wal::writer::WriteError;
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -157,8 +156,8 @@ impl Db {
         let mut entry = Vec::new();
         record::encode_deletion(matchers, range, &mut entry);
         let wal = usable(&mut log)?;
-        wal.prepare().map_err(failed)?;
-        wal.append(&entry, i64::MIN, false).map_err(failed)?;
+        wal.prepare()?;
+        wal.append(&entry, i64::MIN, false)?;
         wal.sync()?;
         let mut state = self.head.state.write();
         state.delete(&hidden);
@@ -219,13 +218,6 @@ fn usable(log: &mut Log) -> Result<&mut crate::wal::writer::Wal, Error> {
     match wal.poisoned() {
         Some(why) => Err(invalid(why)),
         None => Ok(wal),
-    }
-}
-
-fn failed(error: WriteError) -> Error {
-    match error {
-        WriteError::Failed(e) => e,
-        WriteError::Poisoned(what) => Error::Invalid { what },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::block::BlockId;
-use crate::fs::{EntryKind, Fs, LockGuard};
+use crate::fs::{self, EntryKind, Fs, LockGuard};
 use std::path::Path;
 
 pub(crate) const MARKER: &str = "tidegauge";
@@ -26,11 +26,8 @@ pub(crate) fn claim(fs: &dyn Fs, dir: &Path) -> Result<LockGuard, Error> {
     if fs.exists(&marker) {
         check_marker(fs, &marker)?;
     } else {
-        let temporary = dir.join("tidegauge.tmp");
-        let mut file = fs.create(&temporary)?;
-        file.write_all(format!("tidegauge data, layout {LAYOUT}\n").as_bytes())?;
-        file.sync()?;
-        fs.rename(&temporary, &marker)?;
+        let text = format!("tidegauge data, layout {LAYOUT}\n");
+        fs::publish(fs, dir, MARKER, |file| file.write_all(text.as_bytes()))?;
     }
     for folder in [WAL, SNAPSHOTS, RUNS, CHECKPOINTS] {
         fs.create_dir_all(&dir.join(folder))?;

@@ -13,7 +13,6 @@ use crate::maintain::Cleaning;
 use crate::timeline::NONE;
 use crate::tombstones::Intervals;
 use crate::wal::record;
-use crate::wal::writer::WriteError;
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
 use std::ops::Range;
@@ -132,15 +131,14 @@ impl Db {
         let runs = cleaning.runs.get_or_insert((self.flushed(), Vec::new()));
         runs.1.push(self.readers.turn());
         let Some(wal) = &mut log.wal else { return Ok(()) };
-        wal.prepare().map_err(not_written)?;
+        wal.prepare()?;
         let mut told = Vec::new();
         {
             let state = self.head.state.read();
             record::encode_late_done(&range, &rest, &state, &state.index.read(), &mut wal.book, &mut told);
         }
         let newest = rest.iter().map(|l| l.at).max();
-        wal.append(&told, newest.unwrap_or(i64::MIN), newest.is_some())
-            .map_err(not_written)?;
+        wal.append(&told, newest.unwrap_or(i64::MIN), newest.is_some())?;
         // The log may be cut where they stood before.
         newest.map_or(Ok(()), |_| wal.sync())
     }
@@ -150,7 +148,7 @@ impl Db {
         let flushed = self.flushed();
         let mut log = self.log.lock();
         let Some(wal) = &mut log.wal else { return Ok(()) };
-        wal.begin_segment().map_err(not_written)?;
+        wal.begin_segment()?;
         let late = self.head.state.read().late.oldest();
         if late.is_none_or(|oldest| oldest >= flushed) {
             wal.late_is_in_blocks();
@@ -208,13 +206,6 @@ impl Db {
         Metrics::add(&self.head.metrics.blocks_written, 1);
         let opened = BlockReader::open(&self.fs, &parent.join(id.to_string()), &self.cache);
         opened.map(Some).inspect_err(|_| self.leftovers.add([id]))
-    }
-}
-
-fn not_written(error: WriteError) -> Error {
-    match error {
-        WriteError::Failed(e) => e,
-        WriteError::Poisoned(what) => Error::Invalid { what },
     }
 }
 

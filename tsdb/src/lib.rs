@@ -56,6 +56,9 @@
 //! go the same way, but for files of runs. Exemplars ([`Options::max_exemplars`]) live in memory, in the log and in
 //! checkpoints.
 //!
+//! No sample is older than [`EARLIEST_MS`], further ahead of the clock than [`Options::max_future_ms`], or half a window
+//! and more behind the newest one of all.
+//!
 //! A sample that comes behind the newest one of its series, inside [`Options::out_of_order_ms`], goes beside the
 //! timelines: to the block of its window when that is written, or, if it is, to a block of its own. Blocks may overlap;
 //! of several samples of one time, the one that was stored first stays.
@@ -92,6 +95,7 @@ mod head;
 mod index;
 mod maintain;
 mod metrics;
+mod numbered;
 mod offload;
 mod opening;
 mod options;
@@ -108,7 +112,7 @@ pub use db::{Db, SnapshotHead, Stats};
 pub use delete::{Cleaned, Deleted};
 pub use error::Error;
 pub use metrics::{MetricFamily, Metrics};
-pub use options::{Fsync, Options};
+pub use options::{EARLIEST_MS, Fsync, Options};
 pub use tombstones::Intervals;
 pub use verify::{Finding, Progress, Report, verify};
 

@@ -4,6 +4,10 @@ use crate::column::EncodingChoice;
 use std::time::Duration;
 use tidegauge_model::Meter;
 
+/// The begin of the year 1: no sample is older, whatever the store holds. A time before it is a mistake of units or of
+/// arithmetic, and the first sample of an empty store, which nothing else bounds, must not be one.
+pub const EARLIEST_MS: i64 = -62_135_596_800_000;
+
 /// When the log is forced to the disk.
 ///
 /// A commit is acknowledged once its record is with the operating system. So a process crash loses nothing acknowledged,

@@ -6,7 +6,10 @@ use crate::config::{ByteSize, PromDuration};
 use crate::telemetry::{self, LogFormat, LogLevel};
 use clap::Args;
 use std::path::PathBuf;
+use tidegauge_tsdb::column::MAX_BUCKETS;
 use tokio_util::sync::CancellationToken;
+
+const DEFAULT_RETENTION: &str = "15d";
 
 /// The flags of `serve` that do something. The others of Prometheus never get here: see [`super::flags`].
 #[derive(Debug, Clone, Args)]
@@ -67,11 +70,11 @@ pub struct ServeArgs {
         help_heading = "Storage"
     )]
     data_dir: PathBuf,
-    /// How long samples are kept
+    /// How long samples are kept; 0 is as if it were not given
     #[arg(
         long = "storage.tsdb.retention.time",
         value_name = "DURATION",
-        default_value = "15d",
+        default_value = DEFAULT_RETENTION,
         help_heading = "Storage"
     )]
     retention: PromDuration,
@@ -132,6 +135,24 @@ pub struct ServeArgs {
         help_heading = "Storage"
     )]
     max_series_per_target: u64,
+    /// Most buckets in one native histogram; one with more is refused
+    #[arg(
+        long = "storage.max-histogram-buckets",
+        value_name = "N",
+        default_value = "1024",
+        value_parser = clap::value_parser!(u32).range(1..=MAX_BUCKETS as i64),
+        help_heading = "Storage"
+    )]
+    max_histogram_buckets: u32,
+    /// Most deleted intervals, counted for each series, in the head and in each block; a deletion over it is refused
+    /// [0: no limit but memory]
+    #[arg(
+        long = "storage.max-tombstones",
+        value_name = "N",
+        default_value = "4000000",
+        help_heading = "Storage"
+    )]
+    max_tombstones: u64,
     /// Memory that all parts together may use [default: 9/10 of the control group's limit, else half of the machine's]
     #[arg(long = "memory.limit", value_name = "BYTES", help_heading = "Storage")]
     memory_limit: Option<ByteSize>,
@@ -212,7 +233,27 @@ impl ServeArgs {
         done
     }
 
+    /// How long samples are kept, as upstream has it: who bounds the size alone keeps them however old they are, who
+    /// bounds neither has the default, and a time of 0 is none.
+    fn kept(&self, sorted: &Sorted) -> Option<PromDuration> {
+        let given = sorted.given.contains_key("storage.tsdb.retention.time");
+        let by_size = self.retention_size.bytes() > 0;
+        let by_time = !self.retention.is_zero() && (given || !by_size);
+        match (by_time, by_size) {
+            (true, _) => Some(self.retention),
+            (false, true) => None,
+            (false, false) => {
+                tracing::info!(
+                    kept = DEFAULT_RETENTION,
+                    "neither a time nor a size bounds what is kept: the default does"
+                );
+                DEFAULT_RETENTION.parse().ok()
+            }
+        }
+    }
+
     fn into_options(self, sorted: &Sorted) -> AppOptions {
+        let retention = self.kept(sorted);
         let memory = match self.memory_limit {
             Some(limit) => memory::Limit {
                 bytes: limit.bytes(),
@@ -228,10 +269,6 @@ impl ServeArgs {
         let mut flags = sorted.effective();
         flags.insert("web.listen-address".to_owned(), listen.join(","));
         flags.insert("memory.limit".to_owned(), format!("{}B", memory.bytes));
-        // As upstream: who bounds the size alone keeps samples however old they are.
-        let by_size_alone =
-            self.retention_size.bytes() > 0 && !sorted.given.contains_key("storage.tsdb.retention.time");
-        let retention = (!by_size_alone).then_some(self.retention);
         let shown = retention.map_or("0s".to_owned(), |time| time.to_string());
         flags.insert("storage.tsdb.retention.time".to_owned(), shown);
         flags.insert(
@@ -257,6 +294,8 @@ impl ServeArgs {
             encoding: self.encoding,
             max_series: self.max_series,
             max_series_per_target: self.max_series_per_target,
+            max_histogram_buckets: self.max_histogram_buckets as usize,
+            max_tombstones: self.max_tombstones,
             memory_limit_bytes: memory.bytes,
             memory_source: memory.source,
             lookback: self.lookback,
@@ -278,5 +317,58 @@ fn announce(started: &Started) {
     ));
     if started.addresses.is_empty() {
         complain("no listener is open");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, flags};
+    use super::*;
+    use clap::Parser;
+
+    fn options(given: &[String]) -> Result<AppOptions, clap::Error> {
+        let sorted = flags::sort(given.iter().cloned()).unwrap();
+        let args = std::iter::once("tidegauge".to_owned()).chain(sorted.obeyed.clone());
+        Ok(Cli::try_parse_from(args)?.serve.into_options(&sorted))
+    }
+
+    #[test]
+    fn bounds_of_the_store_are_as_given() {
+        let buckets = |n: &str| options(&[format!("--storage.max-histogram-buckets={n}")]);
+        assert_eq!(buckets("8192").unwrap().max_histogram_buckets, 8192);
+        for bad in ["0", "8193", "x"] {
+            let told = buckets(bad).unwrap_err().to_string();
+            assert!(told.contains("--storage.max-histogram-buckets"), "{told}");
+        }
+        let defaults = (options(&[]).unwrap(), tidegauge_tsdb::Options::default());
+        assert_eq!(defaults.0.max_histogram_buckets, defaults.1.max_histogram_buckets);
+        assert_eq!(defaults.0.max_tombstones, defaults.1.max_tombstones);
+    }
+
+    #[test]
+    fn what_bounds_the_retention_is_decided_as_upstream() {
+        let (time, size) = ("--storage.tsdb.retention.time", "--storage.tsdb.retention.size");
+        for (given, kept) in [
+            (vec![], "15d"),
+            (vec![format!("{time}=2d")], "2d"),
+            (vec![format!("{time}=0s")], "15d"),
+            (vec![format!("{time}=0")], "15d"),
+            (vec![format!("{time}=0s"), format!("{size}=0")], "15d"),
+            (vec![format!("{size}=1GB")], "0s"),
+            (vec![format!("{time}=0s"), format!("{size}=1GB")], "0s"),
+            (vec![format!("{time}=2d"), format!("{size}=1GB")], "2d"),
+            (vec![format!("{time}=15d"), format!("{size}=1GB")], "15d"),
+        ] {
+            let options = options(&given).unwrap();
+            assert_eq!(options.flags["storage.tsdb.retention.time"], kept, "{given:?}");
+            let expected: PromDuration = kept.parse().unwrap();
+            let bound = options.retention;
+            assert_eq!(bound.unwrap_or(PromDuration::from_millis(0)), expected, "{given:?}");
+            assert_eq!(
+                bound.is_none(),
+                expected.is_zero(),
+                "{given:?}: 0 would be none to the store, too"
+            );
+        }
     }
 }

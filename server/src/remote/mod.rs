@@ -8,6 +8,8 @@
 
 mod histogram;
 mod known;
+mod metrics;
+mod offer;
 mod wire;
 mod write_in;
 

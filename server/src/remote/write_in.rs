@@ -6,31 +6,25 @@
 //! limit, a histogram that is none) is left out too, but the sender is told. An exemplar that does not fit is left out
 //! and counted, no more, as upstream does.
 
-use super::histogram::histogram;
-use super::known::{Finger, Known, key};
-use super::wire::{self, Fields, TimeSeries, WireError, exemplar, label_pairs, sample};
-use crate::api::{ApiLimits, Listing, Shared};
+use super::known::Known;
+use super::metrics::Metrics;
+use super::offer::{LeaveOut, Offer, Taken};
+use super::wire::{Fields, WireError};
+use crate::api::{ApiLimits, Shared};
 use crate::http::edge::text;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tidegauge_model::{
-    AppendError, Appendable, Appender, CommitError, Exemplar, Histogram, Labels, Lease, Meter, OnReject, RejectReason,
-    Rejected, SeriesRef, Timestamp, reserved,
-};
+use std::sync::atomic::Ordering;
+use tidegauge_model::{AppendError, Appendable, CommitError, Lease, Meter, OnReject, RejectReason, Rejected};
 
 /// Bytes of request bodies, compressed and not, that may be held at a time.
 const HELD_BYTES: u64 = 192 << 20;
 /// A buffer for decoded bodies up to this size is kept for the next request: memory that comes anew with each one costs
 /// more than decoding into it.
 const KEPT_BYTES: usize = 2 << 20;
-/// Samples handed to the store at a time.
-const BATCH: usize = 256;
 
 /// Receives remote write: what it remembers between requests, and what it counts.
 #[derive(Debug)]
@@ -44,82 +38,9 @@ pub(crate) struct Receiver {
     metrics: Metrics,
 }
 
-/// What became of a request.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Taken {
-    samples: u64,
-    /// Series without a name or with labels that are none.
-    invalid_series: u64,
-    /// Series that a limit of the store refused.
-    refused_series: u64,
-    /// Histograms that are none.
-    histograms: u64,
-    /// Exemplars that did not fit.
-    exemplars: u64,
-    /// Samples no newer than one before them in the request.
-    unordered: u64,
-    /// The first thing that was left out, in words.
-    example: Option<String>,
-}
-
-/// What of a request is left out because of another sample of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LeaveOut {
-    Nothing,
-    /// A sample of the time of the newest one before it.
-    Repeats,
-    /// A sample no newer than one before it.
-    Older,
-}
-
-/// The newest sample that a request has brought of each series.
-#[derive(Debug)]
-struct Newest {
-    leave_out: LeaveOut,
-    of: HashMap<SeriesRef, i64>,
-}
-
-impl Newest {
-    fn new(leave_out: LeaveOut) -> Self {
-        Self {
-            leave_out,
-            of: HashMap::new(),
-        }
-    }
-
-    /// Whether a sample is to be kept, and takes note of it.
-    fn keeps(&mut self, series: SeriesRef, at_ms: i64) -> bool {
-        if self.leave_out == LeaveOut::Nothing {
-            return true;
-        }
-        let Some(newest) = self.of.get_mut(&series) else {
-            self.of.insert(series, at_ms);
-            return true;
-        };
-        let keeps = at_ms > *newest || (at_ms < *newest && self.leave_out == LeaveOut::Repeats);
-        *newest = at_ms.max(*newest);
-        keeps
-    }
-}
-
-/// A sample's value.
-enum Held {
-    Float(f64),
-    Histogram(Arc<Histogram>),
-}
-
-impl Held {
-    fn append(&self, appender: &mut dyn Appender, series: SeriesRef, at: Timestamp) -> Result<(), AppendError> {
-        match self {
-            Self::Float(value) => appender.append_at(series, at, *value),
-            Self::Histogram(histogram) => appender.append_histogram(series, at, Arc::clone(histogram)),
-        }
-    }
-}
-
 /// Why a request is not taken.
 #[derive(Debug, thiserror::Error)]
-enum WriteError {
+pub(super) enum WriteError {
     #[error("snappy: corrupt input")]
     Snappy,
     #[error("snappy: decoded length of {length} bytes is over the limit of {limit}")]
@@ -361,39 +282,15 @@ impl Receiver {
 
     /// Hands a message's samples to the store.
     fn offer(&self, store: &dyn Appendable, message: &[u8], leave_out: LeaveOut) -> Result<Taken, WriteError> {
-        let mut offer = Offer {
-            appender: store.appender(),
-            finger: Finger::new(&self.known),
-            samples: Vec::with_capacity(BATCH + 16),
-            labels: Vec::with_capacity(BATCH + 16),
-            newest: Newest::new(leave_out),
-            taken: Taken::default(),
-        };
+        let mut offer = Offer::new(store, &self.known, leave_out);
         let mut fields = Fields::new(message);
         while let Some((number, value)) = fields.next()? {
             // What a sender says of its metrics (3) is not kept, as upstream's receiver of 1.0 does not.
             if number == 1 {
-                let series = value.bytes("Timeseries")?;
-                if !offer.take_plain(series) {
-                    offer.take_any(series)?;
-                }
-                if offer.samples.len() >= BATCH {
-                    offer.flush()?;
-                }
+                offer.take(value.bytes("Timeseries")?)?;
             }
         }
-        offer.flush()?;
-        // The commit may wait for the disk: others need not wait for it to enter series.
-        offer.finger.rest();
-        let (appender, mut taken) = (offer.appender, offer.taken);
-        let committed = appender.commit(OnReject::Fail).map_err(|error| match error {
-            CommitError::Rejected(rejected) => WriteError::Rejected(rejected),
-            CommitError::Log(_) => WriteError::Log(error),
-            CommitError::Closed(_) => WriteError::Closed(error),
-        })?;
-        taken.samples = committed.samples;
-        taken.exemplars += committed.exemplars.out_of_order + committed.exemplars.refused;
-        Ok(taken)
+        offer.commit()
     }
 }
 
@@ -417,316 +314,5 @@ fn fits_alone(store: &dyn Appendable, rejected: &Rejected) -> bool {
     match appender.commit(OnReject::Fail) {
         Err(CommitError::Rejected(alone)) => matches!(alone.reason, RejectReason::Duplicate { .. }),
         _ => true,
-    }
-}
-
-/// The walk over one message.
-struct Offer<'b, 's> {
-    appender: Box<dyn Appender + 's>,
-    finger: Finger<'s>,
-    /// On their way to the store.
-    samples: Vec<(SeriesRef, Timestamp, f64)>,
-    /// The label bytes of each, for when the store has let go of the series.
-    labels: Vec<&'b [u8]>,
-    newest: Newest,
-    taken: Taken,
-}
-
-impl<'b> Offer<'b, '_> {
-    /// Takes a series that was sent before, in the form that senders use; `false`: nothing was done.
-    #[inline]
-    fn take_plain(&mut self, message: &'b [u8]) -> bool {
-        let (series, length) = match self.finger.expected(message, wire::SAMPLE) {
-            Some(expected) => expected,
-            None => {
-                let Some(length) = wire::labels_in_front(message) else {
-                    return false;
-                };
-                let Some(series) = message.get(..length).and_then(|labels| self.finger.find(key(labels))) else {
-                    return false;
-                };
-                (series, length)
-            }
-        };
-        if self.newest.leave_out != LeaveOut::Nothing {
-            return false;
-        }
-        let Some((labels, rest)) = message.split_at_checked(length) else {
-            return false;
-        };
-        let before = self.samples.len();
-        let samples = &mut self.samples;
-        let read = wire::plain_samples(rest, |value, at_ms| {
-            samples.push((series, Timestamp::from_millis(at_ms), value));
-        });
-        if read.is_none() {
-            self.samples.truncate(before);
-            return false;
-        }
-        self.labels.resize(self.samples.len(), labels);
-        true
-    }
-
-    /// Takes the samples of one series, which is resolved at its first one.
-    fn take_any(&mut self, message: &[u8]) -> Result<(), WriteError> {
-        // What came before in the message comes before in the store.
-        self.flush()?;
-        let series = TimeSeries::read(message)?;
-        let mut found = None;
-        let mut rest = series.rest.clone();
-        while let Some((number, value)) = rest.next()? {
-            let (at_ms, held) = match number {
-                2 => {
-                    let (value, at_ms) = sample(value.bytes("Samples")?)?;
-                    (at_ms, Held::Float(value))
-                }
-                4 => {
-                    let (histogram, at_ms) = histogram(value.bytes("Histograms")?)?;
-                    (at_ms, Held::Histogram(Arc::new(histogram)))
-                }
-                _ => continue,
-            };
-            let reference = match found {
-                Some(reference) => reference,
-                None => match self.find(&series.labels)? {
-                    Some(reference) => *found.insert(reference),
-                    None => return Ok(()),
-                },
-            };
-            if !self.newest.keeps(reference, at_ms) {
-                self.taken.unordered += 1;
-                continue;
-            }
-            let at = Timestamp::from_millis(at_ms);
-            match held.append(&mut *self.appender, reference, at) {
-                Ok(()) => {}
-                Err(AppendError::StaleRef { .. }) => {
-                    let Some(fresh) = self.resolve(&series.labels)? else {
-                        return Ok(());
-                    };
-                    found = Some(fresh);
-                    held.append(&mut *self.appender, fresh, at)
-                        .map_err(WriteError::Append)?;
-                }
-                Err(AppendError::Histogram(error)) => {
-                    self.taken.histograms += 1;
-                    self.taken.example.get_or_insert_with(|| error.to_string());
-                }
-                Err(error) => return Err(WriteError::Append(error)),
-            }
-        }
-        self.take_exemplars(&series, found)
-    }
-
-    /// Appends the exemplars of a series that has samples, in this request or before.
-    fn take_exemplars(&mut self, series: &TimeSeries<'_>, mut found: Option<SeriesRef>) -> Result<(), WriteError> {
-        let mut rest = series.rest.clone();
-        while let Some((number, value)) = rest.next()? {
-            if number != 3 {
-                continue;
-            }
-            let message = value.bytes("Exemplars")?;
-            let (value, at_ms) = exemplar(message)?;
-            let at = Timestamp::from_millis(at_ms);
-            let labels = label_pairs(message)?.and_then(|pairs| Labels::from_pairs(pairs).ok());
-            found = found.or_else(|| self.finger.find(key(&series.labels)));
-            let one = labels.map(|labels| Exemplar {
-                labels,
-                value,
-                at: Some(at),
-            });
-            let appended = found
-                .zip(one)
-                .map(|(series, one)| self.appender.append_exemplar(series, at, &one));
-            if !matches!(appended, Some(Ok(()))) {
-                self.taken.exemplars += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands on what was collected. Series that the store has let go of are resolved again.
-    fn flush(&mut self) -> Result<(), WriteError> {
-        let samples = std::mem::take(&mut self.samples);
-        let labels = std::mem::take(&mut self.labels);
-        let mut done = 0;
-        while let Err(error) = self.appender.append_many(samples.get(done..).unwrap_or_default()) {
-            let AppendError::StaleRef { place } = error else {
-                return Err(WriteError::Append(error));
-            };
-            done += place;
-            let (Some((_, at, value)), Some(labels)) = (samples.get(done), labels.get(done)) else {
-                break;
-            };
-            if let Some(fresh) = self.resolve(labels)? {
-                self.appender
-                    .append_at(fresh, *at, *value)
-                    .map_err(WriteError::Append)?;
-            }
-            done += 1;
-        }
-        (self.samples, self.labels) = (samples, labels);
-        self.samples.clear();
-        self.labels.clear();
-        Ok(())
-    }
-
-    fn find(&mut self, labels: &[u8]) -> Result<Option<SeriesRef>, WriteError> {
-        match self.finger.find(key(labels)) {
-            Some(reference) => Ok(Some(reference)),
-            None => self.resolve(labels),
-        }
-    }
-
-    /// The slow way: labels, checks, the store's index. `None` if the series is left out.
-    fn resolve(&mut self, bytes: &[u8]) -> Result<Option<SeriesRef>, WriteError> {
-        self.finger.rest();
-        let taken = &mut self.taken;
-        let labels = match labels(bytes)? {
-            Ok(labels) => labels,
-            Err(why) => {
-                taken.invalid_series += 1;
-                taken.example.get_or_insert(why);
-                return Ok(None);
-            }
-        };
-        match self.appender.resolve(None, &labels) {
-            Ok(reference) => {
-                self.finger.insert(key(bytes), reference);
-                Ok(Some(reference))
-            }
-            Err(error) => {
-                match &error {
-                    AppendError::Labels(_) => taken.invalid_series += 1,
-                    AppendError::Limit { .. } | AppendError::Memory(_) => taken.refused_series += 1,
-                    AppendError::StaleRef { .. }
-                    | AppendError::StaleTimeline
-                    | AppendError::Histogram(_)
-                    | AppendError::ExemplarLabels { .. } => {
-                        return Err(WriteError::Append(error));
-                    }
-                }
-                taken.example.get_or_insert_with(|| format!("{error}: {labels}"));
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// A label set, or why the bytes are none; the outer error is of the message itself.
-fn labels(bytes: &[u8]) -> Result<Result<Labels, String>, WireError> {
-    let Some(pairs) = label_pairs(bytes)? else {
-        return Ok(Err("labels are not UTF-8".into()));
-    };
-    let labels = match Labels::from_pairs(pairs) {
-        Ok(labels) => labels,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    if labels.metric_name().is_none() {
-        return Ok(Err(format!("no {}: {labels}", reserved::METRIC_NAME)));
-    }
-    Ok(Ok(labels))
-}
-
-/// The receiver's counters.
-#[derive(Debug, Default)]
-pub(crate) struct Metrics {
-    stored: AtomicU64,
-    refused: AtomicU64,
-    failed: AtomicU64,
-    samples: AtomicU64,
-    body_bytes: AtomicU64,
-    invalid_series: AtomicU64,
-    refused_series: AtomicU64,
-    histograms: AtomicU64,
-    exemplars: AtomicU64,
-    unordered: AtomicU64,
-}
-
-impl Metrics {
-    fn requests(&self, status: StatusCode) -> &AtomicU64 {
-        match status.as_u16() {
-            200..300 => &self.stored,
-            400..500 => &self.refused,
-            _ => &self.failed,
-        }
-    }
-
-    fn count(&self, taken: &Taken, body_bytes: usize) {
-        for (counter, count) in [
-            (&self.samples, taken.samples),
-            (&self.body_bytes, body_bytes as u64),
-            (&self.invalid_series, taken.invalid_series),
-            (&self.refused_series, taken.refused_series),
-            (&self.histograms, taken.histograms),
-            (&self.exemplars, taken.exemplars),
-            (&self.unordered, taken.unordered),
-        ] {
-            counter.fetch_add(count, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn list(&self) -> Vec<Listing> {
-        use tidegauge_model::MetricKind::Counter;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        let by = |label: &'static str, values: &[(&str, &AtomicU64)]| {
-            values
-                .iter()
-                .map(|(value, counter)| (vec![(label, (*value).to_owned())], get(counter)))
-                .collect::<Vec<_>>()
-        };
-        let one = |counter: &AtomicU64| vec![(vec![], get(counter))];
-        vec![
-            (
-                "tidegauge_remote_write_requests_total",
-                "Requests of remote-write senders, by outcome.",
-                Counter,
-                by(
-                    "outcome",
-                    &[
-                        ("stored", &self.stored),
-                        ("refused", &self.refused),
-                        ("failed", &self.failed),
-                    ],
-                ),
-            ),
-            (
-                "tidegauge_remote_write_samples_total",
-                "Samples stored from remote write, exact repeats among them.",
-                Counter,
-                one(&self.samples),
-            ),
-            (
-                "tidegauge_remote_write_body_bytes_total",
-                "Bytes of stored requests as they arrived.",
-                Counter,
-                one(&self.body_bytes),
-            ),
-            (
-                "tidegauge_remote_write_series_left_out_total",
-                "Series of requests left out, by reason.",
-                Counter,
-                by(
-                    "reason",
-                    &[
-                        ("invalid_labels", &self.invalid_series),
-                        ("limit", &self.refused_series),
-                    ],
-                ),
-            ),
-            (
-                "tidegauge_remote_write_left_out_total",
-                "Parts of requests left out: histograms that are not valid, exemplars that do not fit, and samples behind a newer one of the same request.",
-                Counter,
-                by(
-                    "kind",
-                    &[
-                        ("invalid_histogram", &self.histograms),
-                        ("exemplar", &self.exemplars),
-                        ("unordered_sample", &self.unordered),
-                    ],
-                ),
-            ),
-        ]
     }
 }

@@ -213,6 +213,11 @@ fn a_target_has_at_most_its_series_and_goes_on_with_them() {
     let query = |text: &str| format!("/api/v1/query?query={text}");
     program.ask_until(&query("count(%7Bjob%3D%22tidegauge%22%7D)"), "\"20\"");
     program.ask_until(&query("up%7Bjob%3D%22tidegauge%22%7D"), "\"1\"");
+    let told = program.log_until("some samples of this target were refused");
+    assert!(
+        told.contains("limit max_series_per_timeline of 20 is reached"),
+        "{told}"
+    );
     let metrics = program.ask("GET", "/metrics").1;
     for name in [
         "tidegauge_tsdb_head_timeline_series_refused_total",
@@ -225,6 +230,21 @@ fn a_target_has_at_most_its_series_and_goes_on_with_them() {
     }
     let flags = program.ask("GET", "/api/v1/status/flags").1;
     assert!(flags.contains("\"storage.max-series-per-target\":\"20\""), "{flags}");
+}
+
+#[test]
+fn a_deletion_of_more_than_may_be_hidden_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = Program::serve(dir.path(), &["--storage.max-tombstones=1", "--web.enable-admin-api"]);
+    let own = "%7Bjob%3D%22tidegauge%22%7D";
+    program.ask_until(&format!("/api/v1/query?query=up{own}"), "\"1\"");
+    let delete = |matched: &str| program.ask("POST", &format!("/api/v1/admin/tsdb/delete_series?match[]={matched}"));
+    let (status, told) = delete(own);
+    assert!(
+        status >= 400 && told.contains("deleted intervals is over the limit of 1"),
+        "{status} {told}"
+    );
+    assert_eq!(delete(&format!("up{own}")), (204, String::new()));
 }
 
 #[test]

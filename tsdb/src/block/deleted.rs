@@ -15,17 +15,17 @@
 use super::{BlockId, BlockMeta, TOMBSTONES_FILE};
 use crate::Error;
 use crate::codec::{Cursor, Malformed, crc32};
-use crate::fs::Fs;
+use crate::fs::{self, Fs, UNFINISHED};
 use crate::tombstones::Tombstones;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"TIDETMB1";
 const VERSION: u32 = 1;
 const CRC_BYTES: usize = 4;
 
-/// Where tombstones are written before they count.
-pub(crate) fn temporary(dir: &Path) -> PathBuf {
-    dir.join(format!("{TOMBSTONES_FILE}.tmp"))
+/// The name they are written under before they count.
+pub(crate) fn unfinished() -> String {
+    format!("{TOMBSTONES_FILE}{UNFINISHED}")
 }
 
 fn encode(id: BlockId, tombstones: &Tombstones) -> Vec<u8> {
@@ -89,18 +89,6 @@ pub(crate) fn read(fs: &dyn Fs, dir: &Path, meta: &BlockMeta) -> Result<Tombston
 
 /// Exchanges the tombstones of a block. When it returns they last; if it fails, those of before do, or these.
 pub(crate) fn write(fs: &dyn Fs, dir: &Path, id: BlockId, tombstones: &Tombstones) -> Result<(), Error> {
-    let temporary = temporary(dir);
-    let written = (|| {
-        let mut file = fs.create(&temporary)?;
-        file.write_all(&encode(id, tombstones))?;
-        file.sync()?;
-        fs.rename(&temporary, &dir.join(TOMBSTONES_FILE))
-    })();
-    if let Err(e) = written {
-        if let Err(e) = fs.remove_file(&temporary) {
-            tracing::debug!(error = %e, "unfinished tombstones stay behind until the next start");
-        }
-        return Err(e);
-    }
-    fs.sync_dir(dir)
+    let bytes = encode(id, tombstones);
+    fs::publish(fs, dir, TOMBSTONES_FILE, |file| file.write_all(&bytes)).map(drop)
 }

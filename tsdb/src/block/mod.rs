@@ -70,7 +70,7 @@ pub fn remove_unfinished(fs: &dyn Fs, parent: &Path) -> Result<usize, Error> {
             fs.remove_dir_all(&parent.join(&entry.name))?;
             removed += 1;
         } else if entry.kind == EntryKind::Dir && entry.name.parse::<BlockId>().is_ok() {
-            let unfinished = deleted::temporary(&parent.join(&entry.name));
+            let unfinished = parent.join(&entry.name).join(deleted::unfinished());
             if fs.exists(&unfinished) {
                 fs.remove_file(&unfinished)?;
                 removed += 1;

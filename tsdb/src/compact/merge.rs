@@ -8,19 +8,20 @@
 //! samples of one time the first input's stays**: inputs are in the order in which readers prefer them, see
 //! [`super::precedence`].
 
+use super::Stopped;
 use super::column::{Column, Value};
 use super::timelines::{Chains, Target, piece_rows};
 use super::walk::{Met, Walk};
-use super::{Input, Stopped};
 use crate::Error;
 use crate::block::{BlockReader, BlockWriter, FrameStream, Run, SeriesRun, Span};
+use crate::tombstones::Intervals;
 use std::ops::Range;
 use std::sync::Arc;
 use tidegauge_model::{Histogram, TimeRange, Timestamp};
 
 /// Writes what the inputs hold; `stop` is asked before each series.
 pub(super) fn merge(
-    inputs: &[Input],
+    inputs: &[Arc<BlockReader>],
     writer: &mut BlockWriter,
     stop: &dyn Fn() -> bool,
 ) -> Result<Result<(), Stopped>, Error> {
@@ -54,7 +55,7 @@ struct Merger<'i> {
 }
 
 struct Shared<'i> {
-    inputs: &'i [Input],
+    inputs: &'i [Arc<BlockReader>],
     chains: Chains,
     streams: Vec<FrameStream>,
 }
@@ -89,31 +90,29 @@ struct Part<'i> {
 }
 
 /// What is deleted of a series in an input.
-type Deleted<'i> = (usize, &'i [TimeRange]);
+type Deleted<'i> = (usize, &'i Intervals);
 
-fn deleted_in<'i>(deleted: &[Deleted<'i>], input: usize) -> &'i [TimeRange] {
-    deleted.iter().find(|d| d.0 == input).map_or(&[], |d| d.1)
+fn deleted_in<'i>(deleted: &[Deleted<'i>], input: usize) -> Option<&'i Intervals> {
+    deleted.iter().find(|d| d.0 == input).map(|d| d.1)
 }
 
 impl<'i> Merger<'i> {
     fn series(&mut self, series: &Met<'_, '_>, writer: &mut BlockWriter) -> Result<(), Error> {
         let mut parts = Vec::new();
         let mut deleted: Vec<Deleted<'i>> = Vec::new();
-        let inputs: &'i [Input] = self.shared.inputs;
+        let inputs: &'i [Arc<BlockReader>] = self.shared.inputs;
         for (input, runs) in series.runs() {
-            let Some(from) = inputs.get(input) else { continue };
+            let Some(block) = inputs.get(input) else { continue };
             for run in runs {
                 parts.push(Part {
                     input,
-                    block: &from.block,
+                    block,
                     run: *run,
-                    span: from.block.span(run.span)?,
+                    span: block.span(run.span)?,
                 });
             }
-            let ranges = from.deleted(series.number(input));
-            if !ranges.is_empty() {
-                deleted.push((input, ranges));
-            }
+            let gone = block.deleted(series.number(input));
+            deleted.extend(gone.map(|intervals| (input, intervals)));
         }
         // Floats first, as in each block: values are read in the order in which they lie.
         self.floats.fill(&mut parts, &deleted, &mut self.shared, writer)?;
@@ -173,7 +172,7 @@ impl<T: Value> Lane<T> {
     fn add(
         &mut self,
         part: &Part<'_>,
-        deleted: &[TimeRange],
+        deleted: Option<&Intervals>,
         shared: &mut Shared<'_>,
         writer: &mut BlockWriter,
     ) -> Result<(), Error> {
@@ -182,7 +181,8 @@ impl<T: Value> Lane<T> {
         self.read(part, shared)?;
         let mut ranges: Vec<Range<u32>> = Vec::new();
         part.block.rows(&part.span, |rows| ranges.push(rows))?;
-        if touch(deleted, &part.span) {
+        let own = TimeRange::new(part.span.first, part.span.last);
+        if let Some(deleted) = deleted.filter(|d| d.overlap(own)) {
             let times = part.block.timestamps(part.span.timeline)?;
             let mut places = Vec::new();
             ranges = without(&ranges, &times, deleted, &mut places);
@@ -217,7 +217,7 @@ impl<T: Value> Lane<T> {
             let gone = deleted_in(deleted, part.input);
             let first = (self.column.len() - from - times.len()) as u32;
             let placed = times.iter().copied().zip(first..);
-            samples.extend(placed.filter(|(at, _)| !gone.iter().any(|g| g.contains(*at))));
+            samples.extend(placed.filter(|(at, _)| !gone.is_some_and(|gone| gone.contains(*at))));
         }
         samples.sort_unstable();
         samples.dedup_by_key(|s| s.0);
@@ -252,21 +252,12 @@ fn split_together<'p, 'i>(parts: &'p mut [Part<'i>]) -> Option<(&'p mut [Part<'i
     parts.split_at_mut_checked(count)
 }
 
-fn touch(deleted: &[TimeRange], span: &Span) -> bool {
-    deleted.iter().any(|d| d.start <= span.last && span.first <= d.end)
-}
-
 /// The rows that are not deleted; `places` are those of their values.
-fn without(
-    ranges: &[Range<u32>],
-    times: &[Timestamp],
-    deleted: &[TimeRange],
-    places: &mut Vec<u32>,
-) -> Vec<Range<u32>> {
+fn without(ranges: &[Range<u32>], times: &[Timestamp], deleted: &Intervals, places: &mut Vec<u32>) -> Vec<Range<u32>> {
     let mut kept: Vec<Range<u32>> = Vec::new();
     for (place, row) in (0u32..).zip(ranges.iter().cloned().flatten()) {
         let at = times.get(row as usize);
-        if at.is_none_or(|at| deleted.iter().any(|d| d.contains(*at))) {
+        if at.is_none_or(|at| deleted.contains(*at)) {
             continue;
         }
         places.push(place);

@@ -19,11 +19,10 @@ pub(crate) mod retention;
 mod timelines;
 mod walk;
 
-use crate::block::{self, BlockId, BlockMeta, BlockRange, BlockReader, BlockSpec, BlockWriter, SeriesNo};
+use crate::block::{self, BlockId, BlockMeta, BlockRange, BlockReader, BlockSpec, BlockWriter};
 use crate::db::Db;
 use crate::wal::writer::cause;
 use crate::{Error, Metrics};
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use plan::{Candidate, max_block_ms, plan, widths};
 use std::cmp::Reverse;
@@ -31,35 +30,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tidegauge_model::TimeRange;
 
 /// After a compaction failed, the thread waits so long, and twice as long each time it fails again.
 const RETRY: Duration = Duration::from_secs(30);
 const RETRY_MAX: Duration = Duration::from_secs(3600);
-
-/// A block to be merged.
-#[derive(Debug)]
-pub(crate) struct Input {
-    block: Arc<BlockReader>,
-    /// What was deleted of its series: their samples there are not written.
-    deleted: HashMap<SeriesNo, Vec<TimeRange>>,
-}
-
-impl Input {
-    fn of(block: &Arc<BlockReader>) -> Self {
-        let deleted = block.tombstones().iter();
-        Self {
-            block: Arc::clone(block),
-            deleted: deleted
-                .map(|(series, intervals)| (SeriesNo::new(series), intervals.as_slice().to_vec()))
-                .collect(),
-        }
-    }
-
-    fn deleted(&self, series: SeriesNo) -> &[TimeRange] {
-        self.deleted.get(&series).map_or(&[], Vec::as_slice)
-    }
-}
 
 /// The store is being closed: what was begun is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,16 +110,6 @@ impl Db {
     pub fn compact(&self) -> Result<usize, Error> {
         let _compacting = self.compacting.lock();
         self.compact_until(&|| self.closing.load(Ordering::Relaxed))
-    }
-
-    /// Writes a block anew, without what was deleted of it. `false` if there is no such block, if it is damaged, or if
-    /// the store is being closed.
-    ///
-    /// # Errors
-    /// As [`Db::compact`].
-    pub fn rewrite(&self, id: BlockId) -> Result<bool, Error> {
-        let done = self.replace_one(&mut self.compacting.lock(), id)?;
-        Ok(matches!(done, Replaced::Rewritten | Replaced::Removed))
     }
 
     /// Writes a block anew, without what was deleted of it; again if more of it was deleted meanwhile.
@@ -259,7 +223,6 @@ impl Db {
     fn try_replace(&self, parents: &[Arc<BlockReader>], stop: &dyn Fn() -> bool) -> Result<Merged, Error> {
         let mut parents = parents.to_vec();
         parents.sort_by_key(|b| precedence(b.meta()));
-        let inputs: Vec<Input> = parents.iter().map(Input::of).collect();
         let Some(spec) = self.spec(&parents) else {
             return Ok(Merged::Outdated);
         };
@@ -267,7 +230,7 @@ impl Db {
         if parents.iter().any(|p| p.has_histograms()) {
             writer = writer.with_histograms();
         }
-        if merge::merge(&inputs, &mut writer, stop)?.is_err() {
+        if merge::merge(&parents, &mut writer, stop)?.is_err() {
             return Ok(Merged::Stopped);
         }
         let meta = if writer.is_empty() {

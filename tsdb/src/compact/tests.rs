@@ -1,13 +1,14 @@
 //! Blocks made up, merged, and compared with what their samples come to.
 
 use super::*;
-use crate::block::{BlockCache, SeriesRun};
+use crate::block::{BlockCache, SeriesNo, SeriesRun};
 use crate::column::EncodingChoice;
 use crate::fs::{Fs, MemoryFs};
+use crate::tombstones::Tombstones;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use tidegauge_model::{Labels, Timestamp};
+use tidegauge_model::{Labels, TimeRange, Timestamp};
 
 mod size;
 
@@ -59,7 +60,7 @@ fn open(fs: &Arc<dyn Fs>, id: u128) -> Arc<BlockReader> {
 }
 
 /// Writes a block; a series that several targets have keeps the first one's samples.
-fn write(fs: &Arc<dyn Fs>, no: u128, made: &Made) -> (Input, Content) {
+fn write(fs: &Arc<dyn Fs>, no: u128, made: &Made) -> (Arc<BlockReader>, Content) {
     let mut writer = BlockWriter::create(fs, Path::new("d"), spec(no, made.level)).unwrap();
     let mut all: BTreeMap<Labels, (u8, usize)> = BTreeMap::new();
     for (t, target) in made.targets.iter().enumerate() {
@@ -91,21 +92,20 @@ fn write(fs: &Arc<dyn Fs>, no: u128, made: &Made) -> (Input, Content) {
         content.insert(labels.clone(), samples.collect());
     }
     writer.finish().unwrap();
-    let mut input = Input::of(&open(fs, no));
+    let block = open(fs, no);
+    let mut deleted = Tombstones::default();
     for (series, start, end) in &made.deleted {
         let labels = labels(*series);
-        let found = (0..input.block.series_count()).map(SeriesNo::new);
-        let found = found.into_iter().find(|s| input.block.labels(*s).unwrap() == labels);
+        let found = (0..block.series_count()).find(|s| block.labels(SeriesNo::new(*s)).unwrap() == labels);
         if let Some(found) = found {
-            let ranges = input.deleted.entry(found).or_default();
-            ranges.push(TimeRange::new(at(*start), at(*end)));
+            deleted = deleted.with(&[(found, TimeRange::new(at(*start), at(*end)))]);
             content
                 .entry(labels)
                 .or_default()
                 .retain(|t, _| !(start..=end).contains(&t));
         }
     }
-    (input, content)
+    (block.with_deleted(deleted), content)
 }
 
 fn read(block: &BlockReader) -> Content {
@@ -127,7 +127,7 @@ fn read(block: &BlockReader) -> Content {
 }
 
 /// Merges and gives the new block, if there is anything in it.
-fn merged(fs: &Arc<dyn Fs>, inputs: &[Input]) -> Option<Arc<BlockReader>> {
+fn merged(fs: &Arc<dyn Fs>, inputs: &[Arc<BlockReader>]) -> Option<Arc<BlockReader>> {
     let mut writer = BlockWriter::create(fs, Path::new("d"), spec(999, 9)).unwrap();
     assert_eq!(merge::merge(inputs, &mut writer, &|| false).unwrap(), Ok(()));
     if writer.is_empty() {
@@ -168,8 +168,8 @@ proptest! {
     #[test]
     fn a_merge_holds_what_its_inputs_hold(blocks in proptest::collection::vec(made(), 1..5)) {
         let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
-        let mut inputs: Vec<(Input, Content)> = (1u128..).zip(&blocks).map(|(n, made)| write(&fs, n, made)).collect();
-        inputs.sort_by_key(|(input, _)| precedence(input.block.meta()));
+        let mut inputs: Vec<(Arc<BlockReader>, Content)> = (1u128..).zip(&blocks).map(|(n, made)| write(&fs, n, made)).collect();
+        inputs.sort_by_key(|(block, _)| precedence(block.meta()));
         let mut expected = Content::new();
         for (_, content) in &inputs {
             for (labels, samples) in content.iter().filter(|c| !c.1.is_empty()) {
@@ -179,7 +179,7 @@ proptest! {
                 }
             }
         }
-        let inputs: Vec<Input> = inputs.into_iter().map(|i| i.0).collect();
+        let inputs: Vec<Arc<BlockReader>> = inputs.into_iter().map(|i| i.0).collect();
         let found = merged(&fs, &inputs).map(|block| read(&block)).unwrap_or_default();
         prop_assert_eq!(found, expected);
     }
@@ -200,7 +200,7 @@ fn scraped(first: i64, rows: i64, series: &[u8]) -> Made {
 fn timelines_that_continue_become_one_cut_by_chunks() {
     let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
     let all: Vec<u8> = (0..20).collect();
-    let inputs: Vec<Input> = (0..5)
+    let inputs: Vec<Arc<BlockReader>> = (0..5)
         .map(|n| {
             // Every other block has a series of its own: it goes on the same chain.
             let mut series = all.clone();
@@ -223,7 +223,7 @@ fn timelines_that_continue_become_one_cut_by_chunks() {
 #[test]
 fn only_what_shares_time_leaves_the_chain() {
     let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
-    let mut inputs: Vec<Input> = (0..3)
+    let mut inputs: Vec<Arc<BlockReader>> = (0..3)
         .map(|n| write(&fs, n + 1, &scraped(n as i64 * 100, 100, &[1, 2, 3])).0)
         .collect();
     let late = Made {

@@ -10,12 +10,13 @@
 //! Whoever has most series in common continues a timeline. A piece is one column of timestamps of the new block, and
 //! what a series has on it is one chunk: a query for an hour of a month reads few of either.
 
+use super::Stopped;
 use super::walk::Walk;
-use super::{Input, Stopped};
 use crate::Error;
-use crate::block::{BlockWriter, MAX_CHUNK_VALUES};
+use crate::block::{BlockReader, BlockWriter, MAX_CHUNK_VALUES};
 use hashbrown::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use tidegauge_model::Timestamp;
 
 /// A timeline of an input.
@@ -58,7 +59,7 @@ pub(super) fn piece_rows(rows: usize) -> usize {
 
 impl Chains {
     /// Walks over all series once to see who continues whom.
-    pub(super) fn find(inputs: &[Input], stop: &dyn Fn() -> bool) -> Result<Result<Self, Stopped>, Error> {
+    pub(super) fn find(inputs: &[Arc<BlockReader>], stop: &dyn Fn() -> bool) -> Result<Result<Self, Stopped>, Error> {
         let mut votes: HashMap<(Source, Source), u32> = HashMap::new();
         let mut parts: Vec<(Timestamp, Source)> = Vec::new();
         let mut walk = Walk::new(inputs)?;
@@ -68,9 +69,7 @@ impl Chains {
             }
             parts.clear();
             for (input, runs) in series.runs() {
-                let Some(block) = inputs.get(input).map(|i| &i.block) else {
-                    continue;
-                };
+                let Some(block) = inputs.get(input) else { continue };
                 for run in runs {
                     let span = block.span(run.span)?;
                     parts.push((span.first, (input, span.timeline)));
@@ -85,7 +84,7 @@ impl Chains {
         Self::link(inputs, votes).map(Ok)
     }
 
-    fn link(inputs: &[Input], votes: HashMap<(Source, Source), u32>) -> Result<Self, Error> {
+    fn link(inputs: &[Arc<BlockReader>], votes: HashMap<(Source, Source), u32>) -> Result<Self, Error> {
         let mut links: Vec<(Source, Source, u32)> = votes.into_iter().map(|((a, b), n)| (a, b, n)).collect();
         // The pair breaks ties, so that equal inputs give equal blocks.
         links.sort_by_key(|(a, b, n)| (std::cmp::Reverse(*n), *a, *b));
@@ -94,7 +93,7 @@ impl Chains {
             let (Some(from), Some(to)) = (inputs.get(a.0), inputs.get(b.0)) else {
                 continue;
             };
-            let rise = from.block.timeline_bounds(a.1)?.last < to.block.timeline_bounds(b.1)?.first;
+            let rise = from.timeline_bounds(a.1)?.last < to.timeline_bounds(b.1)?.first;
             if rise && !next.contains_key(&a) && !has_before.contains_key(&b) {
                 next.insert(a, b);
                 has_before.insert(b, ());
@@ -103,10 +102,10 @@ impl Chains {
         let mut chains = Self::default();
         for input in inputs {
             let blank = Place { chain: 0, base: 0 };
-            chains.places.push(vec![blank; input.block.meta().timelines as usize]);
+            chains.places.push(vec![blank; input.meta().timelines as usize]);
         }
         for (i, input) in inputs.iter().enumerate() {
-            for timeline in 0..input.block.meta().timelines {
+            for timeline in 0..input.meta().timelines {
                 if !has_before.contains_key(&(i, timeline)) {
                     chains.lay(inputs, (i, timeline), &next)?;
                 }
@@ -115,7 +114,7 @@ impl Chains {
         Ok(chains)
     }
 
-    fn lay(&mut self, inputs: &[Input], first: Source, next: &HashMap<Source, Source>) -> Result<(), Error> {
+    fn lay(&mut self, inputs: &[Arc<BlockReader>], first: Source, next: &HashMap<Source, Source>) -> Result<(), Error> {
         let mut chain = Chain::default();
         let mut at = Some(first);
         while let Some(source) = at {
@@ -125,7 +124,7 @@ impl Chains {
                 (place.chain, place.base) = (self.chains.len() as u32, chain.rows);
             }
             chain.members.push(source);
-            let rows = input.block.timeline_bounds(source.1)?.rows;
+            let rows = input.timeline_bounds(source.1)?.rows;
             chain.rows = chain.rows.checked_add(rows).ok_or(Error::Limit {
                 what: "rows of a timeline",
                 limit: u64::from(u32::MAX),
@@ -141,7 +140,7 @@ impl Chains {
     /// Calls `each` with where rows of an input's timeline are in the new block, in order.
     pub(super) fn targets(
         &mut self,
-        inputs: &[Input],
+        inputs: &[Arc<BlockReader>],
         writer: &mut BlockWriter,
         (input, timeline): Source,
         rows: Range<u32>,
@@ -176,7 +175,7 @@ fn outside() -> Error {
 
 impl Chain {
     /// The number of a piece in the new block; it is written when it is first used.
-    fn piece(&mut self, inputs: &[Input], writer: &mut BlockWriter, piece: u32) -> Result<u32, Error> {
+    fn piece(&mut self, inputs: &[Arc<BlockReader>], writer: &mut BlockWriter, piece: u32) -> Result<u32, Error> {
         let known = self.pieces.get(piece as usize).copied().ok_or_else(outside)?;
         if let Some(number) = known {
             return Ok(number);
@@ -187,9 +186,9 @@ impl Chain {
         let mut start = 0;
         for (input, timeline) in &self.members {
             let Some(input) = inputs.get(*input) else { continue };
-            let end = start + input.block.timeline_bounds(*timeline)?.rows as usize;
+            let end = start + input.timeline_bounds(*timeline)?.rows as usize;
             if start < wanted.end && wanted.start < end {
-                let own = input.block.timestamps(*timeline)?;
+                let own = input.timestamps(*timeline)?;
                 let part = wanted.start.saturating_sub(start)..(wanted.end - start).min(end - start);
                 times.extend_from_slice(own.get(part).unwrap_or_default());
             }

@@ -1,8 +1,8 @@
 //! The series of several blocks in order of their labels, each once.
 
-use super::Input;
 use crate::Error;
-use crate::block::{Run, SeriesEntries, SeriesNo};
+use crate::block::{BlockReader, Run, SeriesEntries, SeriesNo};
+use std::sync::Arc;
 use tidegauge_model::Labels;
 
 /// Walks over all series of all inputs.
@@ -60,12 +60,12 @@ impl Met<'_, '_> {
 }
 
 impl<'i> Walk<'i> {
-    pub(super) fn new(inputs: &'i [Input]) -> Result<Self, Error> {
+    pub(super) fn new(inputs: &'i [Arc<BlockReader>]) -> Result<Self, Error> {
         let mut cursors = Vec::with_capacity(inputs.len());
         for input in inputs {
             let mut cursor = Cursor {
-                entries: input.block.entries()?,
-                count: input.block.series_count(),
+                entries: input.entries()?,
+                count: input.series_count(),
                 next: 0,
                 labels: None,
                 runs: Vec::new(),

@@ -13,11 +13,13 @@
 mod fault;
 mod memory;
 mod overlay;
+mod publish;
 mod real;
 
 pub use fault::{Fault, FaultFs, Refusal};
 pub use memory::MemoryFs;
 pub use overlay::OverlayFs;
+pub(crate) use publish::{UNFINISHED, publish, remove};
 pub use real::RealFs;
 
 use crate::Error;

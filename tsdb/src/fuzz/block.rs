@@ -15,7 +15,7 @@ use tidegauge_model::{
 
 const FOLDER: &str = "data";
 
-fn id() -> BlockId {
+pub(super) fn id() -> BlockId {
     BlockId::new(7, 9)
 }
 

@@ -22,6 +22,8 @@ fn open(disk: &MemoryFs) -> Result<Arc<Db>, Error> {
     let options = Options {
         fsync: Fsync::Never,
         maintenance: None,
+        out_of_order_ms: 3_600_000,
+        max_exemplars: 8,
         run_file_bytes: 1,
         run_file_age: Duration::ZERO,
         checkpoint_log_bytes: 1,
@@ -39,8 +41,9 @@ impl Image {
         db.seal();
         db.maintain().ok()?;
         log::fill(&db, 130..140, 3)?;
+        log::fill_kinds(&db, 140)?;
         db.maintain().ok()?;
-        log::fill(&db, 140..142, 3)?;
+        log::fill(&db, 141..143, 3)?;
         let samples = log::read(&db)?;
         drop(db);
         let (mut folders, mut files) = (vec![PathBuf::from(FOLDER)], Vec::new());
@@ -129,7 +132,7 @@ pub(super) fn run_runs(bytes: &[u8]) {
         let disk = MemoryFs::new();
         let folder = Path::new(FOLDER);
         disk.create_dir_all(folder).ok()?;
-        disk.plant(&folder.join(runfile::name(number)), &sealed).ok()?;
+        disk.plant(&folder.join(runfile::FILES.name(number)), &sealed).ok()?;
         let file = RunFile::open(&disk, folder, number).ok()?;
         let _refused = read_runs(&file);
         Some(())

@@ -4,20 +4,21 @@
 use super::reseal;
 use crate::codec::ZstdPool;
 use crate::fs::{Fs, MemoryFs};
+use crate::numbered::HEADER_BYTES;
 use crate::wal::segment;
 use crate::{Db, Error, Fsync, Options};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidegauge_model::{
-    AppendError, Appendable, ColumnBuf, CommitError, Labels, OnReject, Queryable, ReadContext, STALE_BITS, SelectHints,
-    TimeRange, Timestamp,
+    AppendError, Appendable, ColumnBuf, CommitError, Exemplar, Histogram, Labels, Matcher, OnReject, Queryable,
+    ReadContext, STALE_BITS, SelectHints, Span, TimeRange, Timestamp,
 };
 
 const FOLDER: &str = "data";
 const NUMBER: u64 = 7;
 
 fn path() -> PathBuf {
-    Path::new(FOLDER).join("wal").join(segment::name(NUMBER))
+    Path::new(FOLDER).join("wal").join(segment::FILES.name(NUMBER))
 }
 
 pub(super) fn run(bytes: &[u8]) {
@@ -33,7 +34,7 @@ pub(super) fn run_record(bytes: &[u8]) {
     let middle = bytes.len() / 2;
     let halves: Vec<&[u8]> = bytes.split_at_checked(middle).map_or(vec![], |(a, b)| vec![a, b]);
     for records in [vec![bytes], halves] {
-        let mut file = segment::header(NUMBER);
+        let mut file = segment::FILES.header(NUMBER);
         for record in records {
             let start = file.len();
             file.extend_from_slice(&(record.len() as u32).to_le_bytes());
@@ -50,6 +51,8 @@ fn options() -> Options {
     Options {
         fsync: Fsync::Never,
         maintenance: None,
+        out_of_order_ms: 3_600_000,
+        max_exemplars: 8,
         ..Options::default()
     }
 }
@@ -107,21 +110,39 @@ pub(super) fn append(db: &Db) -> Result<(), String> {
         .map_err(|e: CommitError| e.to_string())
 }
 
-/// A segment of several commits: rows of two timelines with gaps, columns that come and go, samples of their own time.
-pub(super) fn seeds() -> Vec<Vec<u8>> {
-    [(30, 4), (130, 2), (3, 40)]
-        .into_iter()
-        .filter_map(|(steps, width)| segment_of(steps, width))
-        .flat_map(|bytes| [plain(&bytes), bytes])
-        .collect()
+/// What a segment holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Rows,
+    /// Rows, and what [`fill_kinds`] brings.
+    All,
 }
 
-fn segment_of(steps: i64, width: usize) -> Option<Vec<u8>> {
+/// A segment of several commits: rows of two timelines with gaps, columns that come and go, samples of their own time.
+pub(super) fn seeds() -> Vec<Vec<u8>> {
+    [
+        (30, 4, Content::Rows),
+        (130, 2, Content::Rows),
+        (3, 40, Content::Rows),
+        (6, 2, Content::All),
+    ]
+    .into_iter()
+    .filter_map(segment_of)
+    .flat_map(|bytes| [plain(&bytes), bytes])
+    .collect()
+}
+
+fn segment_of((steps, width, content): (i64, usize, Content)) -> Option<Vec<u8>> {
     let disk = MemoryFs::new();
     let db = open(&disk).ok()?;
     fill(&db, 0..steps, width)?;
+    if content == Content::All {
+        fill_kinds(&db, steps)?;
+        fill(&db, steps + 1..steps + 3, width)?;
+    }
     drop(db);
-    disk.read(&Path::new(FOLDER).join("wal").join(segment::name(1))).ok()
+    disk.read(&Path::new(FOLDER).join("wal").join(segment::FILES.name(1)))
+        .ok()
 }
 
 /// Commits rows of two timelines and a sample of its own time, each step.
@@ -152,9 +173,54 @@ pub(super) fn fill(db: &Db, steps: std::ops::Range<i64>, width: usize) -> Option
     Some(())
 }
 
+/// What is no row: histograms, exemplars, late samples, a deletion. Behind what [`fill`] brought up to that step.
+pub(super) fn fill_kinds(db: &Db, step: i64) -> Option<()> {
+    let at = |step: i64| Timestamp::from_millis(1_760_000_000_000 + 15_000 * step);
+    for n in 1..6 {
+        let mut appender = db.appender();
+        let time = at(step).saturating_add(n);
+        let series = appender
+            .resolve(None, &Labels::from_pairs([("__name__", "latency")]).ok()?)
+            .ok()?;
+        let histogram = histogram(n as f64);
+        appender.append_histogram(series, time, Arc::new(histogram)).ok()?;
+        let exemplar = Exemplar {
+            labels: Labels::from_pairs([("trace", format!("t{n}"))]).ok()?,
+            value: n as f64,
+            at: (n % 2 == 0).then_some(time),
+        };
+        appender.append_exemplar(series, time, &exemplar).ok()?;
+        let loose = appender
+            .resolve(None, &Labels::from_pairs([("__name__", "loose")]).ok()?)
+            .ok()?;
+        appender
+            .append_at(loose, at(step - 3).saturating_add(n), n as f64)
+            .ok()?;
+        appender.commit(OnReject::Skip).ok()?;
+    }
+    let some = Matcher::equal("__name__", "one_1");
+    db.delete(&[some], TimeRange::new(at(step - 2), at(step))).ok()?;
+    Some(())
+}
+
+fn histogram(n: f64) -> Histogram {
+    Histogram {
+        schema: 1,
+        zero_threshold: 1e-128,
+        zero_count: n,
+        count: 3.0 * n + 1.0,
+        sum: n * 0.25,
+        positive_spans: vec![Span { offset: 0, length: 1 }, Span { offset: 2, length: 1 }],
+        positive_buckets: vec![n, n],
+        negative_spans: vec![Span { offset: 1, length: 1 }],
+        negative_buckets: vec![1.0],
+        ..Histogram::default()
+    }
+}
+
 /// The same segment with no record packed, so that a change of a byte reaches what is in it.
 fn plain(bytes: &[u8]) -> Vec<u8> {
-    let mut out = segment::header(NUMBER);
+    let mut out = segment::FILES.header(NUMBER);
     for record in records(bytes) {
         out.extend_from_slice(&(record.len() as u32).to_le_bytes());
         out.push(segment::PLAIN);
@@ -168,7 +234,7 @@ fn plain(bytes: &[u8]) -> Vec<u8> {
 fn records(bytes: &[u8]) -> Vec<Vec<u8>> {
     let zstd = ZstdPool::default();
     let mut frames = segment::Frames::new(bytes);
-    let (mut at, mut out) = (segment::HEADER_BYTES, Vec::new());
+    let (mut at, mut out) = (HEADER_BYTES, Vec::new());
     while let segment::Found::Frame { kind, payload, end } = frames.at(at) {
         out.extend(segment::unpack(kind, payload, &zstd).map(std::borrow::Cow::into_owned));
         at = end;
@@ -177,9 +243,9 @@ fn records(bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 pub(super) fn record_seeds() -> Vec<Vec<u8>> {
-    [(6, 4), (2, 40)]
+    [(6, 4, Content::Rows), (2, 40, Content::Rows), (6, 2, Content::All)]
         .into_iter()
-        .filter_map(|(steps, width)| segment_of(steps, width))
+        .filter_map(segment_of)
         .map(|bytes| records(&bytes).concat())
         .collect()
 }

@@ -15,6 +15,7 @@ mod histogram;
 mod index;
 mod log;
 mod reseal;
+mod tombstones;
 
 #[cfg(test)]
 mod tests;
@@ -111,6 +112,13 @@ pub const TARGETS: &[Target] = &[
         run: head::run_runs,
         seeds: head::runs_seeds,
         // One column at a time, of as many values as a column may have.
+        bound: (40 << 20, 64),
+    },
+    Target {
+        name: "tsdb_tombstones",
+        run: tombstones::run,
+        seeds: tombstones::seeds,
+        // The store of the block beside them, and the block that cleaning writes.
         bound: (40 << 20, 64),
     },
 ];

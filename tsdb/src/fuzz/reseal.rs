@@ -62,15 +62,20 @@ pub(super) fn block(bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// The header of a numbered file.
+fn header(bytes: &mut [u8], magic: &[u8; 4], version: u32, number: u64) -> Option<()> {
+    *bytes.first_chunk_mut()? = *magic;
+    put(bytes, 4, version);
+    *bytes.get_mut(8..)?.first_chunk_mut()? = number.to_le_bytes();
+    let crc = crc32(bytes.get(..16)?);
+    put(bytes, 16, crc);
+    Some(())
+}
+
 /// A segment of the log, of that number.
 pub(super) fn segment(bytes: &mut [u8], number: u64) -> Option<()> {
-    *bytes.first_chunk_mut()? = *b"TGWL";
-    if half(bytes, 4).is_none_or(|version| version > 2) {
-        put(bytes, 4, 1);
-    }
-    *bytes.get_mut(8..)?.first_chunk_mut()? = number.to_le_bytes();
-    let header = crc32(bytes.get(..16)?);
-    put(bytes, 16, header);
+    let version = half(bytes, 4).filter(|version| *version <= 2).unwrap_or(1);
+    header(bytes, b"TGWL", version, number)?;
     let mut at = 20usize;
     while let Some(len) = half(bytes, at) {
         let end = at.checked_add(5)?.checked_add(len as usize)?;
@@ -83,11 +88,7 @@ pub(super) fn segment(bytes: &mut [u8], number: u64) -> Option<()> {
 
 /// A checkpoint of that number.
 pub(super) fn checkpoint(bytes: &mut [u8], number: u64) -> Option<()> {
-    *bytes.first_chunk_mut()? = *b"TGCK";
-    put(bytes, 4, 1);
-    *bytes.get_mut(8..)?.first_chunk_mut()? = number.to_le_bytes();
-    let header = crc32(bytes.get(..16)?);
-    put(bytes, 16, header);
+    header(bytes, b"TGCK", 1, number)?;
     let mut at = 20usize;
     while let Some(len) = word(bytes, at.checked_add(4)?) {
         let end = at.checked_add(12)?.checked_add(len)?;
@@ -104,12 +105,8 @@ pub(super) fn checkpoint(bytes: &mut [u8], number: u64) -> Option<()> {
 pub(super) fn runs(bytes: &mut [u8], number: u64) -> Option<()> {
     const PAGE: usize = 4096;
     let footer = bytes.len().checked_sub(20)?;
-    *bytes.first_chunk_mut()? = *b"TGRN";
+    header(bytes, b"TGRN", 1, number)?;
     *bytes.get_mut(footer + 16..)?.first_chunk_mut()? = *b"TGRE";
-    put(bytes, 4, 1);
-    *bytes.get_mut(8..)?.first_chunk_mut()? = number.to_le_bytes();
-    let header = crc32(bytes.get(..16)?);
-    put(bytes, 16, header);
     let directory = word(bytes, footer)?;
     let sums = footer.checked_sub(directory.div_ceil(PAGE).checked_mul(4)?)?;
     for page in 0..directory.div_ceil(PAGE) {
@@ -118,5 +115,16 @@ pub(super) fn runs(bytes: &mut [u8], number: u64) -> Option<()> {
     }
     let identity = crc32(bytes.get(directory..footer + 12)?);
     put(bytes, footer + 12, identity);
+    Some(())
+}
+
+/// The tombstones of the block of that id.
+pub(super) fn tombstones(bytes: &mut [u8], id: u128) -> Option<()> {
+    *bytes.first_chunk_mut()? = *b"TIDETMB1";
+    put(bytes, 8, 1);
+    *bytes.get_mut(12..)?.first_chunk_mut()? = id.to_le_bytes();
+    let end = bytes.len().checked_sub(4).filter(|end| *end >= 28)?;
+    let crc = crc32(bytes.get(..end)?);
+    put(bytes, end, crc);
     Some(())
 }

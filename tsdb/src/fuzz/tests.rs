@@ -183,7 +183,7 @@ macro_rules! targets {
         }
     };
 }
-targets!(tsdb_chunk tsdb_timestamps tsdb_histogram tsdb_index tsdb_block tsdb_wal tsdb_record tsdb_checkpoint tsdb_runs);
+targets!(tsdb_chunk tsdb_timestamps tsdb_histogram tsdb_index tsdb_block tsdb_wal tsdb_record tsdb_checkpoint tsdb_runs tsdb_tombstones);
 
 /// What proptest or a fuzzer found once, kept.
 #[test]

@@ -1,66 +1,26 @@
 //! The door in: collects the samples of one commit, then plans, logs and publishes it.
 
 use super::exemplar::{Exemplars, PendingExemplar};
-use super::kept_kinds::{self, SavedExemplar};
-use super::late::LateSample;
-use super::seal::{self, window_start};
+use super::publish::apply;
+use super::replay::Replay;
+use super::seal::must_seal;
 use super::stage::{Bounds, Loose, Plan, Stage};
 use super::stage_histogram::PendingHistogram;
-use super::{State, delta, symbols};
-use crate::codec::Malformed;
+use super::{State, symbols};
 use crate::column::{Encoder, EncodingChoice, MAX_BUCKETS, histogram_weight};
 use crate::db::Db;
 use crate::select::Views;
-use crate::timeline::{Logged, NONE, Stand, Timeline};
+use crate::timeline::{Logged, NONE};
 use crate::wal::record;
 use crate::wal::writer::{Wal, WriteError, cause};
-use crate::{Metrics, Options};
-use hashbrown::HashMap;
+use crate::{EARLIEST_MS, Metrics, Options};
 use parking_lot::RwLock;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tidegauge_model::{
-    AppendError, Appender, CommitError, Committed, Exemplar, Histogram, Labels, MAX_EXEMPLAR_CHARS, Matcher, OnReject,
-    RejectReason, SeriesRef, TimeRange, TimelineRef, Timestamp,
+    AppendError, Appender, CommitError, Committed, Exemplar, Histogram, Labels, MAX_EXEMPLAR_CHARS, OnReject,
+    RejectReason, SeriesRef, TimelineRef, Timestamp,
 };
-
-/// Distinct times after which open rows are sealed.
-const RUN_ROWS: u32 = 120;
-/// What a new series is taken to cost beside its labels, until maintenance counts again.
-const SERIES_BYTES: u64 = 200;
-
-/// A row of the log in terms of the head: timeline, time, values.
-pub(crate) type HeadRow = (u32, i64, Vec<(SeriesRef, f64)>);
-
-/// A change of a place as the log has it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LoggedChange {
-    place: u32,
-    value: f64,
-    code: [u8; delta::MAX_BYTES],
-    bytes: u8,
-}
-
-impl LoggedChange {
-    /// `code` is one that was read: it is not longer than codes are.
-    pub(crate) fn new(place: u32, value: f64, code: &[u8]) -> Self {
-        let mut own = [0; delta::MAX_BYTES];
-        let bytes = code.len().min(delta::MAX_BYTES);
-        for (to, from) in own.iter_mut().zip(code) {
-            *to = *from;
-        }
-        Self {
-            place,
-            value,
-            code: own,
-            bytes: bytes as u8,
-        }
-    }
-}
-
-/// A histogram of the log in terms of the head: series, time, value.
-pub(crate) type HeadHistogram = (SeriesRef, i64, Arc<Histogram>);
 
 /// The recent window, and the rules for what may enter it.
 #[derive(Debug)]
@@ -69,21 +29,14 @@ pub(crate) struct Head {
     pub(crate) views: Views,
     pub(crate) exemplars: RwLock<Exemplars>,
     /// Bytes the meter holds for the head.
-    accounted: AtomicU64,
+    pub(super) accounted: AtomicU64,
     /// Bytes that are not in the state and that the meter pays for with it: tombstones of blocks.
     pub(crate) beside: AtomicU64,
     pub(crate) options: Options,
     /// How far behind the newest row a late sample may be; may change at any time.
     pub(crate) out_of_order_ms: AtomicI64,
     pub(crate) metrics: Arc<Metrics>,
-    replay: Replay,
-}
-
-/// What replay keeps from one segment to the next.
-#[derive(Debug, Default)]
-struct Replay {
-    loose: HashMap<u32, u32>,
-    encoder: Encoder,
+    pub(super) replay: Replay,
 }
 
 /// The log and what only its holder uses.
@@ -113,233 +66,11 @@ impl Head {
             exemplars: RwLock::new(Exemplars::new(options.max_exemplars)),
             accounted: AtomicU64::new(0),
             beside: AtomicU64::new(0),
-            replay: Replay {
-                loose: HashMap::new(),
-                encoder: Encoder::new(options.encoding),
-            },
+            replay: Replay::new(options.encoding),
             out_of_order_ms: AtomicI64::new(options.out_of_order_ms),
             options,
             metrics,
         }
-    }
-
-    pub(crate) fn oldest_valid(&mut self) -> i64 {
-        self.state.get_mut().min_valid
-    }
-
-    /// Begins with what a checkpoint gave back; samples before `flushed` lie in blocks.
-    pub(crate) fn restore(&mut self, restored: State, flushed: i64) {
-        let state = self.state.get_mut();
-        *state = restored;
-        state.min_valid = flushed;
-        let timelines = (0u32..).zip(&state.timelines);
-        let known: Vec<(u32, bool, Option<i64>)> = timelines
-            .filter_map(|(number, t)| t.as_ref().map(|t| (number, t.key.is_none(), t.times.first().copied())))
-            .collect();
-        for (number, loose, first) in known {
-            if loose {
-                self.replay.loose.insert(number, number);
-            }
-            // What a block has taken since must not stay among the open rows.
-            if first.is_some_and(|first| first < flushed)
-                && let Some(sealed) = seal::plan(state, number, self.options.block_ms, &[], &mut self.replay.encoder)
-            {
-                seal::apply(state, sealed);
-            }
-        }
-        for series in state.histograms.open_before(flushed) {
-            let runs = state
-                .histograms
-                .plan_seal(series, self.options.block_ms, &mut self.replay.encoder);
-            state.histograms.seal(series, runs);
-        }
-        state.drop_runs(flushed, None);
-    }
-
-    /// Puts the exemplars of a checkpoint back.
-    pub(crate) fn restore_exemplars(&mut self, saved: Vec<SavedExemplar>) {
-        kept_kinds::restore_exemplars(self.exemplars.get_mut(), saved, &self.options.head);
-    }
-
-    /// The timeline that the log knows by this number.
-    pub(crate) fn replay_timeline(&mut self, number: u32, key: Option<&str>) -> u32 {
-        let state = self.state.get_mut();
-        match key {
-            Some(key) => match state.keys.get(key) {
-                Some(timeline) => *timeline,
-                None => state.add_timeline(Some(key)),
-            },
-            None => *self
-                .replay
-                .loose
-                .entry(number)
-                .or_insert_with(|| state.add_timeline(None)),
-        }
-    }
-
-    pub(crate) fn replay_column(&mut self, home: Option<u32>, labels: &Labels) -> Option<SeriesRef> {
-        let state = self.state.get_mut();
-        let index = Arc::clone(&state.index);
-        let mut index = index.write();
-        let series = match index.find(labels) {
-            Some(series) => series,
-            None => index.add(labels)?,
-        };
-        drop(index);
-        let home = home.unwrap_or(NONE);
-        let found = state
-            .columns_of(series)
-            .find(|(_, c)| c.home == home)
-            .map(|(number, _)| number);
-        let column = found.unwrap_or_else(|| state.add_column(series, home));
-        Some(state.series_ref(column))
-    }
-
-    /// Puts the rows of one record where the log says they were.
-    pub(crate) fn replay_rows(&mut self, rows: &[HeadRow], bounds: Bounds) {
-        let block_ms = self.options.block_ms;
-        let state = self.state.get_mut();
-        for (timeline, at, _) in rows {
-            if must_seal(state, *timeline, *at, block_ms)
-                && let Some(sealed) = seal::plan(state, *timeline, block_ms, &[], &mut self.replay.encoder)
-            {
-                seal::apply(state, sealed);
-            }
-        }
-        let mut stage = Stage::new(state, bounds, false);
-        for (timeline, at, row) in rows {
-            // Nothing is refused: the same rules took it before.
-            let taken = stage.row(*timeline, *at, row, 0);
-            debug_assert!(taken.is_ok(), "nothing fails fast here");
-        }
-        let plan = stage.finish();
-        apply(state, plan, &[]);
-    }
-
-    /// Where a timeline stands, if it has these places, all of them, with these values.
-    pub(crate) fn stand_with(&mut self, timeline: u32, refs: &[Option<SeriesRef>], last: &[f64]) -> Option<Stand> {
-        let t = self.state.get_mut().timeline(timeline)?;
-        let same = t.refs.len() == refs.len()
-            && t.refs
-                .iter()
-                .zip(refs)
-                .all(|(bits, r)| r.is_some_and(|r| r.bits() == *bits))
-            && t.last.iter().zip(last).all(|(a, b)| a.to_bits() == b.to_bits());
-        t.stand().filter(|_| same)
-    }
-
-    /// Whether a timeline still stands where it did and can take a row of this time; seals before it, if that is due.
-    pub(crate) fn ready_for(&mut self, timeline: u32, at: i64, stand: Stand) -> Option<Stand> {
-        let block_ms = self.options.block_ms;
-        let state = self.state.get_mut();
-        let fits = |state: &State| {
-            let t = state.timeline(timeline)?;
-            (at > t.newest && t.stand() == Some(stand)).then_some(stand)
-        };
-        fits(state)?;
-        if must_seal(state, timeline, at, block_ms)
-            && let Some(sealed) = seal::plan(state, timeline, block_ms, &[], &mut self.replay.encoder)
-        {
-            seal::apply(state, sealed);
-        }
-        fits(state)
-    }
-
-    /// Takes a row that was found to fit ([`Head::ready_for`]); all places have a value in it.
-    pub(crate) fn replay_changes(&mut self, timeline: u32, at: i64, changes: &[LoggedChange], stand: Stand) -> Stand {
-        let state = self.state.get_mut();
-        state.newest = state.newest.max(at);
-        let Some(t) = state.timelines.get_mut(timeline as usize).and_then(Option::as_mut) else {
-            return stand;
-        };
-        let (row, before, loose) = (t.rows(), t.newest, t.key.is_none());
-        t.push_row(at, None);
-        for change in changes {
-            let code = change.code.get(..usize::from(change.bytes)).unwrap_or_default();
-            t.change(change.place, row, code, change.value);
-            if let (Some(place), Some(exponent)) = (t.places.get_mut(change.place as usize), delta::exponent(code)) {
-                place.exponent = exponent;
-            }
-        }
-        let stand = t.stand().unwrap_or(stand);
-        if loose {
-            if state.loose.get(&before) == Some(&timeline) {
-                state.loose.remove(&before);
-            }
-            state.loose.insert(at, timeline);
-        }
-        stand
-    }
-
-    /// Hides again what was deleted when the log stood here.
-    pub(crate) fn replay_deletion(&mut self, matchers: &[Matcher], range: TimeRange) -> Result<(), Malformed> {
-        let state = self.state.get_mut();
-        let hidden = state.deleted_by(matchers, range, state.min_valid);
-        state.delete(&hidden);
-        state.late = state.late_without(matchers, range)?.0;
-        Ok(())
-    }
-
-    /// Puts late samples of one record where they were.
-    pub(crate) fn replay_late(&mut self, series: SeriesRef, samples: &[LateSample]) -> Result<(), Malformed> {
-        let state = self.state.get_mut();
-        let Some(series) = state.column_of(series.bits()).map(|(_, c)| c.series) else {
-            return Ok(());
-        };
-        for (at, value) in samples {
-            state.late.insert(series, *at, *value)?;
-        }
-        Ok(())
-    }
-
-    /// Blocks have the late samples of these times that the log told of so far.
-    pub(crate) fn replay_late_done(&mut self, range: Range<i64>) -> Result<(), Malformed> {
-        self.state.get_mut().late.void(range)
-    }
-
-    /// Puts the histograms of one record back.
-    pub(crate) fn replay_histograms(&mut self, all: &[HeadHistogram], bounds: Bounds) {
-        if all.is_empty() {
-            return;
-        }
-        let block_ms = self.options.block_ms;
-        let state = self.state.get_mut();
-        for (series, at, histogram) in all {
-            let Some(series) = state.column(series.bits() as u32).map(|c| c.series) else {
-                continue;
-            };
-            let weight = histogram_weight(histogram);
-            if state.histograms.must_seal(series, *at, weight, block_ms) {
-                let runs = state.histograms.plan_seal(series, block_ms, &mut self.replay.encoder);
-                state.histograms.seal(series, runs);
-            }
-        }
-        let mut stage = Stage::new(state, bounds, false);
-        for (series, at, histogram) in all {
-            stage.logged_histogram(*series, *at, histogram);
-        }
-        let plan = stage.finish();
-        apply(state, plan, &[]);
-    }
-
-    /// Puts an exemplar of the log back; the rules decided when it was written.
-    pub(crate) fn replay_exemplar(&mut self, series: SeriesRef, at: i64, exemplar: Exemplar) {
-        let pending = PendingExemplar {
-            column: series.bits() as u32,
-            at,
-            exemplar,
-        };
-        let state = self.state.get_mut();
-        let index = state.index.read();
-        let labels_of = |column: u32| state.column(column).map(|c| index.labels(c.series));
-        let ring = self.exemplars.get_mut();
-        let plan = ring.plan(&[pending], labels_of, &self.options.head);
-        ring.apply(plan.stored);
-    }
-
-    /// Replay is over: what only it needed goes.
-    pub(crate) fn replayed(&mut self) {
-        self.replay = Replay::default();
     }
 
     /// Brings what the meter holds to what the head takes.
@@ -361,228 +92,6 @@ impl Head {
         }
         Metrics::set(&self.metrics.head_bytes, bytes);
     }
-
-    fn timeline(&self, db: &Db, key: &str) -> Result<TimelineRef, AppendError> {
-        {
-            let state = self.state.read();
-            if let Some(timeline) = state.keys.get(key) {
-                return Ok(TimelineRef::from_bits(state.take_timeline(*timeline)));
-            }
-        }
-        if key.len() > self.options.max_label_bytes {
-            return Err(AppendError::Limit {
-                name: "timeline key bytes",
-                limit: self.options.max_label_bytes as u64,
-            });
-        }
-        // Whoever holds the log relies on the numbers of timelines.
-        let _log = db.log.lock();
-        let mut state = self.state.write();
-        if let Some(timeline) = state.keys.get(key) {
-            return Ok(TimelineRef::from_bits(state.take_timeline(*timeline)));
-        }
-        let count = (state.timelines.len() - state.free_timelines.len()) as u64;
-        if count >= self.options.max_timelines {
-            return Err(AppendError::Limit {
-                name: "max_timelines",
-                limit: self.options.max_timelines,
-            });
-        }
-        let bytes = size_of::<Timeline>() as u64 + key.len() as u64 * 2 + 64;
-        self.options.head.take(bytes)?;
-        self.accounted.fetch_add(bytes, Ordering::Relaxed);
-        let timeline = state.add_timeline(Some(key));
-        Ok(TimelineRef::from_bits(state.timeline_bits(timeline)))
-    }
-
-    fn resolve(&self, timeline: Option<TimelineRef>, labels: &Labels) -> Result<SeriesRef, AppendError> {
-        let home_of = |state: &State| match timeline {
-            Some(timeline) => state.timeline_of(timeline.bits()).ok_or(AppendError::StaleTimeline),
-            None => Ok(NONE),
-        };
-        let existing = |state: &State, series: u32, home: u32| {
-            let (number, column) = state.columns_of(series).find(|(_, c)| c.home == home)?;
-            column.doomed.store(false, Ordering::Relaxed);
-            Some(state.series_ref(number))
-        };
-        {
-            let state = self.state.read();
-            let home = home_of(&state)?;
-            let series = state.index.read().find(labels);
-            if let Some(found) = series.and_then(|s| existing(&state, s, home)) {
-                return Ok(found);
-            }
-        }
-        self.check_labels(labels)?;
-        let mut state = self.state.write();
-        let home = home_of(&state)?;
-        let index = Arc::clone(&state.index);
-        let mut index = index.write();
-        let known = index.find(labels);
-        if let Some(found) = known.and_then(|series| existing(&state, series, home)) {
-            return Ok(found);
-        }
-        self.check_room(&state, home)?;
-        let series = match known {
-            Some(series) => series,
-            None => self.add_series(&mut index, labels)?,
-        };
-        drop(index);
-        let column = state.add_column(series, home);
-        Ok(state.series_ref(column))
-    }
-
-    fn check_labels(&self, labels: &Labels) -> Result<(), AppendError> {
-        if labels.is_empty() {
-            return Err(AppendError::Labels("a series needs at least one label".into()));
-        }
-        let (max_labels, max_bytes) = (self.options.max_labels, self.options.max_label_bytes);
-        for (n, (name, value)) in labels.iter().enumerate() {
-            if n >= max_labels {
-                return Err(AppendError::Limit {
-                    name: "labels of a series",
-                    limit: max_labels as u64,
-                });
-            }
-            if name.len().max(value.len()) > max_bytes {
-                return Err(AppendError::Labels(format!(
-                    "the name or value of label {:?} is longer than {max_bytes} bytes",
-                    name.chars().take(64).collect::<String>()
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether one more series may have this timeline as its home.
-    fn check_room(&self, state: &State, home: u32) -> Result<(), AppendError> {
-        let limit = self.options.max_series_per_timeline;
-        if limit == 0 || state.timeline(home).is_none_or(|t| u64::from(t.homed) < limit) {
-            return Ok(());
-        }
-        Metrics::add(&self.metrics.timeline_series_refused, 1);
-        Err(AppendError::Limit {
-            name: "max_series_per_timeline",
-            limit,
-        })
-    }
-
-    fn add_series(&self, index: &mut super::series::Index, labels: &Labels) -> Result<u32, AppendError> {
-        let refuse = |error| {
-            Metrics::add(&self.metrics.series_refused, 1);
-            error
-        };
-        let limit = self.options.max_series;
-        if limit > 0 && index.len() as u64 >= limit {
-            return Err(refuse(AppendError::Limit {
-                name: "max_series",
-                limit,
-            }));
-        }
-        let bytes = labels.heap_bytes() as u64 / 2 + SERIES_BYTES;
-        self.options.head.take(bytes).map_err(|e| refuse(e.into()))?;
-        self.accounted.fetch_add(bytes, Ordering::Relaxed);
-        let series = index.add(labels).ok_or_else(|| {
-            refuse(AppendError::Limit {
-                name: "bytes of all labels",
-                limit: u64::from(u32::MAX),
-            })
-        })?;
-        Metrics::add(&self.metrics.series_created, 1);
-        Metrics::set(&self.metrics.series, index.len() as u64);
-        Ok(series)
-    }
-}
-
-/// Whether open rows must be closed before a row of this time comes.
-fn must_seal(state: &State, timeline: u32, at: i64, block_ms: i64) -> bool {
-    let Some(t) = state.timeline(timeline) else {
-        return false;
-    };
-    let Some(first) = t.times.first() else {
-        return false;
-    };
-    at > t.newest && (t.groups >= RUN_ROWS || window_start(at, block_ms) != window_start(*first, block_ms))
-}
-
-/// Publishes a plan.
-pub(crate) fn apply(state: &mut State, plan: Plan, logged: &[(u32, Logged)]) {
-    for expected in plan.new_timelines {
-        let made = state.add_timeline(None);
-        debug_assert_eq!(made, expected, "timelines are made only by who holds the log");
-    }
-    for staged in &plan.staged {
-        for (series, _) in &staged.left {
-            state.left.insert((*series, staged.timeline));
-        }
-        let newest = staged.rows.last().map(|r| r.at);
-        state.newest = state.newest.max(newest.unwrap_or(i64::MIN));
-        let Some(t) = state
-            .timelines
-            .get_mut(staged.timeline as usize)
-            .and_then(Option::as_mut)
-        else {
-            continue;
-        };
-        let mut added = staged.added.iter();
-        let before = t.newest;
-        for (number, row) in staged.rows.iter().enumerate() {
-            let at_row = t.rows();
-            t.push_row(row.at, row.presence.clone());
-            for change in staged.changes(number) {
-                if change.place as usize >= t.places.len() {
-                    if let Some(bits) = added.next() {
-                        t.add_place(*bits, at_row, change.value);
-                    }
-                    continue;
-                }
-                t.change(change.place, at_row, staged.code(change), change.value);
-                if let Some(place) = t.places.get_mut(change.place as usize) {
-                    place.exponent = change.exponent;
-                }
-            }
-        }
-        for (place, row) in &staged.ends {
-            t.end_place(*place, *row);
-        }
-        t.unlogged.clone_from(&staged.untold);
-        t.left.extend(staged.left.iter().filter(|(_, place)| *place != NONE));
-        let loose = t.key.is_none();
-        if let (true, Some(newest)) = (loose, newest) {
-            if state.loose.get(&before) == Some(&staged.timeline) {
-                state.loose.remove(&before);
-            }
-            state.loose.insert(newest, staged.timeline);
-        }
-    }
-    for (column, (timeline, place)) in plan.moved {
-        if let Some(c) = state.column_mut(column) {
-            c.timeline = timeline;
-            c.place = place;
-        }
-    }
-    for (series, owner) in plan.owners {
-        if let Some(s) = state.series.get_mut(series as usize) {
-            s.owner = owner;
-        }
-    }
-    for late in plan.late {
-        let added = state.late.insert(late.series, late.at, late.value);
-        debug_assert!(matches!(added, Ok(true)), "a plan has what is not there");
-    }
-    for timeline in plan.foreign {
-        if let Some(t) = state.timeline_mut(timeline) {
-            t.foreign = true;
-        }
-    }
-    for (timeline, logged) in logged {
-        if let Some(t) = state.timeline_mut(*timeline) {
-            t.logged = *logged;
-        }
-    }
-    let newest = plan.histograms.iter().map(|h| h.at).max();
-    state.newest = state.newest.max(newest.unwrap_or(i64::MIN));
-    state.histograms.apply(plan.histograms, &plan.histograms_logged);
 }
 
 #[derive(Debug)]
@@ -691,7 +200,7 @@ impl<'a> HeadAppender<'a> {
         let logged = match &mut log.wal {
             Some(wal) => {
                 let logged = record::encode(&plan, &state, &index, &mut wal.book, &mut log.record);
-                let mut more = record::Kinds::new(&state, &index, &mut wal.book, &mut log.record);
+                let mut more = record::Entries::new(&state, &index, &mut wal.book, &mut log.record);
                 plan.histograms_logged = more.histograms(&plan.histograms);
                 more.exemplars(&plan.exemplars);
                 logged
@@ -746,7 +255,8 @@ impl<'a> HeadAppender<'a> {
     }
 
     /// What times this commit may use. Rows begin half a window behind the newest one of before it, so that a window
-    /// that is written gets none; if there is none, the first sample that was handed in counts.
+    /// that is written gets none; if there is none, the first sample that was handed in counts. Nothing is older than
+    /// [`EARLIEST_MS`].
     fn bounds(&self) -> Bounds {
         let head = &self.db.head;
         let latest = self.db.clock.now().saturating_add(head.options.max_future_ms).millis();
@@ -758,7 +268,9 @@ impl<'a> HeadAppender<'a> {
             let rows = self.rows.iter().map(|r| (r.ordinal, r.at));
             let all = rows.chain(self.loose.iter().map(|l| (l.ordinal, l.at)));
             let all = all.chain(self.histograms.iter().map(|h| (h.ordinal, h.at)));
-            all.filter(|(_, at)| *at <= latest).min().map(|(_, at)| at)
+            all.filter(|(_, at)| (EARLIEST_MS..=latest).contains(at))
+                .min()
+                .map(|(_, at)| at)
         };
         let newest = match newest {
             i64::MIN => first().unwrap_or(i64::MIN),
@@ -768,9 +280,11 @@ impl<'a> HeadAppender<'a> {
         let newest = newest.max(min_valid.saturating_sub(1));
         let window = head.out_of_order_ms.load(Ordering::Relaxed);
         Bounds {
-            oldest: min_valid.max(newest.saturating_sub(head.options.block_ms / 2)),
+            oldest: min_valid
+                .max(newest.saturating_sub(head.options.block_ms / 2))
+                .max(EARLIEST_MS),
             newest: latest,
-            late: (window > 0).then(|| newest.saturating_sub(window)),
+            late: (window > 0).then(|| newest.saturating_sub(window).max(EARLIEST_MS)),
         }
     }
 }
@@ -816,34 +330,6 @@ fn count(metrics: &Metrics, done: &Committed, stale_dropped: u64, (late, late_re
     }
 }
 
-impl Head {
-    /// Seals the open rows of one timeline.
-    pub(crate) fn seal(&self, timeline: u32, log: &mut Log) {
-        let sealed = {
-            let state = self.state.read();
-            // A view that is made from here on sees every row: none comes while the log is held.
-            let seen = self.views.rows(timeline);
-            seal::plan(&state, timeline, self.options.block_ms, &seen, &mut log.encoder)
-        };
-        if let Some(sealed) = sealed {
-            seal::apply(&mut self.state.write(), sealed);
-            Metrics::add(&self.metrics.runs_sealed, 1);
-        }
-    }
-
-    /// Seals the open histograms of one series.
-    pub(crate) fn seal_histograms(&self, series: u32, log: &mut Log) {
-        let runs = {
-            let state = self.state.read();
-            state
-                .histograms
-                .plan_seal(series, self.options.block_ms, &mut log.encoder)
-        };
-        Metrics::add(&self.metrics.runs_sealed, runs.len() as u64);
-        self.state.write().histograms.seal(series, runs);
-    }
-}
-
 impl Appender for HeadAppender<'_> {
     fn timeline(&mut self, key: &str) -> Result<TimelineRef, AppendError> {
         self.db.head.timeline(self.db, key)
@@ -886,18 +372,7 @@ impl Appender for HeadAppender<'_> {
     }
 
     fn append_at(&mut self, series: SeriesRef, at: Timestamp, value: f64) -> Result<(), AppendError> {
-        if self.db.head.state.read().column_of(series.bits()).is_none() {
-            return Err(AppendError::StaleRef { place: 0 });
-        }
-        self.loose.push(Loose {
-            series,
-            at: at.millis(),
-            value,
-            ordinal: self.ordinal,
-            of_row: false,
-        });
-        self.ordinal += 1;
-        Ok(())
+        self.append_many(&[(series, at, value)])
     }
 
     fn append_many(&mut self, samples: &[(SeriesRef, Timestamp, f64)]) -> Result<(), AppendError> {

@@ -23,34 +23,25 @@
 use super::run::{Run, RunMeta};
 use crate::Error;
 use crate::codec::{Cursor, crc32};
-use crate::fs::{FileBytes, Fs, WriteFile};
+use crate::fs::{self, FileBytes, Fs, WriteFile};
+use crate::numbered::{HEADER_BYTES, NumberedFile};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-const MAGIC: [u8; 4] = *b"TGRN";
+/// Files of runs.
+pub(crate) const FILES: NumberedFile = NumberedFile {
+    extension: "runs",
+    magic: *b"TGRN",
+    version: 1,
+};
 const END_MAGIC: [u8; 4] = *b"TGRE";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 20;
 const ENTRY_BYTES: usize = 64;
 const FOOTER_BYTES: usize = 20;
 const PAGE: usize = 4096;
 /// How much is gathered before it is written.
 const BUFFER: usize = 16 * PAGE;
-/// Ending of a file that is not whole yet.
-pub(crate) const UNFINISHED: &str = ".tmp";
-
-pub(crate) fn name(number: u64) -> String {
-    format!("{number:08}.runs")
-}
-
-pub(crate) fn number(text: &str) -> Option<u64> {
-    let number = text.strip_suffix(".runs")?.parse().ok()?;
-    // Not one that we would write in another way: its file would not be found again.
-    (name(number) == text).then_some(number)
-}
-
 /// One run of the directory.
 #[derive(Debug, Clone)]
 struct Entry {
@@ -79,9 +70,9 @@ pub(crate) struct RunFile {
 impl RunFile {
     /// Opens a file and checks what lies around its runs.
     pub(crate) fn open(fs: &dyn Fs, dir: &Path, number: u64) -> Result<Arc<Self>, Error> {
-        let path = dir.join(name(number));
+        let path = dir.join(FILES.name(number));
         let bytes = fs.map(&path)?;
-        check_header(&bytes, &path, number)?;
+        FILES.require(&path, &bytes, number)?;
         let corrupt = |at: usize, what: &str| Error::corrupt(&path, at as u64, what);
         let short = || corrupt(bytes.len(), "ends too early");
         let footer_at = bytes.len().checked_sub(FOOTER_BYTES).ok_or_else(short)?;
@@ -204,26 +195,6 @@ impl RunFile {
     }
 }
 
-fn check_header(bytes: &[u8], path: &Path, number: u64) -> Result<(), Error> {
-    let mut cursor = Cursor::new(bytes);
-    let (Ok(magic), Ok(version), Ok(found), Ok(sum)) = (cursor.array::<4>(), cursor.u32(), cursor.u64(), cursor.u32())
-    else {
-        return Err(Error::corrupt(path, 0, "it has no whole header"));
-    };
-    let good = magic == MAGIC && found == number && bytes.get(..HEADER_BYTES - 4).map(crc32) == Some(sum);
-    if !good {
-        return Err(Error::corrupt(path, 0, "the header is damaged"));
-    }
-    if version > VERSION {
-        return Err(Error::NewerVersion {
-            path: path.to_owned(),
-            found: u64::from(version),
-            known: u64::from(VERSION),
-        });
-    }
-    Ok(())
-}
-
 fn read_entry(cursor: &mut Cursor<'_>, body_end: usize) -> Result<Entry, crate::Malformed> {
     let before = cursor.clone();
     let (offset, bytes) = (cursor.u64()?, cursor.u64()?);
@@ -250,14 +221,14 @@ fn read_entry(cursor: &mut Cursor<'_>, body_end: usize) -> Result<Entry, crate::
 }
 
 /// A file on its way out: sums what passes.
-struct Writer {
-    file: Box<dyn WriteFile>,
+struct Writer<'f> {
+    file: &'f mut dyn WriteFile,
     pending: Vec<u8>,
     sums: Vec<u32>,
     written: u64,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.written += bytes.len() as u64;
         self.pending.extend_from_slice(bytes);
@@ -279,36 +250,20 @@ impl Writer {
 
 /// Writes runs that lie on the heap, each with its timeline, and opens what was written. What fails leaves nothing.
 pub(crate) fn write(fs: &dyn Fs, dir: &Path, number: u64, runs: &[(u32, Arc<Run>)]) -> Result<Arc<RunFile>, Error> {
-    let path = dir.join(name(number));
-    let temporary = dir.join(name(number) + UNFINISHED);
-    let done = write_to(fs, &temporary, number, runs)
-        .and_then(|()| fs.rename(&temporary, &path))
-        .and_then(|()| fs.sync_dir(dir))
-        .and_then(|()| RunFile::open(fs, dir, number));
-    if done.is_err() {
-        for left in [&temporary, &path] {
-            if fs.exists(left)
-                && let Err(e) = fs.remove_file(left)
-            {
-                tracing::debug!(error = %e, "a file of runs stays behind until the next start");
-            }
-        }
-    }
-    done
+    let name = FILES.name(number);
+    fs::publish(fs, dir, &name, |file| write_to(file, number, runs))
+        .and_then(|_| RunFile::open(fs, dir, number))
+        .inspect_err(|_| fs::remove(fs, &dir.join(&name)))
 }
 
-fn write_to(fs: &dyn Fs, path: &Path, number: u64, runs: &[(u32, Arc<Run>)]) -> Result<(), Error> {
-    let mut header = MAGIC.to_vec();
-    header.extend_from_slice(&VERSION.to_le_bytes());
-    header.extend_from_slice(&number.to_le_bytes());
-    header.extend_from_slice(&crc32(&header).to_le_bytes());
+fn write_to(file: &mut dyn WriteFile, number: u64, runs: &[(u32, Arc<Run>)]) -> Result<(), Error> {
     let mut out = Writer {
-        file: fs.create(path)?,
+        file,
         pending: Vec::with_capacity(BUFFER),
         sums: Vec::new(),
         written: 0,
     };
-    out.put(&header)?;
+    out.put(&FILES.header(number))?;
     let mut tail = Vec::with_capacity(runs.len() * ENTRY_BYTES);
     for (timeline, run) in runs {
         let bytes = run.heap().unwrap_or_default();
@@ -324,10 +279,7 @@ fn write_to(fs: &dyn Fs, path: &Path, number: u64, runs: &[(u32, Arc<Run>)]) -> 
     tail.extend_from_slice(&(runs.len() as u32).to_le_bytes());
     tail.extend_from_slice(&crc32(&tail).to_le_bytes());
     tail.extend_from_slice(&END_MAGIC);
-    out.file.write_all(&tail)?;
-    out.file.sync()?;
-    out.file.forget_cached();
-    Ok(())
+    out.file.write_all(&tail)
 }
 
 fn put_entry(out: &mut Vec<u8>, offset: u64, timeline: u32, bytes: usize, meta: &RunMeta) {

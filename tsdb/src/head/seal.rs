@@ -4,7 +4,9 @@
 //! so that no row comes in between.
 
 use super::State;
+use super::append::{Head, Log};
 use super::run::{Hidden, Run, RunWriter};
+use crate::Metrics;
 use crate::column::Encoder;
 use crate::timeline::{NONE, Timeline, decode_open};
 use std::ops::Range;
@@ -13,10 +15,23 @@ use tidegauge_model::{Timestamp, is_stale};
 
 /// A run is cut after so many rows, well below what one encoded column may hold.
 const MAX_RUN_ROWS: usize = 4096;
+/// Distinct times after which open rows are sealed.
+const RUN_ROWS: u32 = 120;
 
 /// The start of the window that holds `at`.
 pub(crate) fn window_start(at: i64, block_ms: i64) -> i64 {
     at.div_euclid(block_ms).saturating_mul(block_ms)
+}
+
+/// Whether open rows must be closed before a row of this time comes.
+pub(super) fn must_seal(state: &State, timeline: u32, at: i64, block_ms: i64) -> bool {
+    let Some(t) = state.timeline(timeline) else {
+        return false;
+    };
+    let Some(first) = t.times.first() else {
+        return false;
+    };
+    at > t.newest && (t.groups >= RUN_ROWS || window_start(at, block_ms) != window_start(*first, block_ms))
 }
 
 /// A column, its new place, its newest sample.
@@ -246,4 +261,32 @@ pub(crate) fn apply(state: &mut State, sealed: Sealed) {
     };
     t.runs.extend(sealed.runs);
     t.restart(&sealed.keep);
+}
+
+impl Head {
+    /// Seals the open rows of one timeline.
+    pub(crate) fn seal(&self, timeline: u32, log: &mut Log) {
+        let sealed = {
+            let state = self.state.read();
+            // A view that is made from here on sees every row: none comes while the log is held.
+            let seen = self.views.rows(timeline);
+            plan(&state, timeline, self.options.block_ms, &seen, &mut log.encoder)
+        };
+        if let Some(sealed) = sealed {
+            apply(&mut self.state.write(), sealed);
+            Metrics::add(&self.metrics.runs_sealed, 1);
+        }
+    }
+
+    /// Seals the open histograms of one series.
+    pub(crate) fn seal_histograms(&self, series: u32, log: &mut Log) {
+        let runs = {
+            let state = self.state.read();
+            state
+                .histograms
+                .plan_seal(series, self.options.block_ms, &mut log.encoder)
+        };
+        Metrics::add(&self.metrics.runs_sealed, runs.len() as u64);
+        self.state.write().histograms.seal(series, runs);
+    }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 /// Checks header, directory and sums of a file of runs, and decodes every column.
 pub(super) fn check_runs(visit: &mut Visit<'_>, file: &File) -> Result<(), Error> {
     visit.read_through(&file.path, |_| {})?;
-    let number = file.name().and_then(runfile::number).unwrap_or(0);
+    let number = file.name().and_then(|name| runfile::FILES.number(name)).unwrap_or(0);
     let dir = file.path.parent().unwrap_or(Path::new("."));
     let runs = RunFile::open(&**visit.fs, dir, number)?;
     runs.slice(0..runs.body_end())
@@ -47,7 +47,7 @@ fn check_run(run: &Run) -> Result<(), Error> {
 /// that is served may have let go of them.
 pub(super) fn check_checkpoint(visit: &mut Visit<'_>, file: &File) -> Result<(), Error> {
     visit.read_through(&file.path, |_| {})?;
-    let number = file.name().and_then(checkpoint::number).unwrap_or(0);
+    let number = file.name().and_then(|name| checkpoint::FILES.number(name)).unwrap_or(0);
     // All of it lies in blocks then, and no file is opened.
     let flushed = i64::MAX;
     checkpoint::read(&**visit.fs, &file.path, number, Path::new(""), flushed).map(drop)

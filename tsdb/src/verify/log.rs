@@ -5,9 +5,10 @@ use crate::Error;
 use crate::codec::ZstdPool;
 use crate::codec::{Cursor, Malformed};
 use crate::head::delta;
+use crate::numbered::{HEADER_BYTES, Header};
 use crate::wal::reader::MAX_PLACES;
 use crate::wal::record::{self, ENDED, KEY, RANGES, Read};
-use crate::wal::segment::{self, Found, Header};
+use crate::wal::segment::{self, Found};
 use hashbrown::{HashMap, HashSet};
 use tidegauge_model::{Histogram, Labels};
 
@@ -18,18 +19,12 @@ pub(super) fn check(visit: &mut Visit<'_>, file: &File) -> Result<(), Error> {
     visit.report.segments += 1;
     let number = file.segment().unwrap_or(0);
     let last = number == visit.last_segment;
-    match segment::check_header(&bytes, number) {
+    match segment::FILES.check(&bytes, number) {
         Header::Good => {}
-        Header::Newer(found) => {
-            return Err(Error::NewerVersion {
-                path: file.path.clone(),
-                found: u64::from(found),
-                known: u64::from(segment::VERSION),
-            });
-        }
+        Header::Newer(found) => return Err(segment::FILES.newer(&file.path, found)),
         // A start cut it, for it had no whole header.
         Header::Bad if bytes.is_empty() => return Ok(()),
-        Header::Bad if last && bytes.len() < segment::HEADER_BYTES => {
+        Header::Bad if last && bytes.len() < HEADER_BYTES => {
             let what = "the log ends in a segment without a whole header: the next start goes on without it";
             visit.report.note(&file.path, Some(0), what);
             return Ok(());
@@ -46,7 +41,7 @@ fn problem(visit: &mut Visit<'_>, file: &File, offset: usize, what: &'static str
 }
 
 fn frames(visit: &mut Visit<'_>, file: &File, bytes: &[u8], last: bool) {
-    let mut place = segment::HEADER_BYTES;
+    let mut place = HEADER_BYTES;
     let mut book = Book::default();
     let mut found = segment::Frames::new(bytes);
     let zstd = ZstdPool::default();
@@ -69,7 +64,7 @@ fn frames(visit: &mut Visit<'_>, file: &File, bytes: &[u8], last: bool) {
                 book.lose_track();
                 place = next;
             }
-            Found::Broken { next: None } if last => {
+            Found::Broken { next: None } if last && segment::is_torn(bytes, place) => {
                 let what = "the last frame of the log is not whole: it is being written, or the next start cuts it off";
                 visit.report.note(&file.path, Some(place as u64), what);
                 break;

@@ -186,7 +186,7 @@ impl File {
 
     fn segment(&self) -> Option<u64> {
         match self.place().as_slice() {
-            [WAL, name] => segment::number(name),
+            [WAL, name] => segment::FILES.number(name),
             _ => None,
         }
     }
@@ -215,17 +215,17 @@ const KINDS: &[Kind] = &[
         check: |_, _| Ok(()),
     },
     Kind {
-        holds: |place| matches!(place, [WAL, name] if segment::number(name).is_some()),
+        holds: |place| matches!(place, [WAL, name] if segment::FILES.number(name).is_some()),
         passes: 1,
         check: log::check,
     },
     Kind {
-        holds: |place| matches!(place, [RUNS, name] if runfile::number(name).is_some()),
+        holds: |place| matches!(place, [RUNS, name] if runfile::FILES.number(name).is_some()),
         passes: 1,
         check: head::check_runs,
     },
     Kind {
-        holds: |place| matches!(place, [CHECKPOINTS, name] if checkpoint::number(name).is_some()),
+        holds: |place| matches!(place, [CHECKPOINTS, name] if checkpoint::FILES.number(name).is_some()),
         passes: 1,
         check: head::check_checkpoint,
     },

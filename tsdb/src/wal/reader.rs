@@ -1,13 +1,15 @@
 //! Reads the log back into the head when the store opens.
 
 use super::record::{self, ENDED, KEY, RANGES, Read};
-use super::segment::{self, Found, Header};
+use super::segment::{self, Found};
 use super::writer::SegmentInfo;
 use crate::codec::{Cursor, Malformed, ZstdPool};
-use crate::fs::{EntryKind, Fs};
-use crate::head::append::{Head, HeadHistogram, HeadRow, LoggedChange};
+use crate::fs::Fs;
+use crate::head::append::Head;
 use crate::head::delta;
+use crate::head::replay::{HeadHistogram, HeadRow, LoggedChange};
 use crate::head::stage::Bounds;
+use crate::numbered::{HEADER_BYTES, Header};
 use crate::timeline::{Presence, Stand, holds};
 use crate::{Error, Metrics};
 use hashbrown::HashMap;
@@ -28,27 +30,25 @@ pub(crate) fn replay(
     head: &mut Head,
     metrics: &Metrics,
 ) -> Result<(Vec<SegmentInfo>, u64), Error> {
-    let mut numbers: Vec<u64> = fs
-        .read_dir(dir)?
-        .into_iter()
-        .filter(|e| e.kind == EntryKind::File)
-        .filter_map(|e| segment::number(&e.name))
-        .collect();
-    numbers.sort_unstable();
+    let numbers = segment::FILES.list(fs, dir)?.numbers;
     let mut segments: Vec<SegmentInfo> = Vec::with_capacity(numbers.len());
     let zstd = ZstdPool::default();
+    // Records with late samples so far.
+    let mut late = 0u64;
     let mut read = 0;
     for (i, number) in numbers.iter().enumerate() {
         if *number < from {
-            let known = known.iter().find(|s| s.number == *number);
-            segments.push(SegmentInfo {
+            let known = known.iter().find(|s| s.number == *number).copied();
+            let known = known.unwrap_or(SegmentInfo {
                 number: *number,
-                newest: known.map_or(i64::MIN, |s| s.newest),
-                late: known.map_or(0, |s| s.late),
+                newest: i64::MIN,
+                late: 0,
             });
+            late = late.max(known.late);
+            segments.push(known);
             continue;
         }
-        let path = dir.join(segment::name(*number));
+        let path = dir.join(segment::FILES.name(*number));
         let mut one = Segment {
             fs,
             path: &path,
@@ -58,16 +58,17 @@ pub(crate) fn replay(
             metrics,
             zstd: &zstd,
             newest: i64::MIN,
-            late: segments.iter().map(|s| s.late).max().unwrap_or(0),
             has_late: false,
             read: 0,
         };
         one.replay()?;
         read += one.read;
+        // Those of one segment count as one: it is cut as a whole.
+        late += u64::from(one.has_late);
         segments.push(SegmentInfo {
             number: *number,
             newest: one.newest,
-            late: if one.has_late { one.late + 1 } else { 0 },
+            late: if one.has_late { late } else { 0 },
         });
     }
     Ok((segments, read))
@@ -82,8 +83,6 @@ struct Segment<'a> {
     metrics: &'a Metrics,
     zstd: &'a ZstdPool,
     newest: i64,
-    /// The number of the newest segment of before that has late samples.
-    late: u64,
     has_late: bool,
     /// Bytes of good frames.
     read: u64,
@@ -92,19 +91,13 @@ struct Segment<'a> {
 impl Segment<'_> {
     fn replay(&mut self) -> Result<(), Error> {
         let bytes = self.fs.map(self.path)?;
-        let mut at = segment::HEADER_BYTES;
-        match segment::check_header(&bytes, self.number) {
+        let mut at = HEADER_BYTES;
+        match segment::FILES.check(&bytes, self.number) {
             Header::Good => {}
-            Header::Newer(found) => {
-                return Err(Error::NewerVersion {
-                    path: self.path.to_owned(),
-                    found: u64::from(found),
-                    known: u64::from(segment::VERSION),
-                });
-            }
+            Header::Newer(found) => return Err(segment::FILES.newer(self.path, found)),
             // An earlier start cut it, for it had no whole header.
             Header::Bad if bytes.is_empty() => return Ok(()),
-            Header::Bad if self.last && bytes.len() < segment::HEADER_BYTES => {
+            Header::Bad if self.last && bytes.len() < HEADER_BYTES => {
                 return self.cut(0, "it has no whole header");
             }
             Header::Bad => self.damage(0, "the header is damaged"),

@@ -72,28 +72,10 @@ pub(crate) fn encode(
     // Before the rows: a row that cannot be read hides what is behind it in the record.
     let mut late: Vec<LateAppend> = plan.late.clone();
     late.sort_by_key(|l| (l.column, l.at));
-    for same in late.chunk_by(|a, b| a.column == b.column) {
-        let mut entry = Entry {
-            state,
-            index,
-            book: &mut *book,
-            out: &mut *out,
-        };
-        entry.late(same);
-    }
-    plan.staged
-        .iter()
-        .filter(|s| !s.rows.is_empty())
-        .map(|staged| {
-            let mut entry = Entry {
-                state,
-                index,
-                book: &mut *book,
-                out: &mut *out,
-            };
-            (staged.timeline, entry.timeline_rows(staged))
-        })
-        .collect()
+    let mut entries = Entries::new(state, index, book, out);
+    entries.late(&late);
+    let staged = plan.staged.iter().filter(|s| !s.rows.is_empty());
+    staged.map(|s| (s.timeline, entries.timeline_rows(s))).collect()
 }
 
 /// Appends the record that follows late samples into blocks: those of these times that the log told of so far are
@@ -110,25 +92,27 @@ pub(crate) fn encode_late_done(
     put(out, 0);
     put_signed(out, range.start);
     put_signed(out, range.end);
-    for same in rest.chunk_by(|a, b| a.column == b.column) {
-        let mut entry = Entry {
-            state,
-            index,
-            book: &mut *book,
-            out: &mut *out,
-        };
-        entry.late(same);
-    }
+    Entries::new(state, index, book, out).late(rest);
 }
 
-struct Entry<'a> {
+/// Appends entries to a record.
+pub(crate) struct Entries<'a> {
     state: &'a State,
     index: &'a Index,
     book: &'a mut Book,
     out: &'a mut Vec<u8>,
 }
 
-impl Entry<'_> {
+impl<'a> Entries<'a> {
+    pub(crate) fn new(state: &'a State, index: &'a Index, book: &'a mut Book, out: &'a mut Vec<u8>) -> Self {
+        Self {
+            state,
+            index,
+            book,
+            out,
+        }
+    }
+
     fn timeline_rows(&mut self, staged: &Staged) -> Logged {
         let t = self.state.timeline(staged.timeline);
         let mut logged = t.map(|t| t.logged).unwrap_or_default();
@@ -192,19 +176,32 @@ impl Entry<'_> {
         }
     }
 
-    /// Late samples of one column, in order of time.
+    /// Writes a column if the segment does not know it. A home is a timeline too, and must be known before the column
+    /// that names it: it is written as well, unless it is the one whose rows are on their way.
+    fn define(&mut self, column: u32, key: bool, on: u32) {
+        if !self.book.define(column, key) {
+            return;
+        }
+        let home = self.state.column(column).map_or(NONE, |c| c.home);
+        if home != NONE && home != on {
+            let key = self.state.timeline(home).and_then(|t| t.key.as_deref());
+            self.timeline(home, key);
+        }
+        self.column(column);
+    }
+
+    /// Late samples, by column and in order of time.
     fn late(&mut self, samples: &[LateAppend]) {
+        for samples in samples.chunk_by(|a, b| a.column == b.column) {
+            self.late_of_column(samples);
+        }
+    }
+
+    fn late_of_column(&mut self, samples: &[LateAppend]) {
         let Some(column) = samples.first().map(|l| l.column) else {
             return;
         };
-        if self.book.define(column, true) {
-            let home = self.state.column(column).map(|c| c.home).filter(|h| *h != NONE);
-            if let Some(home) = home {
-                let key = self.state.timeline(home).and_then(|t| t.key.as_deref());
-                self.timeline(home, key);
-            }
-            self.column(column);
-        }
+        self.define(column, true, NONE);
         self.out.push(LATE);
         put(self.out, u64::from(column) + 1);
         put(self.out, samples.len() as u64);
@@ -226,19 +223,7 @@ impl Entry<'_> {
                 .map(|bits| *bits as u32)
         };
         for column in columns() {
-            // A home is a timeline too: it must be known before the column that names it.
-            if self.book.define(column, key) {
-                if let Some(home) = self
-                    .state
-                    .column(column)
-                    .map(|c| c.home)
-                    .filter(|h| *h != NONE && *h != staged.timeline)
-                {
-                    let key = self.state.timeline(home).and_then(|t| t.key.as_deref());
-                    self.timeline(home, key);
-                }
-                self.column(column);
-            }
+            self.define(column, key, staged.timeline);
         }
         self.out.push(SHAPE);
         put(self.out, u64::from(staged.timeline));
@@ -343,57 +328,10 @@ impl Entry<'_> {
             self.out.extend_from_slice(staged.code(change));
         }
     }
-}
-
-/// Appends the record of a deletion.
-pub(crate) fn encode_deletion(matchers: &[Matcher], range: TimeRange, out: &mut Vec<u8>) {
-    out.push(DELETION);
-    put_signed(out, range.start.millis());
-    put_signed(out, range.end.millis());
-    put(out, matchers.len() as u64);
-    for matcher in matchers {
-        let operator = (0u8..).zip(OPERATORS).find(|(_, op)| *op == matcher.op());
-        out.push(operator.map_or(0, |(code, _)| code));
-        put_text(out, matcher.name());
-        put_text(out, matcher.value());
-    }
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    put(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Appends the entries of a commit that are no rows.
-pub(crate) struct Kinds<'a>(Entry<'a>);
-
-impl<'a> Kinds<'a> {
-    pub(crate) fn new(state: &'a State, index: &'a Index, book: &'a mut Book, out: &'a mut Vec<u8>) -> Self {
-        Self(Entry {
-            state,
-            index,
-            book,
-            out,
-        })
-    }
-
-    /// Writes a column if the segment does not know it, its home before it.
-    fn define(&mut self, column: u32, key: bool) {
-        let entry = &mut self.0;
-        if !entry.book.define(column, key) {
-            return;
-        }
-        let home = entry.state.column(column).map_or(NONE, |c| c.home);
-        if home != NONE {
-            let key = entry.state.timeline(home).and_then(|t| t.key.as_deref());
-            entry.timeline(home, key);
-        }
-        entry.column(column);
-    }
 
     /// Appends histograms; gives where the log then stands with their series.
     pub(crate) fn histograms(&mut self, staged: &[StagedHistogram]) -> Vec<(u32, HistogramsLogged)> {
-        let state = self.0.state;
+        let state = self.state;
         let mut logged: HashMap<u32, (HistogramsLogged, i64, &Histogram)> = HashMap::new();
         let mut body = Vec::new();
         for sample in staged {
@@ -404,7 +342,7 @@ impl<'a> Kinds<'a> {
                     last.map(|(at, histogram)| (state.histograms.logged(sample.series), at, &**histogram))
                 }
             };
-            let segment = self.0.book.segment;
+            let segment = self.book.segment;
             let before = before.filter(|(logged, ..)| {
                 (logged.segment, logged.column) == (segment, sample.column) && logged.since_key < KEY_ROWS
             });
@@ -415,8 +353,8 @@ impl<'a> Kinds<'a> {
                 None => (0, 0),
             };
             put_signed(&mut body, sample.at.wrapping_sub(base));
-            self.define(sample.column, since_key == 0);
-            let out = &mut *self.0.out;
+            self.define(sample.column, since_key == 0, NONE);
+            let out = &mut *self.out;
             out.push(HISTOGRAM);
             put(out, u64::from(sample.column));
             put(out, body.len() as u64);
@@ -437,16 +375,34 @@ impl<'a> Kinds<'a> {
     /// Appends exemplars.
     pub(crate) fn exemplars(&mut self, stored: &[Arc<Stored>]) {
         for one in stored {
-            self.define(one.column, false);
-            let entry = &mut self.0;
-            entry.out.push(EXEMPLAR);
-            put(entry.out, u64::from(one.column));
-            put_signed(entry.out, one.at);
-            entry.out.push(if one.exemplar.at.is_some() { OWN_TIME } else { 0 });
-            entry.out.extend_from_slice(&one.exemplar.value.to_bits().to_le_bytes());
-            entry.pairs(&one.exemplar.labels);
+            self.define(one.column, false, NONE);
+            self.out.push(EXEMPLAR);
+            put(self.out, u64::from(one.column));
+            put_signed(self.out, one.at);
+            self.out.push(if one.exemplar.at.is_some() { OWN_TIME } else { 0 });
+            self.out.extend_from_slice(&one.exemplar.value.to_bits().to_le_bytes());
+            self.pairs(&one.exemplar.labels);
         }
     }
+}
+
+/// Appends the record of a deletion.
+pub(crate) fn encode_deletion(matchers: &[Matcher], range: TimeRange, out: &mut Vec<u8>) {
+    out.push(DELETION);
+    put_signed(out, range.start.millis());
+    put_signed(out, range.end.millis());
+    put(out, matchers.len() as u64);
+    for matcher in matchers {
+        let operator = (0u8..).zip(OPERATORS).find(|(_, op)| *op == matcher.op());
+        out.push(operator.map_or(0, |(code, _)| code));
+        put_text(out, matcher.name());
+        put_text(out, matcher.value());
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// One entry, read back. Values of rows are read by whoever knows the values before.

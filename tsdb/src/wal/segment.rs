@@ -1,11 +1,10 @@
 //! Frames in a file. Integers are little-endian; `crc` is CRC-32 (IEEE) of everything before it.
 //!
 //! ```text
-//!   0        4          8          16       20                     a segment's header; number is that of its name
-//!   +--------+----------+----------+--------+
-//!   | "TGWL" | version  | number   | crc    |
-//!   |        | u32      | u64      | u32    |
-//!   +--------+----------+----------+--------+
+//!   0                    20
+//!   +--------------------+-------+-------+---                      a segment; its header is drawn in `crate::numbered`
+//!   | header "TGWL" [20] | frame | frame | ...
+//!   +--------------------+-------+-------+---
 //!
 //!   0        4      5               5+len    9+len                 a frame; len counts the payload
 //!   +--------+------+---------------+--------+
@@ -20,12 +19,16 @@
 //! long as a frame that fails its checksum. Anywhere else: damage; reading goes on at the next whole frame.
 
 use crate::codec::{Cursor, ZstdPool, crc32, varint};
+use crate::numbered::NumberedFile;
 use crc32fast::Hasher;
 
-pub(crate) const MAGIC: [u8; 4] = *b"TGWL";
-/// Version 2 added the entries of histograms and exemplars, and what came with them; version 1 reads as it did.
-pub(crate) const VERSION: u32 = 2;
-pub(crate) const HEADER_BYTES: usize = 20;
+/// The files of the log. Version 2 added the entries of histograms and exemplars, and what came with them; version 1
+/// reads as it did.
+pub(crate) const FILES: NumberedFile = NumberedFile {
+    extension: "seg",
+    magic: *b"TGWL",
+    version: 2,
+};
 const FRAME_BYTES: usize = 9;
 pub(crate) const PLAIN: u8 = 1;
 pub(crate) const PACKED: u8 = 2;
@@ -43,51 +46,6 @@ fn longest_record(payload_bytes: usize) -> usize {
     payload_bytes
         .saturating_mul(MAX_PACKING)
         .clamp(SMALL_RECORD_BYTES, MAX_RECORD_BYTES)
-}
-
-pub(crate) fn name(number: u64) -> String {
-    format!("{number:08}.seg")
-}
-
-pub(crate) fn number(text: &str) -> Option<u64> {
-    let digits = text.strip_suffix(".seg")?;
-    let number = digits.parse().ok()?;
-    // Not one that we would write in another way: its file would not be found again.
-    (name(number) == text).then_some(number)
-}
-
-pub(crate) fn header(number: u64) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&number.to_le_bytes());
-    let crc = crc32(&out);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out
-}
-
-/// What the start of a segment says.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Header {
-    Good,
-    Newer(u32),
-    /// Too short or not ours.
-    Bad,
-}
-
-pub(crate) fn check_header(bytes: &[u8], expected: u64) -> Header {
-    let mut cursor = Cursor::new(bytes);
-    let (Ok(magic), Ok(version), Ok(found)) = (cursor.array::<4>(), cursor.u32(), cursor.u64()) else {
-        return Header::Bad;
-    };
-    let sum = bytes.get(..HEADER_BYTES - 4).map(crc32);
-    if magic != MAGIC || cursor.u32().ok() != sum || found != expected {
-        return Header::Bad;
-    }
-    if version > VERSION {
-        Header::Newer(version)
-    } else {
-        Header::Good
-    }
 }
 
 /// Turns records into frames; keeps its buffers.
@@ -286,11 +244,9 @@ mod tests {
 
     #[test]
     fn header_and_frame_are_as_drawn() {
-        let head = header(7);
+        let head = FILES.header(7);
         assert_eq!(head[..16], [b'T', b'G', b'W', b'L', 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(head[16..], crc32(&head[..16]).to_le_bytes());
-        assert_eq!(check_header(&head, 7), Header::Good);
-        assert_eq!(check_header(&head, 8), Header::Bad);
+        assert_eq!(FILES.name(7), "00000007.seg");
         let mut framer = Framer::new();
         let frame = framer.frame(b"abc").to_vec();
         assert_eq!(frame[..8], [3, 0, 0, 0, 1, b'a', b'b', b'c']);
@@ -375,14 +331,14 @@ mod tests {
     /// Every place claims a frame of 16 MiB: reading each of them for its checksum would take an hour.
     #[test]
     fn a_large_damaged_segment_is_searched_in_time() {
-        let mut bytes = header(1);
+        let mut bytes = FILES.header(1);
         bytes.resize(17 << 20, 1);
         bytes.extend_from_slice(&[0xff; 16]);
         let start = bytes.len();
         bytes.extend_from_slice(Framer::new().frame(b"abc"));
         bytes.extend_from_slice(Framer::new().frame(b"def"));
         let began = std::time::Instant::now();
-        let found = Frames::new(&bytes).at(HEADER_BYTES);
+        let found = Frames::new(&bytes).at(crate::numbered::HEADER_BYTES);
         assert!(
             matches!(found, Found::Broken { next: Some(n) } if n == start),
             "{found:?}"
@@ -407,19 +363,5 @@ mod tests {
         varint::put(&mut bomb, 512 << 20);
         bomb.extend(zstd::bulk::compress(&vec![0; 8 << 20], 1).unwrap());
         assert_eq!(unpack(PACKED, &bomb, &ZstdPool::default()), Err("a record is too long"));
-    }
-
-    #[test]
-    fn names_carry_numbers() {
-        assert_eq!((name(7), number("00000007.seg")), ("00000007.seg".to_owned(), Some(7)));
-        assert_eq!(
-            (number("00000000"), number("x.seg"), number("0000000a.seg")),
-            (None, None, None)
-        );
-        assert_eq!(
-            (number("000000007.seg"), number("7.seg"), number("+0000007.seg")),
-            (None, None, None)
-        );
-        assert_eq!(number("18446744073709551615.seg"), Some(u64::MAX));
     }
 }

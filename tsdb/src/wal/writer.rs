@@ -105,6 +105,15 @@ pub(crate) enum WriteError {
     Poisoned(String),
 }
 
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Failed(error) => error,
+            WriteError::Poisoned(what) => Self::Invalid { what },
+        }
+    }
+}
+
 /// A segment that takes no records any more and was not synced since its last one.
 #[derive(Debug, Clone)]
 struct Ended {
@@ -387,7 +396,7 @@ impl Wal {
             if first.newest >= bound || first.late > self.late_done {
                 break;
             }
-            let path = self.dir.join(segment::name(first.number));
+            let path = self.dir.join(segment::FILES.name(first.number));
             match self.fs.remove_file(&path) {
                 Err(e) if !e.is_not_found() => return Err(e),
                 Ok(()) | Err(_) => {}
@@ -433,9 +442,9 @@ fn next_number(number: u64) -> Result<u64, Error> {
 }
 
 fn create(fs: &dyn Fs, dir: &Path, number: u64) -> Result<Box<dyn WriteFile>, Error> {
-    let path = dir.join(segment::name(number));
+    let path = dir.join(segment::FILES.name(number));
     let mut file = fs.create(&path)?;
-    if let Err(e) = file.write_all(&segment::header(number)) {
+    if let Err(e) = file.write_all(&segment::FILES.header(number)) {
         // A segment without a header would look like damage.
         drop(file);
         if let Err(e) = fs.remove_file(&path) {

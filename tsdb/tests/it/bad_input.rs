@@ -1,38 +1,21 @@
 //! Input that no well-behaved sender or user makes: each kind has its typed error, or is stored as it is.
 
-use crate::support::{DIR, all, at, labels, open, options};
+use crate::support::{DIR, all, at, histogram, labels, metric, open, options, refused_of_row, row};
 use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::testing::HandClock;
 use tidegauge_model::{
-    AppendError, Appendable, CommitError, Committed, Labels, LabelsError, Meter, OnReject, RejectReason, Timestamp,
-    stale_marker,
+    AppendError, Appendable, CommitError, Labels, LabelsError, Meter, OnReject, RejectReason, Timestamp, stale_marker,
 };
 use tidegauge_tsdb::column::EncodingChoice;
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
-use tidegauge_tsdb::{Db, Error, Fsync, Options, SnapshotHead};
+use tidegauge_tsdb::{Db, EARLIEST_MS, Error, Fsync, Options, SnapshotHead};
 
 fn fresh(options: Options) -> (MemoryFs, Arc<dyn Fs>, Arc<Db>) {
     let disk = MemoryFs::new();
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let db = open(&fs, options).unwrap();
     (disk, fs, db)
-}
-
-fn row(db: &Db, key: &str, time: i64, values: &[(&str, f64)]) -> Result<Committed, CommitError> {
-    let mut appender = db.appender();
-    let timeline = appender.timeline(key).unwrap();
-    let row: Vec<_> = values
-        .iter()
-        .map(|(name, v)| (appender.resolve(Some(timeline), &labels(name)).unwrap(), *v))
-        .collect();
-    appender.append_row(timeline, at(time), &row).unwrap();
-    appender.commit(OnReject::Skip)
-}
-
-fn metric(db: &Db, name: &str) -> f64 {
-    let list = db.metrics().list();
-    list.iter().find(|f| f.0 == name).map(|f| f.3[0].1).unwrap()
 }
 
 /// Values that arithmetic or a text form would change.
@@ -172,7 +155,17 @@ fn names_values_and_sets_of_labels_have_their_bounds() {
 /// Tests run with overflow checks: whatever adds to a time without care would panic here.
 #[test]
 fn times_at_the_ends_are_stored_or_refused_and_nothing_overflows() {
-    let ends = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
+    let ends = [
+        i64::MIN,
+        i64::MIN + 1,
+        EARLIEST_MS - 1,
+        EARLIEST_MS,
+        -1,
+        0,
+        1,
+        i64::MAX - 1,
+        i64::MAX,
+    ];
     for max_future_ms in [0, 600_000, i64::MAX] {
         for now in [i64::MIN, 0, i64::MAX] {
             for width in [1, 1000, i64::MAX] {
@@ -192,7 +185,11 @@ fn times_at_the_ends_are_stored_or_refused_and_nothing_overflows() {
                 for (i, time) in ends.iter().enumerate() {
                     let done = row(&db, "t", *time, &[("m", i as f64)]).unwrap();
                     let refused = done.rejected.first().map(|r| r.reason);
-                    let expected = (at(*time) > bound).then_some(RejectReason::TooNew);
+                    let expected = match *time {
+                        time if at(time) > bound => Some(RejectReason::TooNew),
+                        time if time < EARLIEST_MS => Some(RejectReason::OutOfBounds),
+                        _ => None,
+                    };
                     assert_eq!(refused, expected, "{time} at {now} with {max_future_ms}");
                     let mut appender = db.appender();
                     let loose = appender.resolve(None, &labels("loose")).unwrap();
@@ -200,7 +197,7 @@ fn times_at_the_ends_are_stored_or_refused_and_nothing_overflows() {
                     appender.commit(OnReject::Skip).unwrap();
                 }
                 let before = all(&*db);
-                let kept = ends.iter().filter(|t| at(**t) <= bound).count();
+                let kept = ends.iter().filter(|t| **t >= EARLIEST_MS && at(**t) <= bound).count();
                 assert_eq!(before.get(&labels("m")).map_or(0, Vec::len), kept);
                 db.seal();
                 assert_eq!(all(&*db), before);
@@ -216,15 +213,52 @@ fn times_at_the_ends_are_stored_or_refused_and_nothing_overflows() {
     }
 }
 
+/// Nothing is stored that a wrong time could be behind.
+#[test]
+fn an_empty_store_takes_no_sample_from_before_the_year_1() {
+    for out_of_order_ms in [0, i64::MAX] {
+        let (_, fs, db) = fresh(Options {
+            out_of_order_ms,
+            ..options(Fsync::Never)
+        });
+        let reason = if out_of_order_ms > 0 {
+            RejectReason::TooOld
+        } else {
+            RejectReason::OutOfBounds
+        };
+        for time in [i64::MIN, EARLIEST_MS - 1] {
+            let refused = refused_of_row(&db, "t", time, &[("m", 1.0)]);
+            assert_eq!(refused, [reason], "{time}");
+            let mut appender = db.appender();
+            let (loose, whole) = (labels("loose"), labels("whole"));
+            let loose = appender.resolve(None, &loose).unwrap();
+            appender.append_at(loose, at(time), 1.0).unwrap();
+            let whole = appender.resolve(None, &whole).unwrap();
+            appender
+                .append_histogram(whole, at(time), Arc::new(histogram(1)))
+                .unwrap();
+            let done = appender.commit(OnReject::Skip).unwrap();
+            let reasons: Vec<_> = done.rejected.iter().map(|r| r.reason).collect();
+            assert_eq!(reasons, [reason; 2], "{time}");
+        }
+        assert!(all(&*db).is_empty());
+        // What is refused does not count as the first: the store still takes what is old.
+        assert_eq!(refused_of_row(&db, "t", EARLIEST_MS, &[("m", 1.0)]), []);
+        drop(db);
+        let db = open(&fs, options(Fsync::Never)).unwrap();
+        assert_eq!(all(&*db)[&labels("m")], [(EARLIEST_MS, 1f64.to_bits())]);
+    }
+}
+
 #[test]
 fn retention_and_stale_markers_at_the_ends_do_not_overflow() {
     let (_, _, db) = fresh(Options {
-        block_ms: i64::MAX / 2,
+        block_ms: 1_000_000,
         retention_ms: i64::MAX,
         max_future_ms: i64::MAX,
         ..options(Fsync::Never)
     });
-    for time in [i64::MIN, 0, i64::MAX] {
+    for time in [EARLIEST_MS, 0, i64::MAX] {
         row(&db, "t", time, &[("m", stale_marker())]).unwrap();
         db.maintain().unwrap();
     }

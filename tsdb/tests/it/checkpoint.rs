@@ -1,6 +1,6 @@
 //! Runs in files and checkpoints: what they spare, and what their damage costs.
 
-use crate::support::{Content, DIR, all, at, counter, eager, labels, open, options};
+use crate::support::{Content, DIR, all, at, eager, labels, metric, open, options};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidegauge_model::{
@@ -59,9 +59,9 @@ fn what_a_checkpoint_holds_is_not_replayed() {
     let db = open(&fs, eager(options(Fsync::Never))).unwrap();
     assert_eq!(all(&*db), content);
     // Ten commits of a row on each of three timelines, and one of a timeline of the store's own.
-    assert_eq!(counter(&db, "tidegauge_tsdb_wal_replayed_rows_total"), 40.0);
+    assert_eq!(metric(&db, "tidegauge_tsdb_wal_replayed_rows_total"), 40.0);
     assert_eq!(
-        counter(&db, "tidegauge_tsdb_head_run_bytes") as usize / 1000,
+        metric(&db, "tidegauge_tsdb_head_run_bytes") as usize / 1000,
         1,
         "runs lie in files"
     );
@@ -73,7 +73,7 @@ fn what_a_checkpoint_holds_is_not_replayed() {
     drop(db);
     let db = open(&fs, eager(options(Fsync::Never))).unwrap();
     assert_eq!(all(&*db), content);
-    assert_eq!(counter(&db, "tidegauge_tsdb_wal_replayed_rows_total"), 0.0);
+    assert_eq!(metric(&db, "tidegauge_tsdb_wal_replayed_rows_total"), 0.0);
 }
 
 #[test]
@@ -85,12 +85,12 @@ fn without_its_spare_files_the_store_is_the_same() {
         }
         let db = open(&fs, eager(options(Fsync::Never))).unwrap();
         assert_eq!(all(&*db), content);
-        assert_eq!(counter(&db, "tidegauge_tsdb_wal_replayed_rows_total"), 1600.0);
+        assert_eq!(metric(&db, "tidegauge_tsdb_wal_replayed_rows_total"), 1600.0);
         db.maintain().unwrap();
         drop(db);
         let db = open(&fs, eager(options(Fsync::Never))).unwrap();
         assert_eq!(
-            (all(&*db), counter(&db, "tidegauge_tsdb_wal_replayed_rows_total")),
+            (all(&*db), metric(&db, "tidegauge_tsdb_wal_replayed_rows_total")),
             (content, 0.0)
         );
     }
@@ -126,9 +126,9 @@ fn a_damaged_checkpoint_costs_only_time() {
         disk.plant(&newest, &bad).unwrap();
         let db = open(&fs, options(Fsync::Never)).unwrap();
         assert_eq!(all(&*db), content);
-        assert_eq!(counter(&db, "tidegauge_tsdb_checkpoints_unusable_total"), 1.0);
+        assert_eq!(metric(&db, "tidegauge_tsdb_checkpoints_unusable_total"), 1.0);
         // The one before was of use.
-        assert_eq!(counter(&db, "tidegauge_tsdb_wal_replayed_rows_total"), 560.0);
+        assert_eq!(metric(&db, "tidegauge_tsdb_wal_replayed_rows_total"), 560.0);
         disk.kill();
     }
 }
@@ -246,7 +246,7 @@ fn readers_keep_their_runs_while_files_come_and_go() {
         db.maintain().unwrap();
     }
     let files = files(&*fs, "runs").len();
-    assert_eq!(files as f64, counter(&db, "tidegauge_tsdb_head_run_files"));
+    assert_eq!(files as f64, metric(&db, "tidegauge_tsdb_head_run_files"));
     assert!(files <= 2, "{files} files are left");
 }
 
@@ -286,7 +286,7 @@ fn memory_pressure_seals_before_new_series_are_refused() {
                 db.maintain().unwrap();
             }
         }
-        (taken, counter(&db, "tidegauge_tsdb_head_pressure_seals_total"))
+        (taken, metric(&db, "tidegauge_tsdb_head_pressure_seals_total"))
     };
     let (taken, seals) = fill_up(true);
     assert!(seals > 0.0, "{taken} rows came in without pressure");

@@ -1,7 +1,7 @@
 //! The disk fails at each of its operations in turn, the power goes, the store opens again.
 
 use crate::support::{
-    Content, DIR, all, at, counter, eager, fingerprint, histogram, labels, of_histograms, open, options,
+    Content, DIR, all, at, eager, fingerprint, histogram, labels, metric, of_histograms, open, options,
 };
 use std::ops::Range;
 use std::path::Path;
@@ -317,20 +317,20 @@ fn a_day_with_checkpoints_leaves_no_files_behind() {
     let db = open(&fs, options.clone()).unwrap();
     let mut told = Told::default();
     day(&db, &mut told, 0);
-    let written = counter(&db, "tidegauge_tsdb_head_run_files_written_total");
-    assert!(written >= 2.0 && counter(&db, "tidegauge_tsdb_checkpoints_written_total") >= 3.0);
+    let written = metric(&db, "tidegauge_tsdb_head_run_files_written_total");
+    assert!(written >= 2.0 && metric(&db, "tidegauge_tsdb_checkpoints_written_total") >= 3.0);
     db.maintain().unwrap();
     db.maintain().unwrap();
-    let written = counter(&db, "tidegauge_tsdb_head_run_files_written_total");
+    let written = metric(&db, "tidegauge_tsdb_head_run_files_written_total");
     let files = spare_files(&disk);
     let runs = files.iter().filter(|f| f.ends_with(".runs")).count();
-    assert_eq!(runs as f64, counter(&db, "tidegauge_tsdb_head_run_files"));
+    assert_eq!(runs as f64, metric(&db, "tidegauge_tsdb_head_run_files"));
     assert!((runs as f64) < written && files.len() - runs <= 2, "{files:?}");
     drop(db);
     let db = open(&fs, options).unwrap();
     assert_eq!(all(&*db), *told.states.last().unwrap());
-    assert!(counter(&db, "tidegauge_tsdb_wal_replayed_rows_total") < 12.0);
-    assert_eq!(counter(&db, "tidegauge_tsdb_checkpoints_unusable_total"), 0.0);
+    assert!(metric(&db, "tidegauge_tsdb_wal_replayed_rows_total") < 12.0);
+    assert_eq!(metric(&db, "tidegauge_tsdb_checkpoints_unusable_total"), 0.0);
 }
 
 /// Whole samples of the end of each series, and all that retention keeps for sure. Late ones may stay longer than those in

@@ -1,6 +1,6 @@
 //! Bytes of the log change or go; what is found is told, and the rest serves.
 
-use crate::support::{DIR, all, at, counter, labels, open, options};
+use crate::support::{DIR, all, at, labels, metric, open, options};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,12 +60,12 @@ fn a_torn_tail_is_cut_and_costs_only_the_last_commit() {
         disk.plant(path, &whole[..whole.len() - cut]).unwrap();
         let db = open(&fs, options(Fsync::Never)).unwrap();
         assert!(all(&*db).values().all(|samples| samples.len() == 19), "cut {cut}");
-        assert_eq!(counter(&db, "tidegauge_tsdb_wal_torn_tails_total"), 1.0);
+        assert_eq!(metric(&db, "tidegauge_tsdb_wal_torn_tails_total"), 1.0);
         fill(&db, 30..31);
         drop(db);
         // The next start is clean.
         let db = open(&fs, options(Fsync::Never)).unwrap();
-        assert_eq!(counter(&db, "tidegauge_tsdb_wal_torn_tails_total"), 0.0);
+        assert_eq!(metric(&db, "tidegauge_tsdb_wal_torn_tails_total"), 0.0);
         drop(db);
         for entry in fs.read_dir(path.parent().unwrap()).unwrap() {
             fs.remove_file(&path.with_file_name(entry.name)).unwrap();
@@ -87,8 +87,8 @@ fn a_flipped_bit_in_the_last_frame_is_told_as_damage() {
         let db = open(&fs, options(Fsync::Never)).unwrap();
         assert!(all(&*db).values().all(|samples| samples.len() == 19), "byte {at}");
         let found = [
-            counter(&db, "tidegauge_tsdb_wal_damaged_records_total"),
-            counter(&db, "tidegauge_tsdb_wal_torn_tails_total"),
+            metric(&db, "tidegauge_tsdb_wal_damaged_records_total"),
+            metric(&db, "tidegauge_tsdb_wal_torn_tails_total"),
         ];
         assert_eq!(found, [1.0, 0.0], "byte {at}");
         drop(db);
@@ -116,7 +116,7 @@ fn damage_costs_at_most_up_to_the_next_key_row() {
     bytes[middle] ^= 0x10;
     disk.plant(path, &bytes).unwrap();
     let db = open(&fs, options(Fsync::Never)).unwrap();
-    assert_eq!(counter(&db, "tidegauge_tsdb_wal_damaged_records_total"), 1.0);
+    assert_eq!(metric(&db, "tidegauge_tsdb_wal_damaged_records_total"), 1.0);
     let found = all(&*db);
     assert_eq!(found.len(), 30);
     for samples in found.values() {

@@ -1,6 +1,8 @@
 //! Deleting: at once, everywhere, for good.
 
-use crate::support::{Content, DIR, all, at, content, histogram, labels, of_histograms, open, options, view_content};
+use crate::support::{
+    Content, DIR, all, at, content, histogram, labels, metric, of_histograms, open, options, view_content,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,11 +58,6 @@ fn times(content: &Content, name: &str) -> Vec<i64> {
 
 fn every_10(from: i64, to: i64) -> Vec<i64> {
     (from..to).step_by(10).collect()
-}
-
-fn metric(db: &Db, name: &str) -> f64 {
-    let list = db.metrics().list();
-    list.iter().find(|f| f.0 == name).map(|f| f.3[0].1).unwrap()
 }
 
 /// Two blocks, [1000, 1100) and [1100, 1200), a sealed run and open rows up to 1290.

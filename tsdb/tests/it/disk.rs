@@ -1,7 +1,7 @@
 //! Trouble with the disk, as a table: what the system says to what, during what; what the store says then, that it
 //! shows whole commits only, and how it goes on.
 
-use crate::support::{Content, DIR, all, at, labels, open, options};
+use crate::support::{Content, DIR, all, at, labels, metric, open, options};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ enum During {
     Rotation,
     /// A round of maintenance that writes a block.
     Flush,
+    /// Merging blocks.
+    Compact,
     /// A snapshot with the head.
     Snapshot,
     /// [`Db::sync`].
@@ -32,7 +34,7 @@ enum During {
     /// Opening after a clean end.
     Open,
 }
-use During::{Append, Flush, Open, Rotation, Snapshot, Sync};
+use During::{Append, Compact, Flush, Open, Rotation, Snapshot, Sync};
 
 /// What becomes of appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +152,13 @@ const TABLE: &[Row] = &[
     row(Flush, Fsync::Never, (&["remove"], "wal", EACCES), GoOn, "wal"),
     row(Flush, Fsync::Never, (&["create"], "wal", ENOSPC), GoOn, "wal"),
     row(Flush, Fsync::Always, (&["sync"], "wal", EIO), GoOn, "wal"),
+    // A merge.
+    row(Compact, Fsync::Never, (ALL, "", EROFS), GoOn, "ead-only"),
+    row(Compact, Fsync::Never, (ALL, "", EACCES), GoOn, "ermission"),
+    row(Compact, Fsync::Never, (&["create"], ".tmp", ENOSPC), GoOn, "tmp"),
+    row(Compact, Fsync::Never, (&["write"], ".tmp", ENOSPC), GoOn, "tmp"),
+    row(Compact, Fsync::Never, (&["sync"], ".tmp", EIO), GoOn, "tmp"),
+    row(Compact, Fsync::Never, (&["rename"], ".tmp", EROFS), GoOn, "tmp"),
     // A snapshot.
     row(
         Snapshot,
@@ -254,6 +263,7 @@ fn meet(row: &Row, db: &Db, taken: &mut Vec<i64>) -> Option<String> {
         Append => append(taken),
         Rotation => (0..50).find_map(|_| append(taken)),
         Flush => db.maintain().err().map(|e| words(&e)),
+        Compact => db.compact().err().map(|e| words(&e)),
         Snapshot => db.snapshot(SnapshotHead::Include).err().map(|e| words(&e)),
         Sync => db.sync().err().map(|e| words(&e)),
         Open => None,
@@ -271,14 +281,17 @@ fn check(row: &Row) {
     // Enough for windows that are due and segments that end, but in the rows that are about the log alone.
     let mut taken: Vec<i64> = match row.during {
         Flush | Snapshot | Open => (1..=30).map(|i| i * 10).collect(),
+        // Seven windows, of which three and three become one.
+        Compact => (1..=80).map(|i| i * 10).collect(),
         Append | Rotation | Sync => vec![10],
     };
     for time in &taken {
         commit(&db, *time).unwrap();
     }
-    if row.during == Snapshot {
+    if matches!(row.during, Snapshot | Compact) {
         db.maintain().unwrap();
     }
+    let blocks = metric(&db, "tidegauge_tsdb_blocks");
     let refuse = || {
         fs.refuse(Some(Refusal {
             actions: row.actions,
@@ -300,7 +313,18 @@ fn check(row: &Row) {
         let says = meet(row, &db, &mut taken).unwrap_or_else(|| panic!("{what}: nothing was said"));
         assert!(says.contains(row.says), "{what}: {says}");
         assert_eq!(all(&*db), holding(&taken), "{what}: what is shown meanwhile");
+        if row.during == Compact {
+            let told = ["compactions_failed_total", "compactions_total", "blocks"];
+            let told = told.map(|name| metric(&db, &format!("tidegauge_tsdb_{name}")));
+            assert_eq!(told, [1.0, 0.0, blocks], "{what}");
+            assert!(db.compact().is_err(), "{what}: it lasts");
+        }
         fs.refuse(None);
+        if row.during == Compact {
+            assert!(db.compact().unwrap() > 0, "{what}: it is made up for");
+            assert!(metric(&db, "tidegauge_tsdb_blocks") < blocks, "{what}");
+            assert_eq!(metric(&db, "tidegauge_tsdb_compactions_failed_total"), 2.0, "{what}");
+        }
     }
     // The cause is gone.
     let next = taken.last().unwrap() + 1;
@@ -308,12 +332,8 @@ fn check(row: &Row) {
         (Heals | GoOn, Ok(())) => taken.push(next),
         (Closed, Err(CommitError::Closed(why))) => {
             assert!(why.contains("restart to go on"), "{what}: {why}");
-            let poisoned = db
-                .metrics()
-                .list()
-                .iter()
-                .any(|f| f.0 == "tidegauge_tsdb_wal_poisoned" && f.3[0].1 == 1.0);
-            assert!(poisoned, "{what}: /-/ready and metrics can tell");
+            let poisoned = metric(&db, "tidegauge_tsdb_wal_poisoned");
+            assert_eq!(poisoned, 1.0, "{what}: /-/ready and metrics can tell");
         }
         (_, outcome) => panic!("{what}: {outcome:?}"),
     }
@@ -378,14 +398,7 @@ fn every_length_of_a_short_write_is_cut_off_again() {
         fs.disk().kill();
         let db = open(&disk, options(Fsync::Never)).unwrap();
         assert_eq!(all(&*db), holding(&taken));
-        let torn = db
-            .metrics()
-            .list()
-            .iter()
-            .find(|f| f.0 == "tidegauge_tsdb_wal_torn_tails_total")
-            .unwrap()
-            .3[0]
-            .1;
+        let torn = metric(&db, "tidegauge_tsdb_wal_torn_tails_total");
         assert_eq!(torn, 0.0, "nothing was left to cut");
     }
 }

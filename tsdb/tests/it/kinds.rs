@@ -1,7 +1,7 @@
 //! Native histograms and exemplars, from the door in to the door out.
 
 use crate::support::{
-    DIR, all, at, content, counter, eager, fingerprint, histogram, labels, of_histograms, open, options,
+    DIR, all, at, content, eager, fingerprint, histogram, labels, metric, of_histograms, open, options,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -120,7 +120,7 @@ fn a_marker_ends_histograms_that_only_a_block_has() {
         assert_eq!(put_float(&db, "f", 1250, 1.0), []);
         db.maintain().unwrap();
         assert_eq!(
-            counter(&db, "tidegauge_tsdb_head_histogram_series"),
+            metric(&db, "tidegauge_tsdb_head_histogram_series"),
             0.0,
             "a block has them"
         );

@@ -1,6 +1,6 @@
 //! Late samples: what is taken, how it reads, where it goes.
 
-use crate::support::{all, at, content, labels, open, options};
+use crate::support::{all, at, content, labels, metric, open, options, refused_of_row};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tidegauge_model::{
     stale_marker,
 };
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
-use tidegauge_tsdb::{Db, Fsync, Options, SnapshotHead};
+use tidegauge_tsdb::{Db, EARLIEST_MS, Fsync, Options, SnapshotHead};
 
 fn late(block_ms: i64, window_ms: i64) -> Options {
     Options {
@@ -26,11 +26,6 @@ fn fresh(options: &Options) -> (Arc<dyn Fs>, Arc<Db>) {
     (fs, db)
 }
 
-fn metric(db: &Db, name: &str) -> f64 {
-    let list = db.metrics().list();
-    list.iter().find(|f| f.0 == name).map(|f| f.3[0].1).unwrap()
-}
-
 /// Hands loose samples over in this order.
 fn send(db: &Db, samples: &[(&str, i64, f64)]) -> Vec<RejectReason> {
     let mut appender = db.appender();
@@ -40,18 +35,6 @@ fn send(db: &Db, samples: &[(&str, i64, f64)]) -> Vec<RejectReason> {
     }
     let done = appender.commit(OnReject::Skip).unwrap();
     assert_eq!(done.samples + done.rejected.len() as u64, samples.len() as u64);
-    done.rejected.iter().map(|r| r.reason).collect()
-}
-
-fn row(db: &Db, key: &str, time: i64, values: &[(&str, f64)]) -> Vec<RejectReason> {
-    let mut appender = db.appender();
-    let timeline = appender.timeline(key).unwrap();
-    let row: Vec<_> = values
-        .iter()
-        .map(|(n, v)| (appender.resolve(Some(timeline), &labels(n)).unwrap(), *v))
-        .collect();
-    appender.append_row(timeline, at(time), &row).unwrap();
-    let done = appender.commit(OnReject::Skip).unwrap();
     done.rejected.iter().map(|r| r.reason).collect()
 }
 
@@ -116,18 +99,18 @@ fn inside_the_window_a_sample_may_come_late_and_what_came_first_stays() {
 #[test]
 fn a_row_behind_is_late_and_its_stale_markers_are_not() {
     let (_, db) = fresh(&late(1000, 300));
-    assert_eq!(row(&db, "t", 1000, &[("a", 1.0), ("b", 1.0)]), []);
+    assert_eq!(refused_of_row(&db, "t", 1000, &[("a", 1.0), ("b", 1.0)]), []);
     // The target's clock went back.
-    let refused = row(&db, "t", 950, &[("a", 2.0), ("b", stale_marker()), ("a", 3.0)]);
+    let refused = refused_of_row(&db, "t", 950, &[("a", 2.0), ("b", stale_marker()), ("a", 3.0)]);
     assert_eq!(refused, [RejectReason::OutOfOrder, RejectReason::Repeated]);
     // A sender may bring a marker late: it has its own time.
     assert_eq!(send(&db, &[("c", 1000, 1.0), ("c", 900, stale_marker())]), []);
     assert!(samples(&db, "c")[0].1.is_nan());
-    assert_eq!(row(&db, "t", 1005, &[("a", 4.0), ("b", 4.0)]), []);
+    assert_eq!(refused_of_row(&db, "t", 1005, &[("a", 4.0), ("b", 4.0)]), []);
     assert_eq!(samples(&db, "a"), [(950, 2.0), (1000, 1.0), (1005, 4.0)]);
     assert_eq!(samples(&db, "b"), [(1000, 1.0), (1005, 4.0)]);
     // A marker of a timeline that does not own the series is dropped, wherever it lies.
-    assert_eq!(row(&db, "other", 940, &[("a", stale_marker())]), []);
+    assert_eq!(refused_of_row(&db, "other", 940, &[("a", stale_marker())]), []);
     assert_eq!(samples(&db, "a").len(), 3);
 }
 
@@ -142,10 +125,13 @@ fn the_ends_of_time_are_bounded() {
             1 => vec![RejectReason::TooOld; 2],
             _ => vec![RejectReason::TooOld],
         };
-        assert_eq!(send(&db, &[("a", i64::MIN, 1.0), ("a", i64::MIN + 1, 1.0)]), expect);
+        assert_eq!(
+            send(&db, &[("a", EARLIEST_MS - 1, 1.0), ("a", EARLIEST_MS, 1.0)]),
+            expect
+        );
         db.maintain().unwrap();
         assert_eq!(samples(&db, "a").len(), 3 - expect.len());
-        assert_eq!(row(&db, "t", i64::MIN, &[("b", 1.0)]), [expect[0]]);
+        assert_eq!(refused_of_row(&db, "t", i64::MIN, &[("b", 1.0)]), [expect[0]]);
     }
 }
 
@@ -154,7 +140,7 @@ fn late_samples_of_written_windows_get_blocks_of_their_own() {
     let options = late(100, 10_000);
     let (fs, db) = fresh(&options);
     for time in (1000..1400).step_by(10) {
-        assert_eq!(row(&db, "t", time, &[("a", time as f64), ("b", 1.0)]), []);
+        assert_eq!(refused_of_row(&db, "t", time, &[("a", time as f64), ("b", 1.0)]), []);
         db.maintain().unwrap();
     }
     let written = metric(&db, "tidegauge_tsdb_blocks");
@@ -183,7 +169,7 @@ fn late_samples_of_written_windows_get_blocks_of_their_own() {
     };
     assert_eq!(samples(&db, "a"), expect(1400));
     db.snapshot(SnapshotHead::Include).unwrap();
-    assert_eq!(row(&db, "t", 1460, &[("a", 0.0), ("b", 1.0)]), []);
+    assert_eq!(refused_of_row(&db, "t", 1460, &[("a", 0.0), ("b", 1.0)]), []);
     db.maintain().unwrap();
     // The window from 1300 on took its own; those from 900, 1000 and 1100 on got one more each.
     assert_eq!(metric(&db, "tidegauge_tsdb_late_blocks_written_total"), 3.0);

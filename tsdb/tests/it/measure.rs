@@ -1,6 +1,6 @@
 //! Figures, printed: run with `--release -- --ignored --nocapture measure`.
 
-use crate::support::{all, at, options};
+use crate::support::{all, at, metric, options};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,15 +11,6 @@ use tidegauge_tsdb::{Db, Fsync};
 
 fn shared() -> PathBuf {
     PathBuf::from(std::env::var_os("TIDEGAUGE_SHARED").expect("set TIDEGAUGE_SHARED to the shared folder"))
-}
-
-fn metric(db: &Db, name: &str) -> f64 {
-    db.metrics()
-        .list()
-        .iter()
-        .find(|f| f.0 == name)
-        .map(|f| f.3[0].1)
-        .unwrap()
 }
 
 type Scrapes = BTreeMap<i64, Vec<(usize, f64)>>;

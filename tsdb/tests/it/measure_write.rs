@@ -1,6 +1,6 @@
 //! Figures of the ways in, printed: run with `--release -- --ignored --nocapture measure_write`. Seeded: the same run everywhere.
 
-use crate::support::{DIR, at, content, open, options};
+use crate::support::{DIR, at, content, metric, open, options};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,11 +47,6 @@ fn series(kind: &str, owner: usize, number: usize) -> Labels {
         ("device", format!("dev{}", number / 60)),
     ])
     .unwrap()
-}
-
-fn metric(db: &Db, name: &str) -> f64 {
-    let families = db.metrics().list();
-    families.iter().find(|f| f.0 == name).map(|f| f.3[0].1).unwrap()
 }
 
 fn store() -> (Arc<dyn Fs>, Arc<Db>) {

@@ -1,6 +1,6 @@
 //! What the doors promise, case by case.
 
-use crate::support::{all, at, labels, open, options};
+use crate::support::{all, at, labels, metric, open, options, refused_of_row, row};
 use std::sync::Arc;
 use tidegauge_model::{
     AppendError, Appendable, CommitError, Labels, Matcher, Meter, OnReject, Queryable, ReadContext, RejectReason,
@@ -13,31 +13,6 @@ fn fresh(options: Options) -> (Arc<dyn Fs>, Arc<Db>) {
     let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
     let db = open(&fs, options).unwrap();
     (fs, db)
-}
-
-fn metric(db: &Db, name: &str) -> f64 {
-    db.metrics()
-        .list()
-        .iter()
-        .find(|f| f.0 == name)
-        .map(|f| f.3[0].1)
-        .unwrap()
-}
-
-fn row(db: &Db, key: &str, time: i64, values: &[(&str, f64)]) -> Result<Vec<RejectReason>, CommitError> {
-    let mut appender = db.appender();
-    let timeline = appender.timeline(key).unwrap();
-    let row: Vec<_> = values
-        .iter()
-        .map(|(n, v)| (appender.resolve(Some(timeline), &labels(n)).unwrap(), *v))
-        .collect();
-    appender.append_row(timeline, at(time), &row).unwrap();
-    Ok(appender
-        .commit(OnReject::Skip)?
-        .rejected
-        .iter()
-        .map(|r| r.reason)
-        .collect())
 }
 
 /// As remote write hands samples over: loose, each series by its labels.
@@ -63,18 +38,18 @@ fn groups(db: &Db) -> Vec<usize> {
 #[test]
 fn another_column_takes_over_only_with_newer_samples_and_never_with_a_stale_marker() {
     let (_, db) = fresh(options(Fsync::Never));
-    assert_eq!(row(&db, "a", 10, &[("m", 1.0)]).unwrap(), []);
-    assert_eq!(row(&db, "b", 9, &[("m", 1.0)]).unwrap(), [RejectReason::OutOfOrder]);
+    assert_eq!(refused_of_row(&db, "a", 10, &[("m", 1.0)]), []);
+    assert_eq!(refused_of_row(&db, "b", 9, &[("m", 1.0)]), [RejectReason::OutOfOrder]);
     let duplicate = RejectReason::Duplicate {
         at: at(10),
         existing: 1.0,
         new: 2.0,
     };
-    assert_eq!(row(&db, "b", 10, &[("m", 2.0)]).unwrap(), [duplicate]);
-    assert_eq!(row(&db, "b", 11, &[("m", stale_marker())]).unwrap(), []);
+    assert_eq!(refused_of_row(&db, "b", 10, &[("m", 2.0)]), [duplicate]);
+    assert_eq!(refused_of_row(&db, "b", 11, &[("m", stale_marker())]), []);
     assert_eq!(metric(&db, "tidegauge_tsdb_head_foreign_stale_markers_total"), 1.0);
-    assert_eq!(row(&db, "b", 12, &[("m", 3.0)]).unwrap(), []);
-    assert_eq!(row(&db, "a", 13, &[("m", stale_marker())]).unwrap(), []);
+    assert_eq!(refused_of_row(&db, "b", 12, &[("m", 3.0)]), []);
+    assert_eq!(refused_of_row(&db, "a", 13, &[("m", stale_marker())]), []);
     let expect: Vec<_> = [(10, 1.0f64), (12, 3.0)].map(|(t, v)| (t, v.to_bits())).into();
     assert_eq!(all(&*db)[&labels("m")], expect);
 }
@@ -99,22 +74,22 @@ fn samples_too_far_ahead_or_in_a_closed_window_are_refused() {
         ..options(Fsync::Never)
     });
     assert_eq!(
-        row(&db, "a", i64::MAX / 3, &[("m", 1.0)]).unwrap(),
+        refused_of_row(&db, "a", i64::MAX / 3, &[("m", 1.0)]),
         [RejectReason::TooNew]
     );
     for time in [10, 190, 240] {
-        assert_eq!(row(&db, "a", time, &[("m", 1.0)]).unwrap(), []);
+        assert_eq!(refused_of_row(&db, "a", time, &[("m", 1.0)]), []);
     }
     db.maintain().unwrap();
     assert_eq!(metric(&db, "tidegauge_tsdb_blocks"), 1.0);
     for time in [i64::MIN, 50, 189] {
         assert_eq!(
-            row(&db, "b", time, &[("n", 1.0)]).unwrap(),
+            refused_of_row(&db, "b", time, &[("n", 1.0)]),
             [RejectReason::OutOfBounds],
             "{time} is further behind 240 than half a window"
         );
     }
-    assert_eq!(row(&db, "b", 190, &[("n", 1.0)]).unwrap(), []);
+    assert_eq!(refused_of_row(&db, "b", 190, &[("n", 1.0)]), []);
     assert_eq!(all(&*db)[&labels("m")].len(), 3);
 }
 

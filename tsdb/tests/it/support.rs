@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::testing::HandClock;
 use tidegauge_model::{
-    ColumnBuf, ColumnKind, Counts, Histogram, Labels, Querier, Queryable, ReadContext, SelectHints, Span, TimeRange,
-    Timestamp, Values, is_stale,
+    Appendable, ColumnBuf, ColumnKind, CommitError, Committed, Counts, Histogram, Labels, OnReject, Querier, Queryable,
+    ReadContext, RejectReason, SelectHints, Span, TimeRange, Timestamp, Values, is_stale,
 };
 use tidegauge_tsdb::fs::Fs;
 use tidegauge_tsdb::{Db, Error, Fsync, Options};
@@ -43,13 +43,28 @@ pub(crate) fn eager(options: Options) -> Options {
     }
 }
 
-pub(crate) fn counter(db: &Db, name: &str) -> f64 {
-    db.metrics()
-        .list()
+/// The value of a metric that has one.
+pub(crate) fn metric(db: &Db, name: &str) -> f64 {
+    let families = db.metrics().list();
+    families.iter().find(|f| f.0 == name).map(|f| f.3[0].1).unwrap()
+}
+
+/// Commits one row of a timeline, without what does not fit.
+pub(crate) fn row(db: &Db, key: &str, time: i64, values: &[(&str, f64)]) -> Result<Committed, CommitError> {
+    let mut appender = db.appender();
+    let timeline = appender.timeline(key).unwrap();
+    let row: Vec<_> = values
         .iter()
-        .find(|f| f.0 == name)
-        .map(|f| f.3[0].1)
-        .unwrap()
+        .map(|(name, value)| (appender.resolve(Some(timeline), &labels(name)).unwrap(), *value))
+        .collect();
+    appender.append_row(timeline, at(time), &row).unwrap();
+    appender.commit(OnReject::Skip)
+}
+
+/// Commits such a row; gives why samples of it were refused.
+pub(crate) fn refused_of_row(db: &Db, key: &str, time: i64, values: &[(&str, f64)]) -> Vec<RejectReason> {
+    let done = row(db, key, time, values).unwrap();
+    done.rejected.iter().map(|r| r.reason).collect()
 }
 
 pub(crate) fn open(fs: &Arc<dyn Fs>, options: Options) -> Result<Arc<Db>, Error> {

@@ -43,7 +43,7 @@ fn merge_windows(fleet: &Fleet, window: usize) -> (u64, u64, Arc<BlockReader>) {
             writer.series(labels, &[run]).unwrap();
         }
         writer.finish().unwrap();
-        inputs.push(Input::of(&open(&fs, no)));
+        inputs.push(open(&fs, no));
     }
     let mut writer = BlockWriter::create(
         &fs,
@@ -58,8 +58,8 @@ fn merge_windows(fleet: &Fleet, window: usize) -> (u64, u64, Arc<BlockReader>) {
     writer.finish().unwrap();
     let merged = open(&fs, 999);
     let samples = |b: &BlockReader| b.meta().samples;
-    assert_eq!(samples(&merged), inputs.iter().map(|i| samples(&i.block)).sum::<u64>());
-    let before = inputs.iter().map(|i| i.block.meta().bytes).sum();
+    assert_eq!(samples(&merged), inputs.iter().map(|i| samples(i)).sum::<u64>());
+    let before = inputs.iter().map(|i| i.meta().bytes).sum();
     (before, merged.meta().bytes, merged)
 }
 
