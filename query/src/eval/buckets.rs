@@ -8,9 +8,10 @@ use super::subset::{Groups, Subset};
 use super::table::{ABSENT, Head, Table, is_present, without_metadata};
 use crate::annotation::{Note, Repair};
 use crate::error::QueryError;
+use crate::functions::bound::parse_bound;
 use crate::functions::histogram::{Bucket, Raised, fraction, quantile};
 use crate::functions::label::with_label;
-use crate::functions::math::{go_float, parse_float};
+use crate::functions::math::go_float;
 use crate::parser::{Function, Span};
 use crate::plan::CallNode;
 use crate::window::Grid;
@@ -86,7 +87,7 @@ impl<'t> Histograms<'t> {
         let mut drop_name = Vec::new();
         for (row, head) in table.heads.iter().enumerate() {
             let le = head.labels.value(BUCKET);
-            let Some(bound) = parse_float(le) else {
+            let Some(bound) = parse_bound(le) else {
                 let metric = head.labels.value(METRIC_NAME);
                 cx.warn(Note::BadBucketLabel(le.to_owned(), metric.to_owned()), place);
                 continue;

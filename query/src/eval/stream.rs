@@ -13,19 +13,13 @@ use tidegauge_model::reserved::METRIC_NAME;
 
 /// Sends the rows of a node to sinks, in the order of parts and of rows within them.
 pub(crate) fn stream(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) -> Result<(), QueryError> {
-    if may_make_twins(cx, node) || needs_all(node) {
+    if may_make_twins(cx, node) || says_what_is_absent(node) {
         return feed(evaluate(cx, node, grid)?, make);
     }
     rows(cx, node, grid, make)
 }
 
-/// Whether no row is known before all series have been seen.
-fn needs_all(node: &Node) -> bool {
-    matches!(node, Node::Call(call) if call.function == Function::AbsentOverTime)
-}
-
-/// As [`stream`], but series that have become one by losing their names come as they are, and `absent_over_time` gives
-/// what is there.
+/// As [`stream`], but series that have become one by losing their names come as they are.
 pub(crate) fn rows(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) -> Result<(), QueryError> {
     match node {
         Node::Select(select) => instant_rows(cx, select, grid, Take::Value, make),
@@ -55,6 +49,11 @@ fn feed(output: Output, make: &MakeSink<'_>) -> Result<(), QueryError> {
         }
     }
     sink.finish()
+}
+
+/// Whether the node gives a series where its range vector has none.
+fn says_what_is_absent(node: &Node) -> bool {
+    matches!(node, Node::Call(call) if call.function == Function::AbsentOverTime)
 }
 
 /// Whether series may become one when the node takes their names away.

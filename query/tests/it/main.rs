@@ -10,6 +10,7 @@
 )]
 
 mod dashboards;
+mod differential;
 mod generate;
 mod limits;
 mod oracle;

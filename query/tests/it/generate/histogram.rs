@@ -13,14 +13,15 @@ const GOOD: &[&[&str]] = &[
     ],
     &["-10", "-1", "0", "1", "10", "+Inf"],
 ];
+/// A bound of NaN is not among them: upstream leaves open in which order it sorts.
 const ODD: &[&[&str]] = &[
     // No upper end.
     &["0.1", "0.5", "1"],
     // One bound twice.
     &["0.1", "1", "1.0", "1e0", "+Inf"],
-    // Not numbers.
+    // Not a number, not there.
     &["0.1", "abc", "1", "+Inf"],
-    &["0.5", "NaN", "Inf"],
+    &["0.5", "", "Inf"],
     // Hardly any buckets.
     &["+Inf"],
     &["1", "+Inf"],

@@ -175,7 +175,7 @@ pub(super) fn read(text: &str) -> Option<f64> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let lower = body.to_ascii_lowercase();
+    let lower = without_separators(&body.to_ascii_lowercase())?;
     let value = match lower.as_str() {
         "inf" | "infinity" => f64::INFINITY,
         "nan" => return (!negative && !text.starts_with('+')).then_some(f64::NAN),
@@ -187,6 +187,20 @@ pub(super) fn read(text: &str) -> Option<f64> {
         },
     };
     Some(if negative { -value } else { value })
+}
+
+/// Digits may be kept apart by underscores, the first from `0x` too.
+fn without_separators(text: &str) -> Option<String> {
+    let hex = text.starts_with("0x");
+    let bytes = text.as_bytes();
+    let is_digit = |b: Option<&u8>| b.is_some_and(|b| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() });
+    for (i, _) in text.match_indices('_') {
+        let after_digit = i > 0 && is_digit(bytes.get(i - 1)) || hex && i == 2;
+        if !after_digit || !is_digit(bytes.get(i + 1)) {
+            return None;
+        }
+    }
+    Some(text.replace('_', ""))
 }
 
 /// `1.8p-2`: the mantissa's digits, and the power of two that must follow.
@@ -205,13 +219,17 @@ fn read_hex(text: &str) -> Option<f64> {
 #[test]
 fn floats_are_read_and_printed_as_go_does() {
     assert_eq!(read("0x1p-2"), Some(0.25));
+    assert_eq!(
+        (read("1_000"), read("1__0"), read("0x_1p0")),
+        (Some(1000.0), None, Some(1.0))
+    );
     assert_eq!(read("0x1.8p1"), Some(3.0));
     assert_eq!(
         (read("+Inf"), read("-inf"), read("1e1")),
         (Some(f64::INFINITY), Some(f64::NEG_INFINITY), Some(10.0))
     );
     assert_eq!(
-        (read("1_000"), read("abc"), read(""), read("-nan")),
+        (read("_1"), read("abc"), read(""), read("-nan")),
         (None, None, None, None)
     );
     assert_eq!(
