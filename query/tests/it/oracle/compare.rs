@@ -27,6 +27,9 @@ pub(crate) enum Told {
 
 pub(crate) type Values = BTreeMap<(i64, Labels), f64>;
 
+/// Why nobody can tell what the answer should be.
+pub(crate) const ORDER_MATTERS: &str = "depends on the order of series";
+
 /// Asks the engine.
 pub(crate) fn ask_engine(engine: &Engine, store: &dyn Queryable, query: &Query, when: When) -> Told {
     let ms = Timestamp::from_millis;
@@ -62,7 +65,7 @@ pub(crate) fn told(outcome: Result<QueryOutput, QueryError>) -> Told {
 pub(crate) fn ask_oracles([forward, backward]: &[Oracle; 2], expr: &Expr, when: When) -> Told {
     let told = ask_oracle(forward, expr, when);
     match difference_beyond(ORDER, &told, &ask_oracle(backward, expr, when)) {
-        Some(_) => Told::Unknown("depends on the order of series"),
+        Some(_) => Told::Unknown(ORDER_MATTERS),
         None => told,
     }
 }
