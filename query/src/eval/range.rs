@@ -7,6 +7,7 @@ use super::stream::{keeps_name, stream};
 use super::table::is_present;
 use crate::annotation::Note;
 use crate::error::QueryError;
+use crate::functions::math::go_float;
 use crate::functions::{Windows, extended, range_function, rate::Extrapolations, rate_unit};
 use crate::parser::{Extent, Function, Span as Place};
 use crate::plan::{Select, Source, Window};
@@ -125,6 +126,7 @@ impl RangeCall<'_> {
                     };
                     range_function(self.function, &windows, &self.params, prepared, &mut out)?;
                     counts.windows(found, total);
+                    self.warn_quantiles(cx, found);
                     if out.iter().any(|v| is_present(*v)) {
                         let who = Who::stored(group, series);
                         names.look(&who);
@@ -156,6 +158,19 @@ impl RangeCall<'_> {
             self.window.range_ms,
             unit,
         ))
+    }
+
+    /// Warns of the quantiles outside 0 to 1 at the steps that see samples.
+    fn warn_quantiles(&self, cx: &Cx<'_>, windows: &[Span]) {
+        if self.function != Function::QuantileOverTime {
+            return;
+        }
+        let Some(quantiles) = self.params.first() else { return };
+        for (q, (first, end)) in quantiles.iter().zip(windows) {
+            if first < end && !(0.0..=1.0).contains(q) {
+                cx.warn(Note::InvalidQuantile(go_float(*q)), self.place);
+            }
+        }
     }
 
     fn send(&self, cx: &Cx<'_>, who: &Who<'_>, out: &[f64], sink: &mut dyn Sink) -> Result<(), QueryError> {
@@ -278,6 +293,7 @@ impl Sink for SubquerySink<'_, '_, '_> {
         };
         range_function(self.call.function, &windows, &self.call.params, prepared, &mut self.out)?;
         self.counts.windows(found, total);
+        self.call.warn_quantiles(self.cx, found);
         if self.out.iter().any(|v| is_present(*v)) {
             self.names.look(who);
             self.call.send(self.cx, who, &self.out, &mut *self.sink)?;
