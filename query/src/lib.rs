@@ -17,6 +17,8 @@ mod error;
 mod eval;
 mod explain;
 mod functions;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gate;
 mod helpers;
 mod metrics;

@@ -9,6 +9,7 @@ use super::subset::{Groups, Subset};
 use super::table::{ABSENT, Head, Table, without_metadata};
 use crate::annotation::{Note, Repair};
 use crate::error::QueryError;
+use crate::functions::bound::parse_bound;
 use crate::functions::histogram::{Buckets, Raised, fraction, quantile};
 use crate::functions::label::with_label;
 use crate::functions::math::go_float;
@@ -259,10 +260,4 @@ fn open_metrics_float(value: f64) -> String {
     } else {
         format!("{text}.0")
     }
-}
-
-/// The upper bound that `le` says, read as Go reads a float.
-fn parse_bound(le: &str) -> Option<f64> {
-    let ok = !le.is_empty() && !le.contains(char::is_whitespace);
-    ok.then(|| le.parse().ok()).flatten()
 }

@@ -6,12 +6,13 @@ use super::selector::{BUFFERS, PARTS, StepCounts, check_now_and_then, floats, pa
 use super::stream::{keeps_name, stream};
 use crate::annotation::Note;
 use crate::error::QueryError;
+use crate::functions::math::go_float;
 use crate::functions::{Prepared, Windows, extended, fewest_samples, range_function};
 use crate::parser::{Extent, Function, Span as Place};
 use crate::plan::{Select, Source, Window};
 use crate::record::Key;
 use crate::watch::Watch;
-use crate::window::{Frame, Grid, Windowing};
+use crate::window::{Frame, Grid, Span, Windowing};
 use tidegauge_model::{ColumnBuf, Timestamp, is_stale, reserved::METRIC_NAME};
 
 /// A function over a range vector, ready to run.
@@ -114,6 +115,7 @@ impl RangeCall<'_> {
                     };
                     range_function(self.function, &windows, &self.params, &found.prepared, &mut out)?;
                     counts.windows(&found.windowing);
+                    self.warn_quantiles(cx, &found.windowing.spans);
                     let row = found.row(&out);
                     if counts.gave(row)? {
                         let who = Who::stored(group, series);
@@ -125,6 +127,19 @@ impl RangeCall<'_> {
             counts.finish();
             sink.finish()
         })
+    }
+
+    /// Warns of the quantiles outside 0 to 1 at the steps that see samples.
+    fn warn_quantiles(&self, cx: &Cx<'_>, windows: &[Span]) {
+        if self.function != Function::QuantileOverTime {
+            return;
+        }
+        let Some(quantiles) = self.params.first() else { return };
+        for (q, (first, end)) in quantiles.iter().zip(windows) {
+            if first < end && !(0.0..=1.0).contains(q) {
+                cx.warn(Note::InvalidQuantile(go_float(*q)), self.place);
+            }
+        }
     }
 
     fn send(&self, cx: &Cx<'_>, who: &Who<'_>, row: Row<'_>, sink: &mut dyn Sink) -> Result<(), QueryError> {
@@ -286,6 +301,7 @@ impl Sink for SubquerySink<'_, '_, '_> {
             &mut self.out,
         )?;
         self.counts.windows(&found.windowing);
+        self.call.warn_quantiles(self.cx, &found.windowing.spans);
         let row = found.row(&self.out);
         if self.counts.gave(row)? {
             self.names.look(who);

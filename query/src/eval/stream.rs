@@ -14,7 +14,7 @@ use tidegauge_model::reserved::METRIC_NAME;
 
 /// Sends the rows of a node to sinks, in the order of parts and of rows within them.
 pub(crate) fn stream(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) -> Result<(), QueryError> {
-    if may_make_twins(cx, node) {
+    if may_make_twins(cx, node) || says_what_is_absent(node) {
         return feed(evaluate(cx, node, grid)?, make);
     }
     rows(cx, node, grid, make)
@@ -57,6 +57,11 @@ fn feed(output: Output, make: &MakeSink<'_>) -> Result<(), QueryError> {
         }
     }
     sink.finish()
+}
+
+/// Whether the node gives a series where its range vector has none.
+fn says_what_is_absent(node: &Node) -> bool {
+    matches!(node, Node::Call(call) if call.function == Function::AbsentOverTime)
 }
 
 /// Whether series may become one when the node takes their names away.

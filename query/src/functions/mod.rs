@@ -5,10 +5,12 @@
 //! |---|---|---|
 //! | `rate`, `extended` | a column and its windows | a value per step, from differences of counters and gauges |
 //! | `over_time`, `sliding` | a column and its windows | a value per step, from all values of a window |
+//! | `bound` | the text of `le` | the number it says |
 //! | `histogram` | the buckets of one classic histogram at one step | a quantile or a fraction |
 //! | `math`, `time` | one number | one number |
 //! | `label` | label sets | label sets |
 
+pub(crate) mod bound;
 pub(crate) mod extended;
 pub(crate) mod histogram;
 pub(crate) mod label;

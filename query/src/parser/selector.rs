@@ -119,6 +119,12 @@ impl Parser<'_> {
         self.take();
         let value = self.expect(TokenKind::String, Some(MATCHER_VALUE))?;
         let span = name.span.to(value.span);
+        let is_regex = matches!(op, MatchOp::Regex | MatchOp::NotRegex);
+        if is_regex && let Err(error) = String::from_utf8(unquote(self.text_of(value))) {
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let message = format!("error parsing regexp: invalid UTF-8: `{text}`");
+            return Err(self.error(span, message));
+        }
         let matcher = Matcher::new(op, self.label_text(name), self.label_text(value)).map_err(|error| {
             let shown = quoted(&shortened(&error.pattern));
             let (label, op) = (self.label_text(name), op.as_str());
