@@ -6,7 +6,8 @@
 //!                                     `--- Querier::select: columns by timeline ---> window, functions
 //! ```
 //!
-//! [`Engine`] evaluates a [`Query`] at one time or at many and gives a [`QueryOutput`] or a [`QueryError`].
+//! [`Engine`] evaluates a [`Query`] at one time or at many and gives a [`QueryOutput`] or a [`QueryError`]. What each part of
+//! the plan did is on record while it runs: statistics, the limit on samples and [`Explain`] are read off it.
 
 #![forbid(unsafe_code)]
 

@@ -3,6 +3,7 @@
 use super::ast::VectorSelector;
 use super::expr::is_metric_name;
 use super::lex::{Token, TokenKind};
+use super::print::label_shown;
 use super::quote::{quoted, unquote};
 use super::reader::{Expected, Parser, Result};
 use super::span::Span;
@@ -127,7 +128,7 @@ impl Parser<'_> {
         }
         let matcher = Matcher::new(op, self.label_text(name), self.label_text(value)).map_err(|error| {
             let shown = quoted(&shortened(&error.pattern));
-            let (label, op) = (self.label_text(name), op.as_str());
+            let (label, op) = (label_shown(&self.label_text(name)), op.as_str());
             self.error(
                 span,
                 format!("error parsing regexp in {label}{op}{shown}: {}", error.reason),

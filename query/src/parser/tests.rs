@@ -398,6 +398,10 @@ fn regexes_are_bounded_and_named_in_one_line() {
     for (text, message) in [
         (r#"a{b=~"("}"#, r#"error parsing regexp in b=~"(": unclosed group"#),
         (
+            r#"a{"b\nc"!~"("}"#,
+            r#"error parsing regexp in "b\nc"!~"(": unclosed group"#,
+        ),
+        (
             r#"a{b!~"x**"}"#,
             r#"error parsing regexp in b!~"x**": invalid nested repetition operator: `**`"#,
         ),

@@ -6,7 +6,6 @@ use crate::remote_write::{Series, WriteRequest, packed, series};
 use prost::Message;
 use serde_json::Value;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Samples are this far apart.
 const EVERY_MS: i64 = 15_000;
@@ -40,7 +39,8 @@ impl Pair {
         let dir = tempfile::tempdir().unwrap();
         let theirs = start(&peer("prometheus"), "prometheus", dir.path(), flags);
         let ours = start(&tidegauge(), "tidegauge", dir.path(), flags);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        let time = theirs.api("/api/v1/query", &[("query", "time()")]);
+        let now = (time["result"][0].as_f64().unwrap() * 1000.0) as i64;
         let start_ms = (now - (SAMPLES + 10) * EVERY_MS) / 60_000 * 60_000;
         let body = packed(&WriteRequest { series: data(start_ms) }.encode_to_vec());
         let headers = [
