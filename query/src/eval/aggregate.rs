@@ -25,7 +25,7 @@ pub(crate) fn aggregate(cx: &Cx<'_>, node: &AggregateNode, grid: Grid) -> Result
         Op::CountValues => rank::count_values(cx, node, grid),
         Op::Topk | Op::Bottomk | Op::Limitk | Op::LimitRatio => {
             let params = param(cx, node, grid)?;
-            rank::rank(cx, node, &params, subset, grid)
+            rank::rank(cx, node, &params, &subset, grid)
         }
         Op::Quantile => {
             let params = param(cx, node, grid)?;

@@ -25,7 +25,7 @@ pub(crate) fn rank(
     cx: &Cx<'_>,
     node: &AggregateNode,
     params: &[f64],
-    subset: Subset,
+    subset: &Subset,
     grid: Grid,
 ) -> Result<Table, QueryError> {
     let range = Range::of(params);
@@ -49,7 +49,7 @@ pub(crate) fn rank(
     let parts = Joining::new(Ranking::merge);
     let new = |part| RankSink {
         part,
-        ranking: Ranking::new(cx, node.op, params, &subset),
+        ranking: Ranking::new(cx, node.op, params, subset),
         parts: &parts,
     };
     match join_parts(&parts, new, |make| stream(cx, &node.expr, grid, make))? {

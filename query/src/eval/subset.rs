@@ -89,12 +89,11 @@ impl KeyMaker<'_> {
             match order {
                 // The series does not have it.
                 Ordering::Less if self.listed => self.bytes.push(END),
-                Ordering::Less => {}
                 Ordering::Equal if self.listed => {
                     self.bytes.extend_from_slice(value.as_bytes());
                     self.bytes.push(END);
                 }
-                Ordering::Equal => {}
+                Ordering::Less | Ordering::Equal => {}
                 Ordering::Greater => {
                     if !self.listed {
                         for text in [name, value] {
