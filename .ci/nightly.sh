@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What takes longer than CI may: feature combinations, advisories and licences, a long crash run, many random queries beside
-# Prometheus, benchmarks, and, where a nightly toolchain has them, Miri and fuzzing. Each part runs even if one before it
-# failed; the exit code says whether all were green.
+# What takes longer than CI may: feature combinations, advisories and licences, a long crash run, many random queries, by
+# themselves and beside Prometheus, benchmarks, and, where a nightly toolchain has them, Miri and fuzzing. Each part runs
+# even if one before it failed; the exit code says whether all were green.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -58,6 +58,7 @@ part "advisories, licences, duplicates" advisories
 part "ten minutes of kill -9" env TIDEGAUGE_CRASH_SECONDS=600 cargo test --release -p tidegauge-server crash -- --nocapture
 part "random queries beside Prometheus" differential
 part "Miri on codecs" miri
+part "random queries and a naive evaluator" env TIDEGAUGE_PROPERTY_TIMES=40 TIDEGAUGE_FUZZ_CASES=5000 cargo test --release -p tidegauge-query -- property fuzz
 part "fuzzing" fuzz
 part "benchmarks" cargo bench -p tidegauge-benches
 

@@ -15,6 +15,8 @@ mod engine;
 mod error;
 mod eval;
 mod functions;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gate;
 mod metrics;
 pub mod parser;

@@ -13,6 +13,7 @@ mod dashboards;
 mod differential;
 mod generate;
 mod limits;
+mod oracle;
 mod parse;
 mod promqltest;
 mod property;
