@@ -38,13 +38,16 @@ pub(super) fn run(bytes: &[u8]) {
         fill_modifiers: bit(3),
         delayed_name_removal: bit(4),
         type_and_unit_labels: bit(5),
+        per_step_stats: true,
     };
     let Ok(mut query) = Query::parse(&String::from_utf8_lossy(text), &ParseOptions::with_features(features)) else {
         return;
     };
-    if bit(6) {
-        query.stats = StatsLevel::PerStep;
-    }
+    query.stats = match (bit(6), bit(7)) {
+        (false, false) => StatsLevel::Totals,
+        (true, _) => StatsLevel::PerStep,
+        (false, true) => StatsLevel::Explain,
+    };
     let memory = Meter::new("queries", MEMORY_BYTES);
     let engine = Engine::new(EngineOptions {
         max_samples: MAX_SAMPLES,
