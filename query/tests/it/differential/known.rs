@@ -176,7 +176,6 @@ fn of_aggregate(case: &Smallest<'_>, op: AggregateOp, grouping: &Grouping, what:
     match op {
         Op::Topk | Op::Bottomk if same_values() => Some("topk: which of equal values is kept is left open"),
         Op::Limitk if same_values() => Some("limitk: which series are kept is left open"),
-        Op::LimitRatio => Some("limit_ratio keeps series by a hash of their labels"),
         Op::Stddev | Op::Stdvar
             if different_values(case.ours, case.theirs)
                 .iter()
