@@ -19,3 +19,4 @@ mod promqltest;
 mod property;
 mod script;
 mod store;
+mod world;
