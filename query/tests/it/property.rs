@@ -42,7 +42,7 @@ fn mixes_names(world: &World, expr: &Expr) -> bool {
 
 #[test]
 fn the_naive_evaluator_agrees() {
-    let (count, seed) = cases(750);
+    let (count, seed) = cases(3_000);
     let mut unknown: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut refused, mut empty, mut wrong) = (0, 0, Vec::new());
     for number in 0..count.div_ceil(PER_WORLD) {

@@ -9,7 +9,7 @@ use crate::oracle::compare::{Told, When, ask_engine};
 use crate::store::{DbStore, Layout, TestStore};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tidegauge_model::testing::MemoryStore;
-use tidegauge_model::{Queryable, Sample, Timestamp};
+use tidegauge_model::{Queryable, Sample, Timestamp, is_stale};
 use tidegauge_query::parser::Expr;
 use tidegauge_query::{Engine, EngineOptions, Features, ParseOptions, Query, parse};
 
@@ -65,7 +65,8 @@ impl World {
             threads: 1,
             ..EngineOptions::default()
         };
-        let data = data(&mut rng, &span);
+        let mut data = data(&mut rng, &span);
+        cancel_out(&mut rng, &mut data);
         Self {
             seed: (seed, n),
             rng,
@@ -91,9 +92,19 @@ impl World {
         (text, expr)
     }
 
-    /// A few steps within the data or a little beyond.
+    /// A few steps within the data or a little beyond; often at the very times of samples, so that samples lie on the
+    /// edges of windows.
     pub(crate) fn steps(&mut self) -> (i64, i64, i64) {
-        let DataOptions { start_ms, end_ms, .. } = self.span;
+        let DataOptions {
+            start_ms,
+            end_ms,
+            interval_ms,
+        } = self.span;
+        if self.rng.percent(50) {
+            let start = start_ms + interval_ms * self.rng.between(0, 40);
+            let step_ms = interval_ms * self.rng.pick(&[1, 1, 2, 4]);
+            return (start, start + step_ms * self.rng.between(1, 6), step_ms);
+        }
         let start = self.rng.between(start_ms - 10_000, end_ms);
         let step_ms = self.rng.pick(&[15_000, 20_000, 60_000, 7_301, 150_000, 1]);
         let end = start + step_ms * self.rng.between(1, 6) + self.rng.between(0, step_ms - 1);
@@ -139,6 +150,18 @@ impl World {
         }
         db.prepare();
         db
+    }
+}
+
+/// Makes some gauges ones whose values cancel out, so that a sum is right only if it keeps what rounding loses.
+fn cancel_out(rng: &mut Rng, data: &mut DataSet) {
+    for (labels, samples) in &mut data.series {
+        if labels.metric_name() != Some("limit") || rng.percent(50) {
+            continue;
+        }
+        for (_, value) in samples.iter_mut().filter(|(_, value)| !is_stale(*value)) {
+            *value = rng.pick(&[1e17, -1e17, 1.0, 3.5, -0.25]);
+        }
     }
 }
 
