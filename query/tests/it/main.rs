@@ -21,3 +21,4 @@ mod promqltest;
 mod property;
 mod script;
 mod store;
+mod world;
