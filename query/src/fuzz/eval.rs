@@ -41,7 +41,10 @@ pub(super) fn run(bytes: &[u8]) {
         return;
     };
     let bit = |n: u8| features & (1 << n) != 0;
-    let mut features = Features::default();
+    let mut features = Features {
+        per_step_stats: true,
+        ..Features::default()
+    };
     for (n, flag) in (0..).zip(FLAGS) {
         assert!(!bit(n) || features.enable(flag), "{flag} is a part of the language");
     }
