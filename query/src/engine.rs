@@ -196,7 +196,8 @@ impl Engine {
         let _running = Running::new(&self.metrics);
         let entered = Instant::now();
 
-        let plan = Plan::new(&query.expr, grid, shape, &self.options, query.lookback_ms)?;
+        let plan = Plan::new(&query.expr, grid, shape, &self.options, query.lookback_ms);
+        let plan = plan.map_err(|error| error.placed(&query.text))?;
         let planned = Instant::now();
         if grid.len == 0 {
             return Ok(nothing());

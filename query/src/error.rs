@@ -41,6 +41,14 @@ impl QueryError {
     pub(crate) fn execution(text: impl Into<String>) -> Self {
         Self::Execution(text.into())
     }
+
+    /// A fault of the query with its place in the text.
+    pub(crate) fn placed(self, text: &str) -> Self {
+        match self {
+            Self::Parse(error) => Self::Parse(error.placed(text)),
+            other => other,
+        }
+    }
 }
 
 impl From<SelectError> for QueryError {

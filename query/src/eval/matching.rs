@@ -167,6 +167,9 @@ impl Join<'_, '_> {
         let filled_many = fill_many.map(|value| filler(&many, value, self.many.width, group_labels));
         one.extend(filled_one);
         many.extend(filled_many);
+        if self.matching.cardinality == Cardinality::OneToOne && many.len() > 1 {
+            self.check_only_pair(&many, &one)?;
+        }
         for (l, left) in many.iter().enumerate() {
             for (r, right) in one.iter().enumerate() {
                 if !(left.filled && right.filled) {
@@ -175,6 +178,31 @@ impl Join<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// More than one pair of a group meets at a step: of one to one there is one, whatever its result would be called.
+    fn check_only_pair(&self, many: &[Part<'_>], one: &[Part<'_>]) -> Result<(), QueryError> {
+        let mut taken = vec![false; self.many.width];
+        for left in many {
+            for right in one.iter().filter(|right| !(left.filled && right.filled)) {
+                for (step, taken) in taken.iter_mut().enumerate() {
+                    if meet(left, right, step) && std::mem::replace(taken, true) {
+                        return Err(self.several_matches());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn several_matches(&self) -> QueryError {
+        QueryError::execution(match self.matching.cardinality {
+            Cardinality::OneToOne => {
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+            }
+            _ => "multiple matches for labels: grouping labels must ensure unique matches",
+        })
     }
 
     fn pair(
@@ -225,12 +253,7 @@ impl Join<'_, '_> {
         };
         for step in (0..self.many.width).filter(|step| meet(left, right, *step)) {
             if earlier.iter().any(|(l, r)| meet(&sides.0[*l], &sides.1[*r], step)) {
-                return Err(QueryError::execution(match self.matching.cardinality {
-                    Cardinality::OneToOne => {
-                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-                    }
-                    _ => "multiple matches for labels: grouping labels must ensure unique matches",
-                }));
+                return Err(self.several_matches());
             }
             let (l, r) = (left.values[step], right.values[step]);
             let (l, r) = if self.swapped { (r, l) } else { (l, r) };

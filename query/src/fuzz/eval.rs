@@ -7,7 +7,7 @@
 //!   +----------+--------+--------+------------------
 //! ```
 //!
-//! A bit of `features` for each part of the language; `start` in tens of seconds; `steps` 0 for an instant query, else
+//! A bit of `features` for each part of the language, one for counting by step; `start` in tens of seconds; `steps` 0 for an instant query, else
 //! its low four bits count the steps and its high three choose how far apart they are.
 
 use crate::parser::{Features, ParseOptions};
@@ -25,21 +25,29 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 const STEPS_MS: [i64; 8] = [10_000, 1, 15_000, 60_000, 7_301, 3_600_000, 1_000, i64::MAX / 32];
 
+/// What the bits of the first byte switch on, from the lowest.
+const FLAGS: [&str; 6] = [
+    "promql-experimental-functions",
+    "promql-duration-expr",
+    "promql-extended-range-selectors",
+    "promql-binop-fill-modifiers",
+    "promql-delayed-name-removal",
+    "type-and-unit-labels",
+];
+
 /// Evaluates a query with little room.
 pub(super) fn run(bytes: &[u8]) {
     let [features, start, steps, text @ ..] = bytes else {
         return;
     };
     let bit = |n: u8| features & (1 << n) != 0;
-    let features = Features {
-        experimental_functions: bit(0),
-        duration_expressions: bit(1),
-        extended_range_selectors: bit(2),
-        fill_modifiers: bit(3),
-        delayed_name_removal: bit(4),
-        type_and_unit_labels: bit(5),
+    let mut features = Features {
         per_step_stats: true,
+        ..Features::default()
     };
+    for (n, flag) in (0..).zip(FLAGS) {
+        assert!(!bit(n) || features.enable(flag), "{flag} is a part of the language");
+    }
     let Ok(mut query) = Query::parse(&String::from_utf8_lossy(text), &ParseOptions::with_features(features)) else {
         return;
     };

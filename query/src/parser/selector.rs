@@ -120,8 +120,10 @@ impl Parser<'_> {
         self.take();
         let value = self.expect(TokenKind::String, Some(MATCHER_VALUE))?;
         let span = name.span.to(value.span);
-        let is_regex = matches!(op, MatchOp::Regex | MatchOp::NotRegex);
-        if is_regex && let Err(error) = String::from_utf8(unquote(self.text_of(value))) {
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex)
+            && let Err(error) = String::from_utf8(unquote(self.text_of(value)))
+            && has_operators(error.as_bytes())
+        {
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
             let message = format!("error parsing regexp: invalid UTF-8: `{text}`");
             return Err(self.error(span, message));
@@ -194,4 +196,9 @@ impl Parser<'_> {
             _ => Err(self.unexpected(Some(LABEL_EQUAL))),
         }
     }
+}
+
+/// Whether a pattern is more than texts to choose from, which upstream compares without looking into them.
+fn has_operators(pattern: &[u8]) -> bool {
+    pattern.iter().any(|byte| b"\\.+*?()[]{}^$".contains(byte))
 }

@@ -22,3 +22,4 @@ mod promqltest;
 mod property;
 mod script;
 mod store;
+mod world;

@@ -1,152 +1,14 @@
 //! Properties of the engine on random data and expressions. The random source is `generate`, the judge `oracle`.
-//!
-//! A run is the same each time; `TIDEGAUGE_PROPERTY_TIMES` asks for so many times as many expressions, other ones each
-//! time.
 
-use crate::generate::{DataOptions, DataSet, Options, Rng, Wanted, data, expression};
+use crate::generate::{DataOptions, Options, Rng, Wanted, data, expression};
 use crate::oracle::Oracle;
 use crate::oracle::compare::{ORDER_MATTERS, Told, When, ask_engine, ask_oracles, difference, smallest, told};
-use crate::store::{DbStore, Layout, TestStore};
+use crate::store::{Layout, TestStore};
+use crate::world::{PER_WORLD, World, any, cases};
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
-use tidegauge_model::testing::MemoryStore;
-use tidegauge_model::{Meter, Queryable, Sample, Timestamp};
+use tidegauge_model::{Meter, Timestamp};
 use tidegauge_query::parser::{AggregateOp, AtModifier, Expr, ExprKind, Function};
 use tidegauge_query::{Engine, EngineOptions, Features, ParseOptions, Query, QueryError, Value, parse};
-
-/// Expressions over the same data.
-const PER_WORLD: u64 = 25;
-
-/// How many expressions, and the seed they come from.
-fn cases(few: u64) -> (u64, u64) {
-    let asked = std::env::var("TIDEGAUGE_PROPERTY_TIMES").ok();
-    let Some(times) = asked.and_then(|n| n.parse::<u64>().ok()) else {
-        return (few, 1);
-    };
-    #[expect(clippy::disallowed_methods, reason = "a long run is to see other cases each time")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    println!("seed {}", now.as_secs());
-    (few * times, now.as_secs())
-}
-
-/// Random data, and the engine and the oracles that are asked about it.
-struct World {
-    /// What it was made from.
-    seed: (u64, u64),
-    rng: Rng,
-    span: DataOptions,
-    features: Features,
-    settings: EngineOptions,
-    data: DataSet,
-    memory: MemoryStore,
-    engine: Engine,
-}
-
-impl World {
-    /// The n-th of a run.
-    fn new(seed: u64, n: u64) -> Self {
-        let mut rng = Rng::nth(seed, n);
-        let start_ms = 1_700_000_000_000 + rng.between(0, 60_000);
-        let span = DataOptions {
-            start_ms,
-            end_ms: start_ms + 600_000,
-            interval_ms: 15_000,
-        };
-        let features = match rng.below(4) {
-            0 | 1 => Features::default(),
-            2 => Features {
-                delayed_name_removal: false,
-                ..Features::ALL
-            },
-            _ => Features::ALL,
-        };
-        let settings = EngineOptions {
-            lookback_ms: rng.pick(&[300_000, 60_000, 20_000]),
-            features,
-            threads: 1,
-            ..EngineOptions::default()
-        };
-        let data = data(&mut rng, &span);
-        Self {
-            seed: (seed, n),
-            rng,
-            span,
-            features,
-            memory: data.in_memory(),
-            data,
-            engine: Engine::new(settings.clone()),
-            settings,
-        }
-    }
-
-    /// A random expression and its text.
-    fn expression(&mut self, wanted: Wanted) -> (String, Expr) {
-        let options = Options {
-            data: self.span,
-            features: self.features,
-            wanted,
-            ..Options::default()
-        };
-        let text = expression(&mut self.rng, &options);
-        let expr = parse(&text, &ParseOptions::with_features(self.features)).unwrap_or_else(|e| panic!("{text}: {e}"));
-        (text, expr)
-    }
-
-    /// A few steps within the data or a little beyond.
-    fn steps(&mut self) -> (i64, i64, i64) {
-        let DataOptions { start_ms, end_ms, .. } = self.span;
-        let start = self.rng.between(start_ms - 10_000, end_ms);
-        let step_ms = self.rng.pick(&[15_000, 20_000, 60_000, 7_301, 150_000, 1]);
-        let end = start + step_ms * self.rng.between(1, 6) + self.rng.between(0, step_ms - 1);
-        (start, end, step_ms)
-    }
-
-    fn when(&mut self) -> When {
-        let (start, end, step_ms) = self.steps();
-        if self.rng.percent(40) {
-            When::Instant(start)
-        } else {
-            When::Range { start, end, step_ms }
-        }
-    }
-
-    /// One that has the series in order, and one that has them the other way round.
-    fn oracles(&self) -> [Oracle; 2] {
-        [false, true].map(|reverse| Oracle {
-            reverse,
-            series: self.data.series.clone(),
-            lookback_ms: self.settings.lookback_ms,
-            default_step_ms: self.settings.default_subquery_step_ms,
-            delayed_names: self.features.delayed_name_removal,
-        })
-    }
-
-    fn asked(&self, store: &dyn Queryable, expr: &Expr, when: When) -> Told {
-        ask_engine(&self.engine, store, &Query::new(expr.to_string(), expr.clone()), when)
-    }
-
-    /// The real store with this data.
-    fn db(&self, layout: Layout) -> DbStore {
-        let mut db = DbStore::laid_out(layout);
-        for (labels, samples) in &self.data.series {
-            let samples: Vec<Sample> = samples
-                .iter()
-                .map(|(at, value)| Sample {
-                    at: Timestamp::from_millis(*at),
-                    value: *value,
-                })
-                .collect();
-            db.add(labels, &samples);
-        }
-        db.prepare();
-        db
-    }
-}
-
-/// Whether some part of an expression is so.
-fn any(expr: &Expr, is: &dyn Fn(&Expr) -> bool) -> bool {
-    is(expr) || expr.children().into_iter().any(|child| any(child, is))
-}
 
 /// Whether a range query may be refused though each of its steps would be answered. It evaluates a subquery at times
 /// between the windows of its steps too; it refuses series that lose their names and become one even where they have no
@@ -180,7 +42,7 @@ fn mixes_names(world: &World, expr: &Expr) -> bool {
 
 #[test]
 fn the_naive_evaluator_agrees() {
-    let (count, seed) = cases(750);
+    let (count, seed) = cases(3_000);
     let mut unknown: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut refused, mut empty, mut wrong) = (0, 0, Vec::new());
     for number in 0..count.div_ceil(PER_WORLD) {
