@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What takes longer than CI may: feature combinations, advisories and licences, a long crash run, benchmarks, and, where a
-# nightly toolchain has them, Miri and fuzzing. Each part runs even if one before it failed; the exit code says whether all were green.
+# What takes longer than CI may: feature combinations, advisories and licences, a long crash run, many random queries, by
+# themselves and beside Prometheus, benchmarks, and, where a nightly toolchain has them, Miri and fuzzing. Each part runs
+# even if one before it failed; the exit code says whether all were green.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,10 +44,21 @@ fuzz() {
   return $bad
 }
 
+# Random queries beside a real Prometheus; the seed is printed, and asks the same again.
+differential() {
+  [ -d ../shared ] || { echo "no ../shared beside this clone: skipped"; return 0; }
+  local peers
+  peers=$(bash .ci/peers.sh) || return 1
+  TIDEGAUGE_PEERS=$peers TIDEGAUGE_DIFF_COUNT=${TIDEGAUGE_DIFF_COUNT:-100000} TIDEGAUGE_DIFF_SEED=${TIDEGAUGE_DIFF_SEED:-$(date +%s)} \
+    cargo test --release -p tidegauge-query --test it differential -- --ignored --nocapture
+}
+
 part "feature combinations" features
 part "advisories, licences, duplicates" advisories
 part "ten minutes of kill -9" env TIDEGAUGE_CRASH_SECONDS=600 cargo test --release -p tidegauge-server crash -- --nocapture
+part "random queries beside Prometheus" differential
 part "Miri on codecs" miri
+part "random queries and a naive evaluator" env TIDEGAUGE_PROPERTY_TIMES=40 TIDEGAUGE_FUZZ_CASES=5000 cargo test --release -p tidegauge-query -- property fuzz
 part "fuzzing" fuzz
 part "benchmarks" cargo bench -p tidegauge-benches
 

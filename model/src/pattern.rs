@@ -7,6 +7,7 @@
 //!   [a[b]    within a class `[`, `&&`, `--` and `~~` mean nothing  [a\[b]
 //!   \Q.\E    is quoted                                             \.
 //!   \<       any punctuation may be escaped                        <
+//!   (?)      sets no flag                                         (?:)
 //!   a*+      a repetition of a repetition is refused
 //! ```
 
@@ -53,6 +54,12 @@ pub fn from_re2(pattern: &str) -> Result<String, String> {
         {
             out.push('?');
             rest = tail;
+            if let Some(tail) = rest.strip_prefix(')') {
+                // Flags without any: as good as a group of nothing, which the crate knows.
+                out.push_str(":)");
+                rest = tail;
+                repeated = None;
+            }
         }
     }
     Ok(out)
@@ -230,6 +237,7 @@ mod tests {
             (r"\<\-\/\%", vec!["<-/%"], vec![]),
             (r"\101\x42", vec!["AB"], vec![]),
             ("(?i)ab", vec!["AB"], vec!["ac"]),
+            ("(?)ab", vec!["ab"], vec!["AB", "b"]),
             ("(?P<x>a)?b", vec!["b", "ab"], vec!["a"]),
             ("a.c", vec!["a\nc"], vec!["ac"]),
         ] {

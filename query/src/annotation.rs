@@ -1,6 +1,6 @@
 //! Warnings and infos: what a user should know about an answer that is none the less an answer.
 
-use crate::functions::math::go_float;
+use crate::functions::math::{go_float, go_float_below};
 use crate::functions::time::rfc3339;
 use crate::parser::Place;
 use std::collections::BTreeMap;
@@ -13,6 +13,9 @@ pub enum Severity {
     /// The query may not mean what its author thinks.
     Info,
 }
+
+/// How many texts of a kind an answer carries; how many more there are is said in another. `const` in upstream too.
+const MOST_TEXTS: usize = 10;
 
 /// The annotations of one query, each text once, in the order of the text.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -117,6 +120,10 @@ impl Annotations {
             .collect();
         texts.sort_unstable();
         texts.dedup();
+        if let Some(more) = texts.len().checked_sub(MOST_TEXTS).filter(|more| *more > 0) {
+            texts.truncate(MOST_TEXTS);
+            texts.push(format!("{more} more {kind} annotations omitted"));
+        }
         texts
     }
 
@@ -187,12 +194,26 @@ fn for_metric(metric: &str) -> String {
 
 /// A float with two significant digits (Go's `%.2g`).
 fn two_digits(value: f64) -> String {
-    go_float(format!("{value:.1e}").parse().unwrap_or(value))
+    go_float_below(1e2, format!("{value:.1e}").parse().unwrap_or(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_than_ten_of_a_kind_are_told() {
+        let mut notes = Annotations::default();
+        for q in 10..22 {
+            notes.warn(Note::InvalidQuantile(q.to_string()), 0);
+        }
+        let warnings = notes.warnings();
+        assert_eq!(warnings.len(), 11);
+        assert!(warnings[0].ends_with("got 10 (1:1)"));
+        assert_eq!(warnings[10], "2 more warning annotations omitted");
+        assert_eq!(two_digits(1234.0), "1.2e+03");
+        assert_eq!(two_digits(12.34), "12");
+    }
 
     #[test]
     fn texts_are_upstream_s_and_occur_once() {

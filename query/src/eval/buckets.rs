@@ -8,6 +8,7 @@ use super::subset::{Groups, Subset};
 use super::table::{ABSENT, Head, Table, is_present, without_metadata};
 use crate::annotation::{Note, Repair};
 use crate::error::QueryError;
+use crate::functions::bound::parse_bound;
 use crate::functions::histogram::{Bucket, Raised, fraction, quantile};
 use crate::functions::label::with_label;
 use crate::functions::math::go_float;
@@ -210,10 +211,4 @@ fn open_metrics_float(value: f64) -> String {
     } else {
         format!("{text}.0")
     }
-}
-
-/// The upper bound that `le` says, read as Go reads a float.
-fn parse_bound(le: &str) -> Option<f64> {
-    let ok = !le.is_empty() && !le.contains(char::is_whitespace);
-    ok.then(|| le.parse().ok()).flatten()
 }

@@ -40,17 +40,7 @@ pub(crate) fn scalar_args(
     grid: Grid,
 ) -> Result<Vec<Vec<f64>>, QueryError> {
     let args = call.args.iter().enumerate().filter(|(index, _)| *index != except);
-    let params: Vec<Vec<f64>> = args.map(|(_, arg)| scalar(cx, arg, grid)).collect::<Result<_, _>>()?;
-    if call.function == Function::QuantileOverTime
-        && let (Some(first), Some(place)) = (params.first(), call.arg_spans.first())
-    {
-        for q in first {
-            if q.is_nan() || !(0.0..=1.0).contains(q) {
-                cx.warn(Note::InvalidQuantile(math::go_float(*q)), *place);
-            }
-        }
-    }
-    Ok(params)
+    args.map(|(_, arg)| scalar(cx, arg, grid)).collect()
 }
 
 /// Evaluates a call.
@@ -111,7 +101,7 @@ pub(crate) fn call(cx: &Cx<'_>, node: &CallNode, whole: &Node, grid: Grid) -> Re
         F::Info => Output::Vector(info::info(cx, node, grid)?),
         other => {
             let name = other.signature().name;
-            return Err(QueryError::execution(format!("{name} cannot be called like this")));
+            return Err(QueryError::execution(format!("{name}() is not supported yet")));
         }
     })
 }

@@ -79,6 +79,21 @@ fn nearly_equal(a: f64, b: f64) -> bool {
     diff / sum.min(f64::MAX) < TOLERANCE
 }
 
+/// The first bucket that reaches a rank. Counts that are no numbers break the order that a search relies on: what it finds
+/// then depends on where it looks, so it looks where Go's `sort.Search` does.
+fn first_reaching(rank: f64, buckets: &[Bucket]) -> usize {
+    let (mut from, mut to) = (0, buckets.len());
+    while from < to {
+        let middle = from.midpoint(to);
+        if buckets[middle].count >= rank {
+            to = middle;
+        } else {
+            from = middle + 1;
+        }
+    }
+    from
+}
+
 /// The q-quantile, and how the buckets had to be changed. Leaves the buckets in order.
 pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Raised>) {
     if q.is_nan() {
@@ -97,12 +112,12 @@ pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Raised
     let [.., next_to_last, last] = buckets.as_slice() else {
         return (f64::NAN, None);
     };
-    if last.count == 0.0 || last.count.is_nan() {
+    if last.count == 0.0 {
         return (f64::NAN, None);
     }
     let mut rank = q * last.count;
     let but_last = &buckets[..buckets.len() - 1];
-    let at = but_last.partition_point(|b| b.count < rank);
+    let at = first_reaching(rank, but_last);
     let Some(bucket) = but_last.get(at) else {
         return (next_to_last.bound, raised);
     };

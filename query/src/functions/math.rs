@@ -1,6 +1,7 @@
 //! Sums that keep what rounding loses, quantiles, and functions of one number.
 
 use crate::parser::Function;
+use std::f64::consts::{LN_2, LOG10_E};
 
 /// A Kahan–Neumaier sum.
 ///
@@ -184,8 +185,8 @@ pub(crate) fn elementwise(function: Function) -> Option<fn(f64) -> f64> {
         F::Exp => f64::exp,
         F::Sqrt => f64::sqrt,
         F::Ln => f64::ln,
-        F::Log2 => f64::log2,
-        F::Log10 => f64::log10,
+        F::Log2 => log2,
+        F::Log10 => |v| v.ln() * LOG10_E,
         F::Sin => f64::sin,
         F::Cos => f64::cos,
         F::Tan => f64::tan,
@@ -195,8 +196,8 @@ pub(crate) fn elementwise(function: Function) -> Option<fn(f64) -> f64> {
         F::Sinh => f64::sinh,
         F::Cosh => f64::cosh,
         F::Tanh => f64::tanh,
-        F::Asinh => f64::asinh,
-        F::Acosh => f64::acosh,
+        F::Asinh => asinh,
+        F::Acosh => acosh,
         F::Atanh => f64::atanh,
         F::Rad => |v| v * std::f64::consts::PI / 180.0,
         F::Deg => |v| v * 180.0 / std::f64::consts::PI,
@@ -213,8 +214,63 @@ pub(crate) fn elementwise(function: Function) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// A float as Go's `%g` and `%v` print it.
+/// Go's logarithm: of the part below 1 and the exponent apart, which is less exact near 1 than it could be. Its last digits are
+/// what people compare.
+fn log2(value: f64) -> f64 {
+    if !(value.is_finite() && value > 0.0) {
+        return value.log2();
+    }
+    let (part, exponent) = split_exponent(value);
+    if part == 0.5 {
+        return exponent - 1.0;
+    }
+    part.ln() * (1.0 / LN_2) + exponent
+}
+
+/// A positive number as a part from a half to below 1, and the power of two that it is multiplied with.
+fn split_exponent(value: f64) -> (f64, f64) {
+    const EXPONENT_BITS: u64 = 0x7ff << 52;
+    /// Where the exponent of a half stands.
+    const HALF: u64 = 0x3fe << 52;
+    // Numbers below the smallest normal one have no exponent of their own.
+    let (value, shift) = if value < f64::MIN_POSITIVE {
+        (value * 2f64.powi(54), 54.0)
+    } else {
+        (value, 0.0)
+    };
+    let bits = value.to_bits();
+    let exponent = ((bits & EXPONENT_BITS) >> 52) as f64 - 1022.0 - shift;
+    (f64::from_bits(bits & !EXPONENT_BITS | HALF), exponent)
+}
+
+/// Beyond this a square is so large that 1 more or less makes no difference.
+const LARGE: f64 = (1u64 << 28) as f64;
+
+/// The standard library's doubles its argument, which is too much for the largest.
+fn asinh(value: f64) -> f64 {
+    if value.is_finite() && value.abs() > LARGE {
+        (value.abs().ln() + LN_2).copysign(value)
+    } else {
+        value.asinh()
+    }
+}
+
+/// As [`asinh`].
+fn acosh(value: f64) -> f64 {
+    if value.is_finite() && value > LARGE {
+        value.ln() + LN_2
+    } else {
+        value.acosh()
+    }
+}
+
+/// A float as Go's `%g` and `%v` print it: with an exponent from a million on.
 pub(crate) fn go_float(value: f64) -> String {
+    go_float_below(1e6, value)
+}
+
+/// A float as Go's `%g` prints it, with an exponent from `large` on.
+pub(crate) fn go_float_below(large: f64, value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }
@@ -226,10 +282,10 @@ pub(crate) fn go_float(value: f64) -> String {
         };
     }
     let magnitude = value.abs();
-    if value == 0.0 || (1e-4..1e21).contains(&magnitude) {
+    if value == 0.0 || (1e-4..large).contains(&magnitude) {
         return value.to_string();
     }
-    let text = format!("{value:e}");
+    let text = scientific(value);
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let (sign, digits) = match exponent.strip_prefix('-') {
         Some(digits) => ('-', digits),
@@ -247,7 +303,49 @@ pub(crate) fn plain_float(value: f64) -> String {
             "-Inf".to_owned()
         };
     }
-    value.to_string()
+    let text = scientific(value);
+    if !value.is_finite() || text == format!("{value:e}") {
+        return value.to_string();
+    }
+    in_full(&text).unwrap_or_else(|| value.to_string())
+}
+
+/// The fewest digits that say a float: the nearest to it, and of two as near the even ones, as Go has it. The standard
+/// library takes the greater of the two.
+fn scientific(value: f64) -> String {
+    let shortest = format!("{value:e}");
+    let digits = shortest
+        .bytes()
+        .take_while(|b| *b != b'e')
+        .filter(u8::is_ascii_digit)
+        .count();
+    let rounded = format!("{value:.*e}", digits.saturating_sub(1));
+    if rounded.parse() == Ok(value) {
+        rounded
+    } else {
+        shortest
+    }
+}
+
+/// A number without its exponent.
+fn in_full(text: &str) -> Option<String> {
+    let (mantissa, exponent) = text.split_once('e')?;
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{part}");
+    let point = exponent
+        .parse::<isize>()
+        .ok()?
+        .checked_add(whole.len().try_into().ok()?)?;
+    let Ok(point) = usize::try_from(point) else {
+        return Some(format!("{sign}0.{}{digits}", "0".repeat(point.unsigned_abs())));
+    };
+    Some(match digits.split_at_checked(point) {
+        Some(("", part)) => format!("{sign}0.{part}"),
+        Some((whole, "")) => format!("{sign}{whole}"),
+        Some((whole, part)) => format!("{sign}{whole}.{part}"),
+        None => format!("{sign}{digits:0<point$}"),
+    })
 }
 
 #[cfg(test)]
@@ -280,15 +378,61 @@ mod tests {
     }
 
     #[test]
+    fn logarithms_are_go_s() {
+        for power in [-1074, -1022, -1, 0, 1, 3, 1023] {
+            let value = 2f64.powi(power / 2) * 2f64.powi(power - power / 2);
+            assert_eq!(log2(value), f64::from(power));
+        }
+        for value in [0.1, 3.0, 1e300, 1e-310, 7.5] {
+            let (part, exponent) = split_exponent(value);
+            assert!((0.5..1.0).contains(&part), "{value}");
+            assert!((log2(value) - value.log2()).abs() < 1e-12, "{value} {exponent}");
+        }
+        assert_eq!(log2(0.0), f64::NEG_INFINITY);
+        assert!(log2(-1.0).is_nan() && log2(f64::NAN).is_nan());
+        // As Prometheus 3.5.3 has it.
+        assert_eq!(log2(1.0 + 2.0 * f64::EPSILON), 6.661_338_147_750_939e-16);
+    }
+
+    #[test]
+    fn exponents_are_written_out() {
+        for (text, expect) in [
+            ("1.25e1", "12.5"),
+            ("-1.25e0", "-1.25"),
+            ("1.25e-1", "0.125"),
+            ("1.25e-3", "0.00125"),
+            ("1.25e2", "125"),
+            ("1.25e4", "12500"),
+            ("5e0", "5"),
+        ] {
+            assert_eq!(in_full(text).as_deref(), Some(expect), "{text}");
+        }
+    }
+
+    #[test]
     fn floats_print_as_go_prints_them() {
         for (value, g, f) in [
             (1.0, "1", "1"),
             (1.5, "1.5", "1.5"),
+            (999_999.5, "999999.5", "999999.5"),
+            (1_700_000_000.0, "1.7e+09", "1700000000"),
             (1e21, "1e+21", "1000000000000000000000"),
             (1e-5, "1e-05", "0.00001"),
             (f64::INFINITY, "+Inf", "+Inf"),
             (f64::NAN, "NaN", "NaN"),
             (-0.0, "-0", "-0"),
+            // As near to ...4.3.
+            (
+                5_832_062_933_118_657.0 / 4.0,
+                "1.4580157332796642e+15",
+                "1458015733279664.2",
+            ),
+            (
+                -5_832_062_933_118_657.0 / 4.0,
+                "-1.4580157332796642e+15",
+                "-1458015733279664.2",
+            ),
+            (5e-324, "5e-324", &format!("0.{}5", "0".repeat(323))),
         ] {
             assert_eq!((go_float(value).as_str(), plain_float(value).as_str()), (g, f));
         }

@@ -60,13 +60,26 @@ impl Date {
     }
 }
 
-/// Whole seconds, kept where the arithmetic of dates cannot overflow.
-fn seconds(value: f64) -> i64 {
-    (value as i64).clamp(i64::MIN / 4, i64::MAX / 4)
+/// How many seconds before the epoch Go's calendar starts.
+const GO_START: i64 = 9_223_372_028_741_760_000;
+
+/// Whole seconds, as Go has them on x86: what is no number or too large for 64 bits is the least of them, and times before
+/// its calendar starts come round to its end.
+fn seconds(value: f64) -> i128 {
+    let fits = value >= i64::MIN as f64 && value < -(i64::MIN as f64);
+    let whole = if fits { value as i64 } else { i64::MIN };
+    i128::from(whole.wrapping_add(GO_START) as u64) - i128::from(GO_START)
+}
+
+/// The day and the second of it.
+fn day_and_second(value: f64) -> (i64, i64) {
+    let (seconds, day) = (seconds(value), i128::from(DAY));
+    // Both are far below 64 bits.
+    (seconds.div_euclid(day) as i64, seconds.rem_euclid(day) as i64)
 }
 
 fn date(value: f64) -> Date {
-    Date::of_day(seconds(value).div_euclid(DAY))
+    Date::of_day(day_and_second(value).0)
 }
 
 /// The calendar function of a number of seconds that a PromQL function is, if it is one.
@@ -78,9 +91,9 @@ pub(crate) fn of_seconds(function: Function) -> Option<fn(f64) -> f64> {
         F::DayOfMonth => |v| date(v).day as f64,
         F::DaysInMonth => |v| date(v).days_in_month() as f64,
         F::DayOfYear => |v| date(v).day_of_year() as f64,
-        F::DayOfWeek => |v| (seconds(v).div_euclid(DAY) + 4).rem_euclid(7) as f64,
-        F::Hour => |v| (seconds(v).rem_euclid(DAY) / 3600) as f64,
-        F::Minute => |v| (seconds(v).rem_euclid(3600) / 60) as f64,
+        F::DayOfWeek => |v| (day_and_second(v).0 + 4).rem_euclid(7) as f64,
+        F::Hour => |v| (day_and_second(v).1 / 3600) as f64,
+        F::Minute => |v| (day_and_second(v).1 / 60 % 60) as f64,
         _ => return None,
     })
 }
@@ -121,6 +134,10 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(of_seconds(Function::Year).unwrap()(f64::INFINITY).is_finite());
+        // As Prometheus 3.5.3 answers.
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 9.3e18] {
+            let found = [Function::Year, Function::DayOfYear].map(|f| of_seconds(f).unwrap()(value));
+            assert_eq!(found, [292_277_026_596.0, 339.0], "{value}");
+        }
     }
 }

@@ -130,6 +130,9 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
             quoted(text)
         )
     };
+    if !underscores_stand_between_digits(text) {
+        return Err(fail("invalid syntax"));
+    }
     let plain: String = text.chars().filter(|c| *c != '_').collect();
     match plain.to_ascii_lowercase().as_str() {
         "inf" => Ok(f64::INFINITY),
@@ -140,6 +143,14 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
             Err(_) => Err(fail("invalid syntax")),
         },
     }
+}
+
+/// Whether each underscore of a number that is no integer has a digit before and after it.
+fn underscores_stand_between_digits(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
+    let mut underscores = bytes.iter().enumerate().filter(|(_, b)| **b == b'_');
+    underscores.all(|(at, _)| is_digit(at.checked_sub(1)) && is_digit(at.checked_add(1)))
 }
 
 /// A 64-bit integer as Go writes literals; `None` if it is none, or too large.
@@ -233,6 +244,17 @@ pub(crate) fn write_duration(out: &mut impl Write, ms: u64) -> fmt::Result {
     Ok(())
 }
 
+/// Milliseconds as a duration: `1h30m`, `-5m`.
+pub(crate) fn duration_text(ms: i64) -> String {
+    let mut text = String::new();
+    if ms < 0 {
+        text.push('-');
+    }
+    // Writing to a string does not fail.
+    let _ = write_duration(&mut text, ms.unsigned_abs());
+    text
+}
+
 /// Writes a number in full, never with an exponent.
 pub(crate) fn write_number(out: &mut impl Write, value: f64) -> fmt::Result {
     if value.is_infinite() {
@@ -315,6 +337,9 @@ mod tests {
                 .unwrap_err()
                 .ends_with("parsing \"1e999\": value out of range")
         );
+        for text in ["1_", "1_.5", "1._5", "1e_5"] {
+            assert!(parse_number(text).is_err(), "{text}");
+        }
         assert!(
             parse_number("0x")
                 .unwrap_err()

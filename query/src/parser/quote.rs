@@ -162,7 +162,11 @@ fn is_printable(c: char) -> bool {
 pub(crate) fn write_quoted(out: &mut impl Write, text: &str) -> fmt::Result {
     out.write_char('"')?;
     for c in text.chars() {
-        write_escaped(out, c, '"')?;
+        match c {
+            // Upstream prints it bare, and cannot read that back.
+            char::REPLACEMENT_CHARACTER => out.write_str("\\ufffd")?,
+            _ => write_escaped(out, c, '"')?,
+        }
     }
     out.write_char('"')
 }

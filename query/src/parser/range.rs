@@ -18,7 +18,7 @@ const MAX_SECONDS: f64 = (1u64 << 63) as f64 / 1e9;
 
 impl DurationExpr {
     /// The value of a plain number or duration.
-    pub(crate) fn as_number(&self) -> Option<f64> {
+    pub fn as_number(&self) -> Option<f64> {
         match self.kind {
             DurationKind::Literal(number) => Some(number.value),
             _ => None,

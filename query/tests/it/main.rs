@@ -1,4 +1,5 @@
-//! The query crate from outside: the parser over shared data, scripts in upstream's test language, limits, properties.
+//! The query crate from outside: the parser over shared data, scripts in upstream's test language, limits, properties,
+//! random data and expressions.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +10,12 @@
 )]
 
 mod dashboards;
+mod differential;
+mod explain;
+mod generate;
+mod histograms;
 mod limits;
+mod oracle;
 mod parse;
 mod promqltest;
 mod property;

@@ -39,33 +39,67 @@ impl TestStore for MemoryStore {
 pub(crate) struct DbStore {
     samples: BTreeMap<Timestamp, BTreeMap<Labels, f64>>,
     db: Option<(Arc<Db>, tempfile::TempDir)>,
-    /// How many rows are left open when the others are sealed.
-    open_rows: usize,
+    layout: Layout,
 }
+
+/// Where the samples are when they are queried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// All in the head: so many rows open, those before them sealed.
+    Head { open_rows: usize },
+    /// The older ones in blocks, the newer ones in the head.
+    BlocksAndHead,
+    /// All in blocks.
+    Blocks,
+}
+
+impl Layout {
+    /// One of each.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Head { open_rows: usize::MAX },
+        Self::Head { open_rows: 7 },
+        Self::BlocksAndHead,
+        Self::Blocks,
+    ];
+}
+
+/// Width of blocks, where there are any.
+const BLOCK_MS: i64 = 120_000;
 
 impl DbStore {
     pub(crate) fn new(open_rows: usize) -> Self {
+        Self::laid_out(Layout::Head { open_rows })
+    }
+
+    pub(crate) fn laid_out(layout: Layout) -> Self {
         Self {
             samples: BTreeMap::new(),
             db: None,
-            open_rows,
+            layout,
         }
     }
 
     fn open(&self) -> (Arc<Db>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
+        let mut options = Options {
             retention_ms: 0,
             fsync: Fsync::Never,
             maintenance: None,
             ..Options::default()
         };
+        let open_rows = match self.layout {
+            Layout::Head { open_rows } => open_rows,
+            Layout::BlocksAndHead | Layout::Blocks => {
+                options.block_ms = BLOCK_MS;
+                usize::MAX
+            }
+        };
         let clock = Arc::new(HandClock::at(Timestamp::from_millis(i64::MAX / 2)));
         let db = Db::open(dir.path(), options, clock).unwrap();
         let mut refs: BTreeMap<Labels, SeriesRef> = BTreeMap::new();
-        let seal_at = self.samples.len().saturating_sub(self.open_rows);
+        let seal_at = self.samples.len().saturating_sub(open_rows);
         for (row, (at, values)) in self.samples.iter().enumerate() {
-            if row == seal_at {
+            if row == seal_at && row > 0 {
                 db.seal();
             }
             let mut appender = db.appender();
@@ -89,6 +123,20 @@ impl DbStore {
                 appender.append_row(timeline, *at, &cells).unwrap();
             }
             appender.commit(OnReject::Fail).unwrap();
+        }
+        if self.layout == Layout::Blocks {
+            // Windows become blocks when time has gone on: a sample far behind them is what tells.
+            let last = self.samples.keys().next_back().copied().unwrap_or_default();
+            let mut appender = db.appender();
+            let labels = Labels::from_pairs([("far", "behind")]).unwrap();
+            let series = appender.resolve(None, &labels).unwrap();
+            appender.append_at(series, last + 10 * BLOCK_MS, 0.0).unwrap();
+            appender.commit(OnReject::Fail).unwrap();
+        }
+        if self.layout != (Layout::Head { open_rows }) {
+            db.maintain().unwrap();
+            let blocks = std::fs::read_dir(dir.path()).unwrap().count();
+            assert!(blocks > 0);
         }
         (db, dir)
     }

@@ -1,0 +1,5 @@
+//! See `tidegauge_query::fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (tidegauge_query::fuzz::target("promql_eval").expect("it is in the table").run)(bytes));
