@@ -10,6 +10,7 @@
 //! another digit follows. The whole is therefore valid UTF-8 and lives in one `Arc<str>`: cloning is a
 //! counter, equality is a `memcmp`, and nothing here needs `unsafe`.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,31 @@ fn push_len(out: &mut String, mut len: usize) {
         len >>= 6;
     }
     out.push(char::from(len as u8));
+}
+
+fn push_pairs<'a>(text: &mut String, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let mut last: Option<&str> = None;
+    for (name, value) in pairs {
+        debug_assert!(
+            last.is_none_or(|last| last < name),
+            "labels not sorted: {last:?} before {name:?}"
+        );
+        last = Some(name);
+        if value.is_empty() {
+            continue;
+        }
+        push_len(text, name.len());
+        text.push_str(name);
+        push_len(text, value.len());
+        text.push_str(value);
+    }
+}
+
+/// The room a thread keeps to write label sets into.
+const MAX_SCRATCH: usize = 4 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Splits one length-prefixed string off the front; `None` at the end.
@@ -100,23 +126,24 @@ impl Labels {
 
     /// Makes a set of pairs that are sorted by name and unique already; pairs with an empty value are left out.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut text = String::new();
-        let mut last: Option<&str> = None;
-        for (name, value) in pairs {
-            debug_assert!(
-                last.is_none_or(|last| last < name),
-                "labels not sorted: {last:?} before {name:?}"
-            );
-            last = Some(name);
-            if value.is_empty() {
-                continue;
+        // Written where the last one was, so that the set's own allocation is the only one.
+        SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut text) => {
+                text.clear();
+                push_pairs(&mut text, pairs);
+                let set = Self(Arc::from(text.as_str()));
+                if text.capacity() > MAX_SCRATCH {
+                    *text = String::new();
+                }
+                set
             }
-            push_len(&mut text, name.len());
-            text.push_str(name);
-            push_len(&mut text, value.len());
-            text.push_str(value);
-        }
-        Self(Arc::from(text))
+            // The iterator makes sets of its own.
+            Err(_) => {
+                let mut text = String::new();
+                push_pairs(&mut text, pairs);
+                Self(Arc::from(text))
+            }
+        })
     }
 
     /// The pairs in order of name.

@@ -23,6 +23,7 @@ mod budget;
 mod clock;
 mod exemplar;
 mod histogram;
+mod label_table;
 mod labels;
 mod matcher;
 #[cfg(feature = "testing")]
@@ -40,6 +41,7 @@ pub use budget::{Budget, Lease, Meter, OverBudget};
 pub use clock::Clock;
 pub use exemplar::{Exemplar, ExemplarQueryable, MAX_EXEMPLAR_CHARS, SeriesExemplars};
 pub use histogram::{CUSTOM_SCHEMA, Counts, EXPONENTIAL_SCHEMAS, Histogram, HistogramError, ResetHint, Span};
+pub use label_table::LabelTable;
 pub use labels::{Labels, LabelsBuilder, LabelsError, reserved};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricKind};

@@ -7,7 +7,7 @@
 //!           series 1    v0  . v2  . ...          has gaps: comes with timestamps of its own
 //! ```
 
-use crate::{Histogram, Labels, Matcher, Meter, OverBudget, TimeRange, Timestamp};
+use crate::{Histogram, LabelTable, Labels, Matcher, Meter, OverBudget, TimeRange, Timestamp};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +38,23 @@ pub trait Querier: Send + Sync {
     /// As [`Querier::select`].
     fn series(&self, matchers: &[Matcher], limit: usize, cx: &ReadContext)
     -> Result<Limited<Vec<Labels>>, SelectError>;
+
+    /// As [`Querier::series`], as a table: for many series, which share most of their pairs.
+    ///
+    /// # Errors
+    /// As [`Querier::select`].
+    fn series_table(
+        &self,
+        matchers: &[Matcher],
+        limit: usize,
+        cx: &ReadContext,
+    ) -> Result<Limited<LabelTable>, SelectError> {
+        let found = self.series(matchers, limit, cx)?;
+        Ok(Limited {
+            items: found.items.into_iter().collect(),
+            truncated: found.truncated,
+        })
+    }
 
     /// The label names of the series that match.
     ///
@@ -135,6 +152,8 @@ pub struct ColumnBuf {
     pub histograms: Vec<Arc<Histogram>>,
     /// Room for the store's own use while it decodes.
     pub scratch: Vec<u8>,
+    /// The same, for numbers.
+    pub places: Vec<u32>,
 }
 
 /// One series' samples: `timestamps` and the values have equal length.

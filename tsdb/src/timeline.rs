@@ -602,7 +602,9 @@ pub(crate) fn decode_open(
         return Ok(());
     }
     let mut cursor = Cursor::new(chain);
-    let mut value = delta::get(&mut cursor, 0.0)?;
+    let mut values = delta::Values::default();
+    let first = cursor.varint()?;
+    values.next(&mut cursor, first)?;
     while !cursor.is_empty() {
         let (mut x, mut passed) = (cursor.varint()?, 1);
         if x & 3 == delta::GAP {
@@ -612,15 +614,16 @@ pub(crate) fn decode_open(
                 .ok_or(cursor.malformed("gap too long"))?;
             x = cursor.varint()?;
         }
-        let next = delta::get_rest(&mut cursor, value, x)?;
+        let value = values.value();
+        values.next(&mut cursor, x)?;
         let until = row.saturating_add(passed);
         (row..until.min(end)).for_each(|r| each(r, value));
         row = until;
-        value = next;
         if row >= end {
             return Ok(());
         }
     }
+    let value = values.value();
     (row..end).for_each(|r| each(r, value));
     Ok(())
 }

@@ -6,7 +6,38 @@ use tidegauge_model::{Labels, Timestamp};
 /// A string with its quotes.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let bytes = text.as_bytes();
+    if is_plain(text.as_bytes()) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        push_escaped(out, text.as_bytes());
+    }
+    out.push(b'"');
+}
+
+/// Whether no byte needs an escape. Looks at eight at a time: hardly any text has one.
+fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    words
+        .iter()
+        .chain([&last])
+        .all(|word| !has_special(u64::from_le_bytes(*word)))
+}
+
+/// Whether a byte of the word is a control character, `"` or `\`; the ones above 127 are neither.
+fn has_special(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x8080_8080_8080_8080;
+    // The top bit of a byte of this is set if the byte is below `limit`. A byte behind such a one may be reported with
+    // it, which only costs a second look.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let quote = word ^ (ONES * 0x22);
+    let backslash = word ^ (ONES * 0x5c);
+    (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & TOPS != 0
+}
+
+fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut done = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let escape: &[u8] = match byte {
@@ -26,7 +57,6 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
         done = at + 1;
     }
     out.extend_from_slice(bytes.get(done..).unwrap_or_default());
-    out.push(b'"');
 }
 
 /// A label set as an object.
@@ -155,6 +185,18 @@ impl Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_reads_back(text in "(\\PC|[\u{0}-\u{7f}]){0,40}") {
+            let mut out = Vec::new();
+            push_string(&mut out, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text.clone());
+            let special = text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\');
+            prop_assert_eq!(is_plain(text.as_bytes()), !special);
+        }
+    }
 
     #[test]
     fn strings_are_escaped() {

@@ -1,9 +1,9 @@
 //! `/api/v1` and what lies beside it, as clients of Prometheus know it.
 //!
 //! ```text
-//!   request -> router -> params (typed) -> shared.read (a place, a blocking thread) -> engine or store
-//!                              |                                                           |
-//!                              '------------> error -> status and errorType    render -> JSON in pieces
+//!   request -> router -> params (typed) -> shared.read_for (a place; blocks) -> engine or store
+//!                              |                                                   |
+//!                              '------------> error -> status and errorType        render -> JSON in pieces
 //! ```
 //!
 //! Start-up fills an [`ApiState`]; [`router`] makes the service that [`crate::http::serve`] serves.

@@ -30,7 +30,7 @@ pub(crate) fn push_plain(out: &mut Vec<u8>, value: f64) {
         out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
         return;
     }
-    let mut buffer = ryu::Buffer::new();
+    let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
     if !text.contains('e') {
         out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
@@ -48,7 +48,7 @@ pub(crate) fn push_exponent(out: &mut Vec<u8>, value: f64) {
     if push_odd(out, value) {
         return;
     }
-    let mut buffer = ryu::Buffer::new();
+    let mut buffer = zmij::Buffer::new();
     let decimal = Decimal::read(buffer.format_finite(value));
     if decimal.negative {
         out.push(b'-');
@@ -96,7 +96,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Reads `-12.5e-7`, the form that ryu writes.
+    /// Reads `-12.5e-7`, the form that the formatter writes.
     fn read(text: &str) -> Self {
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));

@@ -4,6 +4,7 @@
 //! unknown names are ignored, and a pair that cannot be unescaped is as if it were not there.
 
 use super::error::ApiError;
+use crate::http::Peer;
 use axum::body::Body;
 use axum::http::{Method, Request, header};
 use percent_encoding::percent_decode;
@@ -15,13 +16,17 @@ use tidegauge_model::{TimeRange, Timestamp};
 pub(crate) struct Params {
     pairs: Vec<(Vec<u8>, Vec<u8>)>,
     bad_escape: Option<String>,
+    peer: Option<Peer>,
 }
 
 impl Params {
     /// Reads them from a request; the body only of a form post, up to `form_bytes`.
     pub(crate) async fn read(request: Request<Body>, form_bytes: usize) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let mut params = Self::default();
+        let mut params = Self {
+            peer: parts.extensions.get::<Peer>().cloned(),
+            ..Self::default()
+        };
         let is_form = parts
             .headers
             .get(header::CONTENT_TYPE)
@@ -38,6 +43,11 @@ impl Params {
         }
         params.extend(parts.uri.query().unwrap_or_default().as_bytes());
         Ok(params)
+    }
+
+    /// Who asks, where that is known of.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        self.peer.clone()
     }
 
     fn extend(&mut self, query: &[u8]) {

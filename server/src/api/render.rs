@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use std::convert::Infallible;
 use std::{iter, vec};
-use tidegauge_model::{Labels, Sample};
+use tidegauge_model::{LabelTable, Sample, Timestamp};
 use tidegauge_query::{InstantSample, QueryStats, RangeSeries, Value};
 
 /// How much is written before it is handed on.
@@ -37,7 +37,7 @@ pub(crate) enum Data {
     /// The result of a query.
     Value(Value, Option<QueryStats>),
     /// A list of series.
-    Series(Vec<Labels>),
+    Series(LabelTable),
     /// A list of strings.
     Strings(Vec<String>),
 }
@@ -77,7 +77,7 @@ impl Reply {
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let mut pieces = Pieces::new(self);
-        let mut first = Vec::new();
+        let mut first = Vec::with_capacity(pieces.guess());
         pieces.write(&mut first);
         let body = if pieces.is_done() {
             Body::from(first)
@@ -96,8 +96,9 @@ impl IntoResponse for Reply {
 /// What is left to write of the items under `data`.
 enum Items {
     Vector(vec::IntoIter<InstantSample>),
+    /// The series, and what is left of the points of the one that was begun.
     Matrix(vec::IntoIter<RangeSeries>, Option<vec::IntoIter<Sample>>),
-    Series(vec::IntoIter<Labels>),
+    Series(Box<SeriesRows>),
     Strings(vec::IntoIter<String>),
     None,
 }
@@ -106,6 +107,7 @@ enum Items {
 struct Pieces {
     head: Vec<u8>,
     items: Items,
+    times: Times,
     /// Whether an item of the list (or a point of the series) was written, so that a comma is due.
     any_item: bool,
     any_point: bool,
@@ -125,7 +127,7 @@ impl Pieces {
             Data::Value(value, stats) => value_items(value, stats.as_ref(), &mut head, &mut tail),
             Data::Series(series) => {
                 list_frame(&mut head, &mut tail);
-                Items::Series(series.into_iter())
+                Items::Series(Box::new(SeriesRows::new(series)))
             }
             Data::Strings(strings) => {
                 list_frame(&mut head, &mut tail);
@@ -138,6 +140,7 @@ impl Pieces {
         Self {
             head,
             items,
+            times: Times::default(),
             any_item: false,
             any_point: false,
             tail: Some(tail),
@@ -146,6 +149,22 @@ impl Pieces {
 
     fn is_done(&self) -> bool {
         self.tail.is_none()
+    }
+
+    /// About how long the first piece will be.
+    fn guess(&self) -> usize {
+        let items = match &self.items {
+            Items::Vector(samples) => samples.len() * 256,
+            Items::Matrix(series, _) => {
+                let points = series.as_slice().first().map_or(0, |s| s.points.len());
+                series.len().saturating_mul(256 + points * 32)
+            }
+            Items::Series(rows) => (rows.table.len() - rows.next) * 256,
+            Items::Strings(strings) => strings.len() * 32,
+            Items::None => 0,
+        };
+        let frame = self.head.len() + self.tail.as_ref().map_or(0, Vec::len);
+        items.min(PIECE_BYTES) + frame + 1024
     }
 
     /// Writes the next piece.
@@ -159,7 +178,7 @@ impl Pieces {
         }
     }
 
-    /// Writes one item or one point of one; says whether there was one.
+    /// Writes one item or what fits of one; says whether there was one.
     fn write_item(&mut self, out: &mut Vec<u8>) -> bool {
         match &mut self.items {
             Items::Vector(samples) => {
@@ -168,24 +187,24 @@ impl Pieces {
                 out.extend_from_slice(b"{\"metric\":");
                 json::push_labels(out, &sample.labels);
                 out.extend_from_slice(b",\"value\":");
-                push_point(
-                    out,
-                    Sample {
-                        at: sample.at,
-                        value: sample.value,
-                    },
-                );
-                out.push(b'}');
+                self.times.rewind();
+                self.times.push(out, sample.at);
+                number::push_value(out, sample.value);
+                out.extend_from_slice(b"\"]}");
             }
             Items::Matrix(series, points) => {
                 if let Some(open) = points {
-                    if let Some(point) = open.next() {
+                    for point in open.by_ref() {
                         comma(out, &mut self.any_point);
-                        push_point(out, point);
-                    } else {
-                        out.extend_from_slice(b"]}");
-                        *points = None;
+                        self.times.push(out, point.at);
+                        number::push_value(out, point.value);
+                        out.extend_from_slice(b"\"]");
+                        if out.len() >= PIECE_BYTES {
+                            return true;
+                        }
                     }
+                    out.extend_from_slice(b"]}");
+                    *points = None;
                     return true;
                 }
                 let Some(next) = series.next() else { return false };
@@ -194,12 +213,15 @@ impl Pieces {
                 json::push_labels(out, &next.labels);
                 out.extend_from_slice(b",\"values\":[");
                 self.any_point = false;
+                self.times.rewind();
                 *points = Some(next.points.into_iter());
             }
-            Items::Series(series) => {
-                let Some(labels) = series.next() else { return false };
+            Items::Series(rows) => {
+                if rows.next == rows.table.len() {
+                    return false;
+                }
                 comma(out, &mut self.any_item);
-                json::push_labels(out, &labels);
+                rows.push(out);
             }
             Items::Strings(strings) => {
                 let Some(text) = strings.next() else { return false };
@@ -209,6 +231,127 @@ impl Pieces {
             Items::None => return false,
         }
         true
+    }
+}
+
+/// Series on their way out: each pair is made into text once.
+struct SeriesRows {
+    table: LabelTable,
+    /// `"name":"value"` of each pair, one behind another, and where each ends.
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    /// The row that comes next.
+    next: usize,
+}
+
+impl SeriesRows {
+    fn new(table: LabelTable) -> Self {
+        let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(table.pair_count()));
+        for pair in 0..table.pair_count() as u32 {
+            let (name, value) = table.pair(pair);
+            json::push_string(&mut text, name);
+            text.push(b':');
+            json::push_string(&mut text, value);
+            ends.push(text.len());
+        }
+        Self {
+            table,
+            text,
+            ends,
+            next: 0,
+        }
+    }
+
+    fn pair(&self, pair: u32) -> &[u8] {
+        let at = pair as usize;
+        let start = at.checked_sub(1).and_then(|before| self.ends.get(before));
+        let start = start.copied().unwrap_or(0);
+        let end = self.ends.get(at).copied().unwrap_or(start);
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// Writes the next row.
+    fn push(&mut self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        for (i, pair) in self.table.row(self.next).iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(self.pair(*pair));
+        }
+        out.push(b'}');
+        self.next += 1;
+    }
+}
+
+/// Times kept as text at most.
+const MAX_TIMES: usize = 2048;
+
+/// How points of one time begin, `[1763748000.5,"`, as text: the series of an answer share their times.
+#[derive(Debug, Default)]
+struct Times {
+    /// Rising.
+    known: Vec<(Timestamp, ShortText)>,
+    /// Which of them the next point likely has.
+    next: usize,
+}
+
+/// A few bytes of text.
+#[derive(Debug, Clone, Copy)]
+struct ShortText {
+    bytes: [u8; 23],
+    len: u8,
+}
+
+impl ShortText {
+    fn new(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 23];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self {
+            bytes,
+            len: text.len() as u8,
+        })
+    }
+
+    fn get(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl Times {
+    /// Another series begins.
+    fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// Writes how a point begins.
+    fn push(&mut self, out: &mut Vec<u8>, at: Timestamp) {
+        if self.known.get(self.next).is_none_or(|(known, _)| *known != at) {
+            match self.known.binary_search_by_key(&at, |(known, _)| *known) {
+                Ok(place) => self.next = place,
+                Err(_) => return self.learn(out, at),
+            }
+        }
+        if let Some((_, text)) = self.known.get(self.next) {
+            out.extend_from_slice(text.get());
+        }
+        self.next += 1;
+    }
+
+    /// Writes how a point of a new time begins, and keeps it if there is room behind those that are known.
+    fn learn(&mut self, out: &mut Vec<u8>, at: Timestamp) {
+        let start = out.len();
+        out.push(b'[');
+        number::push_time(out, at);
+        out.extend_from_slice(b",\"");
+        let last = self.known.last();
+        if self.known.len() < MAX_TIMES
+            && last.is_none_or(|(last, _)| *last < at)
+            && let Some(text) = ShortText::new(out.get(start..).unwrap_or_default())
+        {
+            self.known.push((at, text));
+            self.next = self.known.len();
+        }
     }
 }
 
@@ -267,14 +410,6 @@ fn comma(out: &mut Vec<u8>, any: &mut bool) {
     *any = true;
 }
 
-fn push_point(out: &mut Vec<u8>, point: Sample) {
-    out.push(b'[');
-    number::push_time(out, point.at);
-    out.extend_from_slice(b",\"");
-    number::push_value(out, point.value);
-    out.extend_from_slice(b"\"]");
-}
-
 fn push_notes(out: &mut Vec<u8>, name: &str, notes: &[String]) {
     if notes.is_empty() {
         return;
@@ -323,7 +458,7 @@ fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegauge_model::Timestamp;
+    use tidegauge_model::Labels;
 
     fn text(reply: Reply) -> (String, usize) {
         let pieces: Vec<Bytes> = Pieces::new(reply).collect();
@@ -417,6 +552,29 @@ mod tests {
     }
 
     #[test]
+    fn times_are_written_the_same_whether_known_or_not() {
+        let mut times = Times::default();
+        let series: [&[i64]; 5] = [
+            &[1000, 2500, 4000],
+            &[1000, 2500, 4000, 5001],
+            &[2500, 5001],
+            &[-7, 0, 1000, 9_000_000_000_000_000],
+            &[4000],
+        ];
+        for points in series {
+            times.rewind();
+            for ms in points {
+                let (mut out, mut expected) = (Vec::new(), b"[".to_vec());
+                times.push(&mut out, at(*ms));
+                number::push_time(&mut expected, at(*ms));
+                expected.extend_from_slice(b",\"");
+                assert_eq!(String::from_utf8(out), String::from_utf8(expected));
+            }
+        }
+        assert!(times.known.is_sorted_by(|a, b| a.0 < b.0) && times.known.len() == 5);
+    }
+
+    #[test]
     fn large_answers_come_in_pieces() {
         let points: Vec<Sample> = (0..20_000)
             .map(|i| Sample {
@@ -442,8 +600,13 @@ mod tests {
         let (written, pieces) = text(Reply::new(Data::Strings(vec!["x".repeat(1000); 200])));
         assert!(pieces > 2 && written.ends_with("x\"]}"));
         assert_eq!(
-            text(Reply::new(Data::Series(vec![]))).0,
+            text(Reply::new(Data::Series(LabelTable::new()))).0,
             r#"{"status":"success","data":[]}"#
+        );
+        let series = ["x", "a\"b"].map(|host| Labels::from_pairs([("__name__", "up"), ("host", host)]).unwrap());
+        assert_eq!(
+            text(Reply::new(Data::Series(series.into_iter().collect()))).0,
+            r#"{"status":"success","data":[{"__name__":"up","host":"x"},{"__name__":"up","host":"a\"b"}]}"#
         );
     }
 }

@@ -27,12 +27,21 @@ pub(crate) async fn series(State(shared): State<Shared>, request: Request<Body>)
     let selectors = selectors(&shared.api, &texts).map_err(|why| ApiError::parameter("match[]", why))?;
     let context = shared.clone();
     shared
-        .read(None, move |api, cancel| {
+        .read_for(params.peer(), None, move |api, cancel| {
             let querier = api.db.querier(range)?;
             let cx = context.context(cancel);
-            let found = union(&selectors, limit, |matchers, limit| {
-                querier.series(matchers, limit, &cx)
-            })?;
+            let found = match &*selectors {
+                [matchers] => querier.series_table(matchers, limit, &cx)?,
+                _ => {
+                    let found = union(&selectors, limit, |matchers, limit| {
+                        querier.series(matchers, limit, &cx)
+                    })?;
+                    Limited {
+                        items: found.items.into_iter().collect(),
+                        truncated: found.truncated,
+                    }
+                }
+            };
             Ok(Reply::new(Data::Series(found.items))
                 .truncated_if(found.truncated)
                 .into_response())
@@ -46,7 +55,7 @@ pub(crate) async fn names(State(shared): State<Shared>, request: Request<Body>) 
     let (limit, range, selectors) = narrowed(&shared.api, &params)?;
     let context = shared.clone();
     shared
-        .read(None, move |api, cancel| {
+        .read_for(params.peer(), None, move |api, cancel| {
             let querier = api.db.querier(range)?;
             let cx = context.context(cancel);
             let found = union(&selectors, limit, |matchers, limit| {
@@ -66,7 +75,7 @@ pub(crate) async fn values(State(shared): State<Shared>, request: Request<Body>)
     let (limit, range, selectors) = narrowed(&shared.api, &params)?;
     let context = shared.clone();
     shared
-        .read(None, move |api, cancel| {
+        .read_for(params.peer(), None, move |api, cancel| {
             let querier = api.db.querier(range)?;
             let cx = context.context(cancel);
             let found = union(&selectors, limit, |matchers, limit| {

@@ -25,23 +25,17 @@ pub(crate) struct Edge {
 /// Refuses overlong URLs, turns a panic into a 500, counts.
 pub(crate) async fn guard(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let handler = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("other", |path| {
-            path.as_str().strip_prefix(&*edge.prefix).unwrap_or(path.as_str())
-        })
-        .to_owned();
+    let path = request.extensions().get::<MatchedPath>().cloned();
     let response = if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > edge.uri_bytes {
         text(StatusCode::URI_TOO_LONG, "URI Too Long\n")
     } else {
-        let what = format!("{} {}", request.method(), request.uri());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
             Err(panic) => {
                 edge.metrics.panicked();
                 tracing::error!(
-                    request = what,
+                    request = format!("{method} {uri}"),
                     panic = panic_text(&*panic),
                     "a handler panicked; this is a defect"
                 );
@@ -49,8 +43,11 @@ pub(crate) async fn guard(State(edge): State<Edge>, request: Request, next: Next
             }
         }
     };
+    let handler = path.as_ref().map_or("other", |path| {
+        path.as_str().strip_prefix(&*edge.prefix).unwrap_or(path.as_str())
+    });
     edge.metrics
-        .observe(&handler, response.status().as_u16(), started.elapsed());
+        .observe(handler, response.status().as_u16(), started.elapsed());
     response
 }
 

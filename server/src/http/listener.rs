@@ -1,6 +1,8 @@
 //! Accepts connections and serves each until it ends, up to a number of them.
 
+use super::peer::Connection;
 use axum::Router;
+use axum::http::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 /// Bounds on connections.
 #[derive(Debug, Clone)]
@@ -68,7 +71,16 @@ pub async fn serve(
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { break };
-        let service = TowerToHyperService::new(router.clone());
+        let stream = Connection::new(stream);
+        let peer = stream.peer();
+        let service = router.clone().map_request(move |mut request: Request<_>| {
+            // One connection of HTTP/2 carries many requests, and each can end without it.
+            if request.version() < Version::HTTP_2 {
+                request.extensions_mut().insert(peer.clone());
+            }
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

@@ -10,6 +10,8 @@ pub(crate) mod cors;
 pub(crate) mod edge;
 mod listener;
 mod metrics;
+mod peer;
 
 pub use listener::{ServeOptions, serve};
 pub(crate) use metrics::Metrics;
+pub(crate) use peer::Peer;

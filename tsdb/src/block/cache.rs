@@ -1,6 +1,7 @@
 //! What was read from blocks lately, bounded in bytes for all blocks together.
 
 use super::frames::Frame;
+use super::reader::HeadNumbersPage;
 use crate::codec::ZstdPool;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::Timestamp;
 
-/// Keeps decompressed frames and decoded timelines; those not asked for since the last round go first.
+/// Keeps decompressed frames and pages of series, decoded timelines, and what the head calls a block's series; those not
+/// asked for since the last round go first.
 pub struct BlockCache {
     kept: Mutex<Kept>,
     limit: usize,
@@ -38,12 +40,18 @@ pub(super) struct Key {
 pub(super) enum Part {
     Frame(u32),
     Timeline(u32),
+    /// A page of series entries.
+    Series(u32),
+    /// The numbers of its series in the head.
+    HeadNumbers(u32),
 }
 
 #[derive(Clone)]
 pub(super) enum Item {
     Frame(Arc<Frame>),
     Timeline(Arc<[Timestamp]>),
+    Series(Arc<[u8]>),
+    HeadNumbers(Arc<HeadNumbersPage>),
 }
 
 struct Slot {
@@ -98,6 +106,8 @@ impl BlockCache {
             + match &item {
                 Item::Frame(frame) => frame.heap_bytes(),
                 Item::Timeline(timestamps) => size_of_val::<[Timestamp]>(timestamps),
+                Item::Series(page) => page.len(),
+                Item::HeadNumbers(_) => size_of::<HeadNumbersPage>(),
             };
         if bytes > self.limit / 2 {
             return;

@@ -32,8 +32,8 @@ pub use cache::BlockCache;
 pub use id::{BlockId, NotABlockId};
 pub use meta::{BlockMeta, BlockRange, BlockSpec};
 pub(crate) use reader::FrameStream;
-pub(crate) use reader::Survey;
 pub use reader::{BlockReader, SeriesEntries, SeriesEntry, SeriesNo};
+pub(crate) use reader::{HeadNumbers, Survey};
 pub use spans::Span;
 pub use writer::{BlockWriter, HistogramRun, MAX_CHUNK_VALUES, SeriesRun};
 

@@ -1,6 +1,7 @@
 //! Reads a block: index and directories in place, frames through the cache.
 
 mod check;
+mod numbers;
 mod survey;
 
 use super::cache::{BlockCache, Item, Key, Part};
@@ -17,6 +18,8 @@ use crate::index::postings::Postings;
 use crate::index::select::Index;
 use crate::index::series::{Entries, Limits, Run, SeriesTable};
 use crate::tombstones::{Intervals, Tombstones};
+pub(crate) use numbers::HeadNumbers;
+pub(super) use numbers::HeadNumbersPage;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -324,6 +327,16 @@ impl BlockReader {
         })
     }
 
+    /// As [`BlockReader::entries`], through the cache: for a few series that may be asked for again.
+    pub(crate) fn kept_entries(&self) -> Result<SeriesEntries<'_>, Error> {
+        Ok(SeriesEntries {
+            reader: self,
+            pairs: self.pairs()?,
+            entries: self.table()?.keeping(self).entries(),
+            known: Vec::new(),
+        })
+    }
+
     /// The labels of one series.
     ///
     /// # Errors
@@ -594,32 +607,43 @@ impl BlockReader {
     /// # Errors
     /// [`Error::Corrupt`].
     pub fn label_values(&self, name: &str, matchers: &[Matcher], limit: usize) -> Result<Limited<Vec<String>>, Error> {
+        let mut items = Vec::new();
+        self.each_label_value(name, matchers, |value| {
+            items.push(value.to_owned());
+            if limit > 0 && items.len() > limit {
+                return Scan::Stop;
+            }
+            Scan::Next
+        })?;
+        Ok(limited(items, limit))
+    }
+
+    /// Calls `each` with the values of a label among the series that match, in order, until it says to stop.
+    pub(crate) fn each_label_value(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        mut each: impl FnMut(&str) -> Scan,
+    ) -> Result<(), Error> {
         let pairs = self.pairs()?;
         let entry = pairs.find_name(name).map_err(|e| self.corrupt(Section::Pairs, e))?;
-        let mut items = Vec::new();
         let Some(name) = entry else {
-            return Ok(limited(items, limit));
+            return Ok(());
         };
         let wanted = match matchers {
             [] => None,
             _ => Some(self.pairs_of(&self.select(matchers)?, &name.pairs)?),
         };
-        let scanned = pairs.scan(&name, "", |pair, value| {
-            if wanted.as_ref().is_none_or(|wanted| wanted.contains(&pair)) {
-                items.push(value.to_owned());
-            }
-            if limit > 0 && items.len() > limit {
-                return Scan::Stop;
-            }
-            Scan::Next
+        let scanned = pairs.scan(&name, "", |pair, value| match &wanted {
+            Some(wanted) if !wanted.contains(&pair) => Scan::Next,
+            _ => each(value),
         });
-        scanned.map_err(|e| self.corrupt(Section::Pairs, e))?;
-        Ok(limited(items, limit))
+        scanned.map_err(|e| self.corrupt(Section::Pairs, e))
     }
 
     /// Which pairs of a range the series have.
     fn pairs_of(&self, series: &[SeriesNo], range: &Range<u32>) -> Result<BTreeSet<u32>, Error> {
-        let mut entries = self.entries()?;
+        let mut entries = self.kept_entries()?;
         let mut found = BTreeSet::new();
         let mut last = None;
         for no in series {

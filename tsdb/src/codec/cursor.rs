@@ -84,7 +84,19 @@ impl<'b> Cursor<'b> {
     }
 
     /// An unsigned integer of variable length.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+        // Most are one byte.
+        match self.bytes.get(self.at) {
+            Some(byte) if byte & 0x80 == 0 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for (i, byte) in self.rest().iter().take(varint::MAX_BYTES).enumerate() {
             let part = u64::from(byte & 0x7f);

@@ -130,6 +130,46 @@ pub(crate) fn get_rest(reader: &mut Cursor<'_>, old: f64, x: u64) -> Result<f64,
     }
 }
 
+/// Reads codes one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Values {
+    value: f64,
+    /// The whole number that the value is over the exponent, if the last code was one of decimals: the next one counts
+    /// from it, and need not find it again.
+    decimal: Option<(u8, i64)>,
+}
+
+impl Values {
+    /// The value of the last code; 0 before the first.
+    pub(crate) fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// Reads what follows the first varint of a code.
+    #[inline]
+    pub(crate) fn next(&mut self, reader: &mut Cursor<'_>, x: u64) -> Result<(), Malformed> {
+        if x & 3 == 1
+            && let Some((k, whole)) = self.decimal
+            && reader.rest().first() == Some(&k)
+            && let Some(power) = POWERS.get(usize::from(k))
+        {
+            reader.u8()?;
+            let whole = whole.wrapping_add(unzigzag(x >> 2));
+            self.value = whole as f64 / power;
+            self.decimal = Some((k, whole));
+            return Ok(());
+        }
+        let k = if x & 3 == 1 {
+            reader.rest().first().copied()
+        } else {
+            None
+        };
+        self.value = get_rest(reader, self.value, x)?;
+        self.decimal = k.and_then(|k| Some((k, round(self.value * POWERS.get(usize::from(k))?) as i64)));
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +286,13 @@ mod tests {
             for bits in &values {
                 last = get(&mut cursor, last).unwrap();
                 prop_assert_eq!(last.to_bits(), *bits);
+            }
+            prop_assert!(cursor.is_empty());
+            let (mut cursor, mut read) = (Cursor::new(&chain), Values::default());
+            for bits in &values {
+                let x = cursor.varint().unwrap();
+                read.next(&mut cursor, x).unwrap();
+                prop_assert_eq!(read.value().to_bits(), *bits);
             }
             prop_assert!(cursor.is_empty());
         }

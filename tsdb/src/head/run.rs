@@ -269,16 +269,10 @@ impl Run {
 
     /// The column of a series.
     pub(crate) fn find(&self, series: u32) -> Result<Option<u32>, Malformed> {
-        let (mut low, mut high) = (0, self.columns);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.series(middle)? < series {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok((low < self.columns && self.series(low)? == series).then_some(low))
+        let numbers = self.slice(0..self.columns as usize * 4)?.as_chunks::<4>().0;
+        let at = numbers.partition_point(|n| u32::from_le_bytes(*n) < series);
+        let there = numbers.get(at).is_some_and(|n| u32::from_le_bytes(*n) == series);
+        Ok(there.then_some(at as u32))
     }
 
     pub(crate) fn chunk(&self, column: u32) -> Result<Chunk<'_>, Malformed> {

@@ -38,7 +38,8 @@ impl Index {
         self.pairs.len()
     }
 
-    fn pairs_of(&self, series: u32) -> impl Iterator<Item = u32> + '_ {
+    /// The pairs of a series, in order of label name.
+    pub(crate) fn pairs_of(&self, series: u32) -> impl Iterator<Item = u32> + '_ {
         let at = series as usize;
         let start = at.checked_sub(1).and_then(|i| self.ends.get(i)).copied().unwrap_or(0);
         let end = self.ends.get(at).copied().unwrap_or(start);
@@ -51,7 +52,8 @@ impl Index {
         self.pairs_of(series).map(|pair| self.pair_texts(pair))
     }
 
-    fn pair_texts(&self, pair: u32) -> (&str, &str) {
+    /// Name and value of a pair.
+    pub(crate) fn pair_texts(&self, pair: u32) -> (&str, &str) {
         let (name, value) = self.pairs.get(pair);
         (self.symbols.get(name), self.symbols.get(value))
     }
@@ -218,32 +220,31 @@ impl Index {
         symbols.iter().map(|s| self.symbols.get(*s).to_owned()).collect()
     }
 
-    /// The values of a label among some series; `None`: among all.
-    pub(crate) fn label_values(&self, name: &str, series: Option<&[u32]>) -> BTreeSet<String> {
+    /// Calls `each` with the values of a label among some series (`None`: among all), in order, each once.
+    pub(crate) fn each_label_value(&self, name: &str, series: Option<&[u32]>, each: impl FnMut(&str)) {
         let Some(name) = self.symbols.find(name) else {
-            return BTreeSet::new();
+            return;
         };
-        let pairs = self.pairs.of_name(name);
-        let Some(series) = series else {
-            let values = pairs.iter().map(|p| self.symbols.get(self.pairs.get(*p).1));
-            return values.map(str::to_owned).collect();
-        };
-        if series.len().saturating_mul(LOOK_COST) < self.len() {
-            let mut own: Vec<u32> = series.iter().filter_map(|s| self.pair_of(*s, name)).collect();
-            own.sort_unstable();
-            own.dedup();
-            return own.iter().map(|pair| self.pair_texts(*pair).1.to_owned()).collect();
-        }
-        let mut list = Vec::new();
-        let mut out = BTreeSet::new();
-        for pair in pairs {
-            list.clear();
-            self.pairs.list(*pair, &mut list);
-            if !intersect(&list, series).is_empty() {
-                out.insert(self.symbols.get(self.pairs.get(*pair).1).to_owned());
+        let mut own: Vec<u32> = Vec::new();
+        match series {
+            None => own.extend_from_slice(self.pairs.of_name(name)),
+            Some(series) if series.len().saturating_mul(LOOK_COST) < self.len() => {
+                own.extend(series.iter().filter_map(|s| self.pair_of(*s, name)));
+                own.sort_unstable();
+                own.dedup();
+            }
+            Some(series) => {
+                let mut list = Vec::new();
+                own.extend(self.pairs.of_name(name).iter().filter(|pair| {
+                    list.clear();
+                    self.pairs.list(**pair, &mut list);
+                    !intersect(&list, series).is_empty()
+                }));
             }
         }
-        out
+        let mut values: Vec<&str> = own.iter().map(|pair| self.pair_texts(*pair).1).collect();
+        values.sort_unstable();
+        values.into_iter().for_each(each);
     }
 
     fn distinct_pairs(&self, series: &[u32]) -> Vec<u32> {
@@ -366,14 +367,17 @@ mod tests {
         }
         let some = index.select(&[Matcher::equal("pod", "p3")]);
         assert_eq!(some, (150..200).collect::<Vec<u32>>());
-        assert_eq!(
-            index.label_values("pod", Some(&some)),
-            BTreeSet::from(["p3".to_owned()])
-        );
+        let values = |series| {
+            let mut values = Vec::new();
+            index.each_label_value("pod", series, |value| values.push(value.to_owned()));
+            values
+        };
+        assert_eq!(values(Some(&some)), ["p3"]);
         assert_eq!(index.label_names(Some(&some)).len(), 2);
         assert_eq!(index.label_names(None), index.label_names(Some(&some)));
         let all = index.select(&[]);
-        assert_eq!(index.label_values("pod", None), index.label_values("pod", Some(&all)));
+        assert_eq!((values(None).len(), values(None).is_sorted()), (40, true));
+        assert_eq!(values(None), values(Some(&all)));
     }
 
     proptest! {

@@ -15,6 +15,7 @@
 //! of the same spans. The chunks of all runs are numbered in order.
 
 use crate::codec::{Cursor, Malformed, ZstdPool, varint};
+use std::sync::Arc;
 
 /// Series per page.
 pub(crate) const PAGE: usize = 64;
@@ -123,6 +124,15 @@ impl SeriesBuilder {
     }
 }
 
+/// Keeps decompressed pages from one read to the next.
+pub(crate) trait KeptPages: std::fmt::Debug + Sync {
+    /// The raw bytes of a page, if they were kept.
+    fn kept(&self, page: u32) -> Option<Arc<[u8]>>;
+
+    /// Keeps the raw bytes of a page, for as long as there is room.
+    fn keep(&self, page: u32, bytes: &Arc<[u8]>);
+}
+
 /// Reads the sections in place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeriesTable<'b> {
@@ -131,6 +141,7 @@ pub(crate) struct SeriesTable<'b> {
     count: u32,
     limits: Limits,
     zstd: &'b ZstdPool,
+    kept: Option<&'b dyn KeptPages>,
 }
 
 /// What the numbers in an entry must stay below.
@@ -159,7 +170,16 @@ impl<'b> SeriesTable<'b> {
             count,
             limits,
             zstd,
+            kept: None,
         })
+    }
+
+    /// The same, keeping what it decompresses: for whoever reads few series, and likely those again.
+    pub(crate) fn keeping(self, kept: &'b dyn KeptPages) -> Self {
+        Self {
+            kept: Some(kept),
+            ..self
+        }
     }
 
     /// Checks that pages follow each other, and their chunks too: nothing is read twice then.
@@ -189,9 +209,16 @@ impl<'b> SeriesTable<'b> {
         if raw > MAX_PACKED_PAGE_BYTES {
             return Err(Malformed::new(offset, "page of series is too large"));
         }
+        if let Some(bytes) = self.kept.and_then(|kept| kept.kept(page as u32)) {
+            return Ok((PageBytes::Shared(bytes), chunk));
+        }
         let bytes = self.zstd.decompress(bytes, raw);
         let bytes = bytes.ok_or(Malformed::new(offset, "page of series does not decompress"))?;
-        Ok((PageBytes::Owned(bytes), chunk))
+        let bytes: Arc<[u8]> = bytes.into();
+        if let Some(kept) = self.kept {
+            kept.keep(page as u32, &bytes);
+        }
+        Ok((PageBytes::Shared(bytes), chunk))
     }
 
     /// Reads entries, best in rising order.
@@ -211,14 +238,14 @@ impl<'b> SeriesTable<'b> {
 #[derive(Debug)]
 enum PageBytes<'b> {
     Borrowed(&'b [u8]),
-    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
 }
 
 impl PageBytes<'_> {
     fn get(&self) -> &[u8] {
         match self {
             Self::Borrowed(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
         }
     }
 }

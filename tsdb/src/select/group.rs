@@ -69,7 +69,8 @@ pub(crate) struct Part {
     pub(crate) deleted: Option<Intervals>,
 }
 
-#[derive(Debug)]
+/// What a series is called by.
+#[derive(Debug, Clone)]
 pub(crate) enum Named {
     Labels(Labels),
     Head(u32),
@@ -216,6 +217,8 @@ impl Group {
 struct Sink<'b> {
     values: &'b mut Vec<f64>,
     timestamps: &'b mut Vec<Timestamp>,
+    /// Which of a part's times have a value, while it is read.
+    places: &'b mut Vec<u32>,
     dense: bool,
     has_stale: bool,
 }
@@ -227,22 +230,31 @@ impl<'b> Sink<'b> {
         Self {
             values: &mut buf.values,
             timestamps: &mut buf.timestamps,
+            places: &mut buf.places,
             dense: true,
             has_stale: false,
         }
     }
 
-    /// The part that begins at `at` holds fewer values than times: from here on each value brings its time.
-    fn go_sparse(&mut self, times: &[Timestamp]) {
+    /// A part holds fewer values than times: the `due` values in front of it get theirs, and from here on each value
+    /// brings its own.
+    fn go_sparse(&mut self, times: &[Timestamp], due: usize) {
         if self.dense {
             self.dense = false;
-            self.timestamps
-                .extend_from_slice(times.get(..self.timestamps_due()).unwrap_or_default());
+            self.timestamps.extend_from_slice(times.get(..due).unwrap_or_default());
         }
     }
 
-    fn timestamps_due(&self) -> usize {
-        self.values.len()
+    /// Puts the values from `from` on in order of their places; of several at one place the first stays.
+    fn sort_places(&mut self, from: usize) {
+        let values = self.values.get(from..).unwrap_or_default();
+        let mut samples: Vec<(u32, f64)> = self.places.iter().copied().zip(values.iter().copied()).collect();
+        samples.sort_by_key(|s| s.0);
+        samples.dedup_by_key(|s| s.0);
+        self.values.truncate(from);
+        self.places.clear();
+        self.values.extend(samples.iter().map(|s| s.1));
+        self.places.extend(samples.iter().map(|s| s.0));
     }
 
     /// Takes out what was deleted of the values from `from` on; each has its time.
@@ -272,7 +284,7 @@ impl Group {
             return self.read_part(part, cell, sink);
         };
         let from = sink.values.len();
-        sink.go_sparse(&self.times);
+        sink.go_sparse(&self.times, from);
         self.read_part(part, cell, sink)?;
         sink.cut(from, deleted);
         Ok(())
@@ -322,7 +334,7 @@ impl Group {
                 Ok(())
             }
             _ => {
-                sink.go_sparse(&self.times);
+                sink.go_sparse(&self.times, sink.values.len());
                 Ok(())
             }
         }
@@ -337,7 +349,7 @@ impl Group {
         sink: &mut Sink<'_>,
     ) -> Result<(), SelectError> {
         let Some(column) = run.find(series).map_err(|e| in_run(run, &e))? else {
-            sink.go_sparse(&self.times);
+            sink.go_sparse(&self.times, sink.values.len());
             return Ok(());
         };
         let chunk = run.chunk(column).map_err(|e| in_run(run, &e))?;
@@ -351,7 +363,7 @@ impl Group {
             }
             return Ok(());
         }
-        sink.go_sparse(&self.times);
+        sink.go_sparse(&self.times, from);
         chunk.values(run.rows, sink.values).map_err(|e| in_run(run, &e))?;
         // Places of the clip among the values, and the times of those.
         let (mut skip, mut taken) = (0, 0);
@@ -382,7 +394,10 @@ impl Group {
             .open
             .get(columns.start as usize..columns.end as usize)
             .unwrap_or_default();
-        let mut samples: Vec<(u32, f64)> = Vec::with_capacity(times.len());
+        let from = sink.values.len();
+        sink.places.clear();
+        let (values, places) = (&mut *sink.values, &mut *sink.places);
+        let mut has_stale = false;
         for column in columns {
             let (start, len) = (column.chain.0 as usize, column.chain.1 as usize);
             let chain = self.chains.get(start..start + len).unwrap_or_default();
@@ -391,23 +406,23 @@ impl Group {
                 if part.clip.contains(&(group as usize))
                     && presence.get(row as usize).is_some_and(|p| holds(p, column.place))
                 {
-                    samples.push((group - part.clip.start as u32, value));
+                    has_stale |= is_stale(value);
+                    values.push(value);
+                    places.push(group - part.clip.start as u32);
                 }
             })
             .map_err(|e| malformed(&e))?;
         }
+        sink.has_stale |= has_stale;
         if columns.len() > 1 {
-            samples.sort_by_key(|s| s.0);
-            samples.dedup_by_key(|s| s.0);
+            sink.sort_places(from);
         }
-        if samples.len() != times.len() {
-            sink.go_sparse(&self.times);
+        if sink.places.len() != times.len() {
+            sink.go_sparse(&self.times, from);
         }
-        sink.has_stale |= samples.iter().any(|s| is_stale(s.1));
-        sink.values.extend(samples.iter().map(|s| s.1));
         if !sink.dense {
-            sink.timestamps
-                .extend(samples.iter().filter_map(|s| times.get(s.0 as usize)));
+            let own = sink.places.iter().filter_map(|place| times.get(*place as usize));
+            sink.timestamps.extend(own);
         }
         Ok(())
     }

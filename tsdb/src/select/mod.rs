@@ -11,8 +11,10 @@
 //! Whatever a group needs of the head is copied or shared when it is made: reading takes no lock but the index's, for
 //! labels.
 
+mod find;
 mod group;
 mod histograms;
+mod list;
 mod view;
 
 pub(crate) use view::{View, Views};

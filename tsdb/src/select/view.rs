@@ -1,24 +1,25 @@
 //! A view of the store: what it sees, what it finds, how that is grouped.
 
+use super::find::{Found, HEAD, LATE, Search};
 use super::group::{Cell, Group, Named, Part, Source, clip, in_run, malformed};
-use super::histograms::Gathering;
+use super::histograms::{Gathering, HistogramSeries};
+use super::list::Values;
 use crate::Error;
-use crate::block::{BlockReader, Run as BlockRun};
+use crate::block::BlockReader;
 use crate::db::Db;
 use crate::head::State;
 use crate::head::deleted::HeadTombstones;
 use crate::head::late::Late;
 use crate::head::series::Index;
+use crate::index::pairs::Scan;
 use crate::timeline::{NONE, OpenColumn, Timeline};
-use crate::tombstones::Intervals;
 use crate::wal::writer::cause;
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use tidegauge_model::{
-    ColumnKind, Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesSet, TimeRange,
-    Timestamp,
+    ColumnKind, LabelTable, Labels, Limited, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup,
+    SeriesSet, TimeRange, Timestamp,
 };
 
 /// How much of a timeline a view sees.
@@ -60,19 +61,19 @@ impl Views {
 /// A view of the store.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
-    db: &'a Db,
-    range: TimeRange,
+    pub(super) db: &'a Db,
+    pub(super) range: TimeRange,
     blocks: Arc<[Arc<BlockReader>]>,
     /// Head samples before it lie in blocks.
     flushed: i64,
     seen: Arc<[Seen]>,
-    late: Late,
+    pub(super) late: Late,
     /// Whose numbers the late samples go by.
     epoch: u64,
     /// How many commits had brought histograms.
-    histograms: u64,
+    pub(super) histograms: u64,
     /// What was deleted of the head when it was made; blocks bring their own. Later deletions do not show.
-    deleted: Arc<HeadTombstones>,
+    pub(super) deleted: Arc<HeadTombstones>,
     /// While it lives, what was dropped from the head stays.
     _epoch: Arc<()>,
 }
@@ -113,7 +114,7 @@ impl<'a> View<'a> {
         TimeRange::new(range.start.max(self.range.start), range.end.min(self.range.end))
     }
 
-    fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (usize, &Arc<BlockReader>)> {
+    pub(super) fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (usize, &Arc<BlockReader>)> {
         self.blocks
             .iter()
             .enumerate()
@@ -121,7 +122,7 @@ impl<'a> View<'a> {
     }
 
     /// The range of the head's samples that no block has.
-    fn head_range(&self, range: TimeRange) -> TimeRange {
+    pub(super) fn head_range(&self, range: TimeRange) -> TimeRange {
         TimeRange::new(range.start.max(Timestamp::from_millis(self.flushed)), range.end)
     }
 }
@@ -144,190 +145,41 @@ pub(crate) fn select_error(error: &Error) -> SelectError {
     }
 }
 
-/// A part of a series before it is grouped: its place in the key, and the cell.
-type Key = Vec<(u32, u32)>;
-const HEAD: u32 = u32::MAX;
-const LATE: u32 = u32::MAX - 1;
-
-#[derive(Debug, Default)]
-struct Found {
-    kind: ColumnKind,
-    key: Key,
-    blocks: Vec<BlockRun>,
-    series: Option<u32>,
-    labels: Option<Labels>,
-    /// What was deleted of it, by source.
-    deleted: Vec<(u32, Intervals)>,
-}
-
-impl Found {
-    fn deleted_in(&self, source: u32) -> Option<&Intervals> {
-        self.deleted.iter().find(|d| d.0 == source).map(|d| &d.1)
-    }
-}
-
-/// Where a series of one kind is among what was found.
-type ByLabels = HashMap<(Labels, ColumnKind), usize>;
-
 impl View<'_> {
-    fn find(&self, matchers: &[Matcher], range: TimeRange, cx: &ReadContext) -> Result<Vec<Found>, SelectError> {
-        let mut found: Vec<Found> = Vec::new();
-        let mut by_labels = ByLabels::new();
-        for (number, block) in self.blocks_in(range) {
-            let series = block.select(matchers).map_err(|e| select_error(&e))?;
-            let mut entries = block.entries().map_err(|e| select_error(&e))?;
-            // Of each span, what lies in the range, and of what kind its values are.
-            let mut overlaps: HashMap<u32, Option<(TimeRange, ColumnKind)>> = HashMap::new();
-            for (n, no) in series.into_iter().enumerate() {
-                if n % 1024 == 0 {
-                    cx.cancel.check()?;
-                }
-                let mut entry = entries.seek(no).map_err(|e| select_error(&e))?;
-                let deleted = block.deleted(no).filter(|d| d.overlap(range));
-                let mut runs = Vec::with_capacity(entry.runs().len());
-                let mut histograms = Vec::new();
-                for run in entry.runs() {
-                    let hit = match overlaps.get(&run.span) {
-                        Some(hit) => *hit,
-                        None => {
-                            let span = block.span(run.span).map_err(|e| select_error(&e))?;
-                            let hit = TimeRange::new(span.first.max(range.start), span.last.min(range.end));
-                            let hit = (!hit.is_empty()).then_some((hit, span.kind));
-                            overlaps.insert(run.span, hit);
-                            hit
-                        }
-                    };
-                    let left = hit.filter(|(own, _)| !deleted.is_some_and(|d| d.cover(*own)));
-                    match left.map(|(_, kind)| kind) {
-                        Some(ColumnKind::Float) => runs.push(*run),
-                        Some(ColumnKind::Histogram) => histograms.push(*run),
-                        None => {}
-                    }
-                }
-                for (kind, runs) in [(ColumnKind::Float, runs), (ColumnKind::Histogram, histograms)] {
-                    if runs.is_empty() {
-                        continue;
-                    }
-                    let labels = entry.labels().map_err(|e| select_error(&e))?;
-                    let at = *by_labels.entry((labels.clone(), kind)).or_insert_with(|| {
-                        found.push(Found {
-                            kind,
-                            labels: Some(labels),
-                            ..Found::default()
-                        });
-                        found.len() - 1
-                    });
-                    if let Some(f) = found.get_mut(at) {
-                        f.key.extend(runs.iter().map(|r| (number as u32, r.span)));
-                        f.blocks.extend(runs);
-                        f.deleted.extend(deleted.map(|d| (number as u32, d.clone())));
-                    }
-                }
-            }
-        }
-        Ok(self.find_in_head(matchers, range, found, &by_labels))
-    }
-
-    fn find_in_head(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        mut found: Vec<Found>,
-        by_labels: &ByLabels,
-    ) -> Vec<Found> {
-        let (all, range) = (range, self.head_range(range));
-        if range.is_empty() && self.late.is_empty() {
-            return found;
-        }
-        let state = self.db.head.state.read();
-        let index = state.index.read();
-        let start = range.start.millis();
-        for series in index.select(matchers) {
-            let mut timelines: Vec<u32> = state
-                .columns_of(series)
-                .filter(|(_, c)| c.timeline != NONE && (c.place != NONE || c.last_at >= start))
-                // It may keep its place among the open rows for samples that have not come.
-                .filter(|(n, c)| c.last_at >= start || state.last_of(*n).is_some_and(|(at, _)| at >= start))
-                .map(|(_, c)| c.timeline)
-                .chain(state.left.range((series, 0)..=(series, NONE)).map(|(_, t)| *t))
-                .collect();
-            timelines.sort_unstable();
-            timelines.dedup();
-            timelines.retain(|t| self.overlaps(&state, *t, range));
-            let late = self.has_late(&state, series, all);
-            let deleted = self.deleted.get(&state, series).filter(|d| d.overlap(range));
-            if deleted.is_some_and(|d| d.cover(range)) && !late {
-                continue;
-            }
-            let histograms = state.histograms.overlaps(series, range, self.histograms);
-            for (kind, hit) in [
-                (ColumnKind::Float, late || !timelines.is_empty()),
-                (ColumnKind::Histogram, histograms),
-            ] {
-                if !hit {
-                    continue;
-                }
-                let known = if by_labels.is_empty() {
-                    None
-                } else {
-                    by_labels.get(&(index.labels(series), kind))
-                };
-                let at = known.copied().unwrap_or_else(|| {
-                    found.push(Found {
-                        kind,
-                        ..Found::default()
-                    });
-                    found.len() - 1
-                });
-                if let Some(f) = found.get_mut(at) {
-                    f.series = Some(series);
-                    if kind == ColumnKind::Float {
-                        f.key.extend(timelines.iter().map(|t| (HEAD, *t)));
-                        f.key.extend(late.then_some((LATE, series)));
-                    }
-                    f.deleted.extend(deleted.map(|d| (HEAD, d.clone())));
-                }
-            }
-        }
-        found
-    }
-
     /// Whether a series may have late samples in a range, wherever it begins.
-    fn has_late(&self, state: &State, series: u32, range: TimeRange) -> bool {
+    pub(super) fn has_late(&self, state: &State, series: u32, range: TimeRange) -> bool {
         let old = (!self.late.is_empty()).then(|| state.series_in_epoch(series, self.epoch));
         let old = old.flatten();
         old.is_some_and(|s| self.late.overlaps(s, range.start.millis(), range.end.millis()))
     }
 
-    /// Adds the series of histograms, each a group of its own.
-    fn histogram_groups(
+    /// Makes a series of histograms a group of its own; `None` if nothing of it is in the range.
+    fn histogram_group(
         &self,
-        found: &[Found],
+        search: &Search,
+        one: &Found,
         range: TimeRange,
         cx: &ReadContext,
-        out: &mut SeriesSet,
-    ) -> Result<(), SelectError> {
-        for one in found {
-            cx.cancel.check()?;
-            let mut gathering = Gathering::new(range);
-            for ((block, _), run) in one.key.iter().zip(&one.blocks) {
-                if let Some(reader) = self.blocks.get(*block as usize) {
-                    gathering.block(reader, *run, one.deleted_in(*block))?;
-                }
-            }
-            let mut labels = one.labels.clone();
-            if let Some(series) = one.series {
-                let state = self.db.head.state.read();
-                let parts = state.histograms.parts(series, self.head_range(range), self.histograms);
-                gathering.head(parts.map_err(|e| malformed(&e))?, one.deleted_in(HEAD));
-                labels = labels.or_else(|| Some(state.index.read().labels(series)));
-            }
-            let series = gathering.finish(labels.unwrap_or_else(Labels::empty), cx)?;
-            if let Some(series) = series {
-                out.push(Box::new(series));
+    ) -> Result<Option<HistogramSeries>, SelectError> {
+        let mut gathering = Gathering::new(range);
+        let mut runs = Vec::new();
+        search.runs_of(one, &mut runs);
+        for ((block, _), run) in search.keys.parts(one.key).iter().zip(&runs) {
+            if let Some(reader) = self.blocks.get(*block as usize) {
+                gathering.block(reader, *run, one.deleted_in(*block))?;
             }
         }
-        Ok(())
+        let state = self.db.head.state.read();
+        if let Some(series) = one.series {
+            let parts = state.histograms.parts(series, self.head_range(range), self.histograms);
+            gathering.head(parts.map_err(|e| malformed(&e))?, one.deleted_in(HEAD));
+        }
+        let labels = match &one.name {
+            Named::Labels(labels) => labels.clone(),
+            Named::Head(number) => state.index.read().labels(*number),
+        };
+        drop(state);
+        gathering.finish(labels, cx)
     }
 
     fn seen(&self, timeline: u32) -> Seen {
@@ -342,7 +194,7 @@ impl View<'_> {
         u32::try_from(self.seen(timeline).rows.saturating_sub(t.sealed)).map_or(t.rows(), |n| n.min(t.rows()))
     }
 
-    fn overlaps(&self, state: &State, timeline: u32, range: TimeRange) -> bool {
+    pub(super) fn overlaps(&self, state: &State, timeline: u32, range: TimeRange) -> bool {
         if range.is_empty() {
             return false;
         }
@@ -360,16 +212,23 @@ impl View<'_> {
     }
 
     /// Groups of series of one kind with equal keys, and with equal deletions.
-    fn groups(&self, found: &mut [Found], range: TimeRange, cx: &ReadContext) -> Result<SeriesSet, SelectError> {
-        found.sort_by(|a, b| (a.kind, &a.key, &a.deleted).cmp(&(b.kind, &b.key, &b.deleted)));
+    pub(super) fn groups(&self, search: &Search, range: TimeRange, cx: &ReadContext) -> Result<SeriesSet, SelectError> {
+        // The sort keeps the order in which series were found.
+        let mut order: Vec<&Found> = search.found.iter().collect();
+        order.sort_by(|a, b| (a.kind, a.key, &a.deleted).cmp(&(b.kind, b.key, &b.deleted)));
         let mut out: SeriesSet = Vec::new();
-        let floats = found.partition_point(|f| f.kind == ColumnKind::Float);
-        let (floats, histograms) = found.split_at_checked(floats).unwrap_or_default();
-        self.histogram_groups(histograms, range, cx, &mut out)?;
-        for members in floats.chunk_by(|a, b| a.key == b.key && a.deleted == b.deleted) {
+        for members in order.chunk_by(|a, b| (a.kind, a.key) == (b.kind, b.key) && a.deleted == b.deleted) {
             cx.cancel.check()?;
             let Some(first) = members.first() else { continue };
-            for mut group in self.group(&first.key, members, range, cx)? {
+            if first.kind == ColumnKind::Histogram {
+                for one in members {
+                    cx.cancel.check()?;
+                    let series = self.histogram_group(search, one, range, cx)?;
+                    out.extend(series.map(|series| Box::new(series) as Box<dyn SeriesGroup>));
+                }
+                continue;
+            }
+            for mut group in self.group(search, members, range, cx)? {
                 if group.has_deleted() {
                     group.drop_deleted(cx)?;
                 }
@@ -384,8 +243,8 @@ impl View<'_> {
     /// Makes a group of series with equal keys and equal deletions.
     fn group(
         &self,
-        key: &Key,
-        members: &[Found],
+        search: &Search,
+        members: &[&Found],
         range: TimeRange,
         cx: &ReadContext,
     ) -> Result<Vec<Group>, SelectError> {
@@ -404,6 +263,7 @@ impl View<'_> {
         let mut shapes: Vec<Shape> = Vec::new();
         let mut part_times: Vec<Vec<Timestamp>> = Vec::new();
         let of = |source: u32| members.first().and_then(|m| m.deleted_in(source));
+        let key = members.first().map_or_else(Vec::new, |m| search.keys.parts(m.key));
         for (nth, (source, id)) in key.iter().enumerate() {
             let known = group.parts.len();
             if *source == HEAD {
@@ -445,14 +305,14 @@ impl View<'_> {
                 made.for_each(|part| part.deleted = Some(deleted.clone()));
             }
         }
+        let mut runs = Vec::new();
+        group.cells.reserve(members.len() * shapes.len());
         for member in members {
-            group.names.push(match (&member.labels, member.series) {
-                (Some(labels), _) => Named::Labels(labels.clone()),
-                (None, series) => Named::Head(series.unwrap_or(NONE)),
-            });
+            group.names.push(member.name.clone());
+            search.runs_of(member, &mut runs);
             for shape in &shapes {
                 let cell = match shape {
-                    Shape::Block(nth) => match member.blocks.get(*nth) {
+                    Shape::Block(nth) => match runs.get(*nth) {
                         Some(run) => Cell::Block(*run),
                         None => Cell::Head(NONE),
                     },
@@ -559,8 +419,8 @@ impl Querier for View<'_> {
             return Ok(Vec::new());
         }
         let _numbering = self.db.numbering.read();
-        let mut found = self.find(matchers, range, cx)?;
-        self.groups(&mut found, range, cx)
+        let search = self.find(matchers, range, |_| true, cx)?;
+        self.groups(&search, range, cx)
     }
 
     fn series(
@@ -569,22 +429,30 @@ impl Querier for View<'_> {
         limit: usize,
         cx: &ReadContext,
     ) -> Result<Limited<Vec<Labels>>, SelectError> {
+        let found = self.series_table(matchers, limit, cx)?;
+        Ok(Limited {
+            items: (0..found.items.len()).map(|row| found.items.labels(row)).collect(),
+            truncated: found.truncated,
+        })
+    }
+
+    fn series_table(
+        &self,
+        matchers: &[Matcher],
+        limit: usize,
+        cx: &ReadContext,
+    ) -> Result<Limited<LabelTable>, SelectError> {
         cx.cancel.check()?;
         let _numbering = self.db.numbering.read();
-        let found = self.find(matchers, self.range, cx)?;
-        let (mut cut, whole): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| !f.deleted.is_empty());
-        let mut all = Vec::with_capacity(whole.len());
-        // Deletions may leave nothing of a series.
-        for group in self.groups(&mut cut, self.range, cx)? {
-            all.extend((0..group.len()).map(|series| group.labels(series)));
+        let mut table = self.list(matchers, cx)?;
+        let truncated = limit > 0 && table.len() > limit;
+        if truncated {
+            table.truncate(limit);
         }
-        let index = Arc::clone(&self.db.head.state.read().index);
-        let index = index.read();
-        let rest = whole.into_iter();
-        all.extend(rest.map(|f| f.labels.unwrap_or_else(|| index.labels(f.series.unwrap_or(NONE)))));
-        all.sort_unstable();
-        all.dedup();
-        Ok(limited(all, limit))
+        Ok(Limited {
+            items: table,
+            truncated,
+        })
     }
 
     fn label_names(
@@ -613,20 +481,24 @@ impl Querier for View<'_> {
         cx: &ReadContext,
     ) -> Result<Limited<Vec<String>>, SelectError> {
         cx.cancel.check()?;
-        let mut values = BTreeSet::new();
+        let mut values = Values::default();
         for (_, block) in self.blocks_in(self.range) {
-            values.extend(
-                block
-                    .label_values(name, matchers, 0)
-                    .map_err(|e| select_error(&e))?
-                    .items,
-            );
+            values.begin();
+            block
+                .each_label_value(name, matchers, |value| {
+                    values.push(value);
+                    Scan::Next
+                })
+                .map_err(|e| select_error(&e))?;
         }
         let _numbering = self.db.numbering.read();
         if let Some((index, series)) = self.head_series(matchers) {
-            values.extend(index.read().label_values(name, series.as_deref()));
+            values.begin();
+            index
+                .read()
+                .each_label_value(name, series.as_deref(), |value| values.push(value));
         }
-        Ok(limited(values.into_iter().collect(), limit))
+        Ok(limited(values.finish(), limit))
     }
 }
 
