@@ -119,7 +119,8 @@ fn of_one_number(function: Function) -> Option<fn(f64) -> f64> {
         F::Sqrt => f64::sqrt,
         F::Ln => f64::ln,
         F::Log2 => f64::log2,
-        F::Log10 => f64::log10,
+        // As Go has it: the last digits are seen as labels of `count_values`.
+        F::Log10 => |v| v.ln() * std::f64::consts::LOG10_E,
         F::Sin => f64::sin,
         F::Cos => f64::cos,
         F::Tan => f64::tan,
