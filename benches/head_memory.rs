@@ -19,12 +19,13 @@ use std::sync::Arc;
 use tidegauge_benches::storage::{self, ROWS, SERIES, TARGETS};
 use tidegauge_benches::{Cluster, Stamps};
 use tidegauge_model::testing::HandClock;
+use tidegauge_tsdb::allocator::{MiMalloc, give_back};
 use tidegauge_tsdb::fs::{Fs, RealFs};
-use tidegauge_tsdb::{AnalyzeOptions, Db, SnapshotHead};
+use tidegauge_tsdb::{AnalyzeOptions, Db, Options, SnapshotHead};
 
 /// The server's.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const ALL: usize = TARGETS * SERIES;
 
@@ -52,18 +53,24 @@ fn measure(stamps: Stamps) {
     // What the generator holds is there before the store is.
     let mut feed = storage::Feed::reserved(&cluster, stamps);
     let before = resident();
-    let db = Db::open(dir.path(), storage::options(), clock.clone()).expect("a fresh store opens");
+    let options = Options {
+        after_round: Some(give_back),
+        ..storage::options()
+    };
+    let db = Db::open(dir.path(), options, clock.clone()).expect("a fresh store opens");
     let (mut samples, mut spent, mut peak) = (0, 0.0, 0u64);
-    for row in 0..ROWS {
+    // Stamps lie before the row's time: the first row is not the first of a window, so that one window has them all.
+    for row in 1..=ROWS {
         clock.set(storage::at(row));
         for target in 0..TARGETS {
             samples += feed.append(&db, &cluster, target, row, &mut spent);
         }
         cluster.tick();
         // Twenty rows are five minutes: maintenance looks more often than that in life.
-        if row % 20 == 19 {
-            db.maintain().expect("maintenance");
+        if row % 20 == 0 {
+            // Before it, for it gives back what is free.
             peak = peak.max(resident().saturating_sub(before));
+            db.maintain().expect("maintenance");
         }
     }
     let blocks = db.metrics().blocks.load(std::sync::atomic::Ordering::Relaxed);

@@ -34,8 +34,8 @@ fn seal_and_write(c: &mut Criterion) {
                 let db = Db::open(dir.path(), storage::options(), clock.clone()).expect("a fresh store opens");
                 let mut cluster = Cluster::wide(SEALED, SERIES, 7);
                 let mut feed = Feed::reserved(&cluster, Stamps::None);
-                // An hour and a row more than the block's two: its window is closed then.
-                for row in 0..ROWS + 241 {
+                // More than an hour after the block's two its window is closed.
+                for row in 0..=ROWS + 241 {
                     clock.set(storage::at(row));
                     // What is behind the block is one series, so that it costs nothing.
                     let targets = if row < ROWS { SEALED } else { 1 };

@@ -8,8 +8,9 @@
 //!      .body(target)            the same row as a Prometheus text body
 //! ```
 //!
-//! Of a target's series a bit over half stand still, a quarter count up in whole numbers, the rest are gauges, page-sized or noisy, and
-//! histogram buckets that rise together: the mix measured on real exporters.
+//! Of a target's series two thirds stand still, and a fifth has another value than in the scrape before: whole-numbered
+//! counters, hundredths of seconds, page-sized gauges and noise with all its digits. (In recordings of real exporters 72 %
+//! of the series stand still, and 13 % of the values are new.)
 //!
 //! [`Cluster::wide`] has ten label pairs a series, as Kubernetes' targets have; [`storage`] fills stores with it.
 
@@ -54,11 +55,11 @@ impl Rng {
 #[derive(Debug, Clone, Copy)]
 enum Motion {
     Still,
-    /// A whole-numbered counter that rises by up to this much.
+    /// A whole-numbered counter that rises by up to this much at each second scrape.
     Count(u64),
     /// A gauge in pages of 4096.
     Pages,
-    /// A gauge with all its digits.
+    /// A gauge with all its digits, new at each second scrape.
     Noise,
     /// Seconds spent, in hundredths.
     Seconds,
@@ -78,15 +79,19 @@ pub struct Cluster {
     rng: Rng,
 }
 
-const FAMILIES: [(&str, Motion); 8] = [
+const FAMILIES: [(&str, Motion); 12] = [
     ("container_memory_working_set_bytes", Motion::Pages),
-    ("container_cpu_usage_seconds_total", Motion::Seconds),
-    ("http_requests_total", Motion::Count(40)),
+    ("kube_pod_container_info", Motion::Still),
     ("kube_pod_status_phase", Motion::Still),
+    ("container_cpu_usage_seconds_total", Motion::Seconds),
     ("node_filesystem_size_bytes", Motion::Still),
     ("process_start_time_seconds", Motion::Still),
-    ("go_gc_heap_ratio", Motion::Noise),
+    ("http_requests_total", Motion::Count(40)),
+    ("container_spec_memory_limit_bytes", Motion::Still),
     ("container_fs_writes_total", Motion::Still),
+    ("go_gc_heap_ratio", Motion::Noise),
+    ("node_cpu_guest_seconds_total", Motion::Still),
+    ("container_oom_events_total", Motion::Still),
 ];
 
 /// Series of one pod: where a body is stamped, they have one time. (65 times for 4,246 samples in a real body.)
@@ -180,6 +185,7 @@ impl Cluster {
             for ((_, motion), value) in target.series.iter().zip(&mut target.values) {
                 match motion {
                     Motion::Still => {}
+                    Motion::Count(_) | Motion::Noise if rng.below(2) == 0 => {}
                     Motion::Count(most) => *value += rng.below(most + 1) as f64,
                     Motion::Pages => *value = (*value + (rng.below(9) as f64 - 4.0) * 4096.0).max(0.0),
                     Motion::Noise => *value = rng.unit(),

@@ -159,6 +159,16 @@ impl Matcher {
     }
 }
 
+impl Matcher {
+    /// About how many bytes it takes once its regex is compiled, rather too many than too few; 0 if it needs none.
+    pub fn regex_bytes(&self) -> u64 {
+        match &self.test {
+            Test::Regex { regex, .. } => regex.size_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 impl Test {
     fn compile(pattern: &str) -> Result<Self, MatcherError> {
         if let Some(literals) = plain(pattern) {

@@ -3,6 +3,7 @@
 use crate::annotation::Annotations;
 use crate::error::QueryError;
 use crate::eval::{self, Cx, Output};
+use crate::explain::Explain;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::parser::{Expr, Features, ParseError, ParseOptions, parse};
@@ -18,7 +19,8 @@ use tidegauge_model::{Cancel, Meter, Queryable, Sample, Timestamp};
 pub struct EngineOptions {
     /// How old a sample an instant selector still takes (`--query.lookback-delta`).
     pub lookback_ms: i64,
-    /// How many samples one query may hold at a time (`--query.max-samples`).
+    /// How many samples one query may hold at a time (`--query.max-samples`), as upstream counts them
+    /// ([`QueryStats::peak_samples`]).
     pub max_samples: u64,
     /// How long one query may take, waiting included (`--query.timeout`).
     pub timeout: Duration,
@@ -203,7 +205,8 @@ impl Engine {
         let _running = Running::new(&self.metrics);
         let entered = Instant::now();
 
-        let plan = Plan::new(&query.expr, grid, shape, &self.options, query.lookback_ms)?;
+        let plan = Plan::new(&query.expr, grid, shape, &self.options, query.lookback_ms);
+        let plan = plan.map_err(|error| error.placed(&query.text))?;
         let planned = Instant::now();
         if grid.len == 0 {
             return Ok(nothing());
@@ -220,13 +223,15 @@ impl Engine {
             sort: evaluated.elapsed(),
             ..QueryStats::default()
         };
-        cx.stats_into(&mut stats, grid);
+        cx.stats_into(&mut stats, &plan.root, grid);
+        let explain = (query.stats == StatsLevel::Explain).then(|| Explain::new(&cx.recorder, &plan, grid, &stats));
         let mut annotations = cx.into_annotations();
         annotations.set_text(&query.text);
         Ok(QueryOutput {
             value,
             annotations,
             stats,
+            explain,
         })
     }
 }
@@ -237,6 +242,7 @@ fn nothing() -> QueryOutput {
         value: Value::Matrix(Vec::new()),
         annotations: Annotations::default(),
         stats: QueryStats::default(),
+        explain: None,
     }
 }
 

@@ -26,7 +26,11 @@ pub enum QueryError {
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples,
     /// The query's share of memory is used up (422 `execution`).
-    #[error("query needs more memory than it may have: {0}")]
+    #[error(
+        "query needs more memory than it may have: {} bytes with the {} it asked for, {} allowed for {} \
+         (narrow the query or raise --memory.limit)",
+        .0.used.saturating_add(.0.wanted), .0.wanted, .0.limit, .0.share
+    )]
     Memory(#[from] OverBudget),
     /// The store could not answer (500 `internal`).
     #[error("expanding series: {0}")]
@@ -36,6 +40,14 @@ pub enum QueryError {
 impl QueryError {
     pub(crate) fn execution(text: impl Into<String>) -> Self {
         Self::Execution(text.into())
+    }
+
+    /// A fault of the query with its place in the text.
+    pub(crate) fn placed(self, text: &str) -> Self {
+        match self {
+            Self::Parse(error) => Self::Parse(error.placed(text)),
+            other => other,
+        }
     }
 }
 

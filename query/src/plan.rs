@@ -5,7 +5,7 @@ use crate::engine::{EngineOptions, Shape};
 use crate::error::QueryError;
 use crate::parser::{
     Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, DurationContext, DurationError, Expr, ExprKind, Extent,
-    Function, Grouping, MatrixSelector, Span, Subquery, UnaryOp, VectorMatching, VectorSelector,
+    Function, Grouping, MatrixSelector, ParseError, Span, Subquery, UnaryOp, VectorMatching, VectorSelector,
 };
 use crate::window::{Frame, Grid};
 use tidegauge_model::{MatchOp, Matcher, TimeRange, reserved::METRIC_NAME};
@@ -460,8 +460,9 @@ impl Planner {
     }
 }
 
+/// What is wrong with the query itself, although only its steps show it; the engine says where.
 fn duration_error(error: &DurationError) -> QueryError {
-    QueryError::execution(error.to_string())
+    QueryError::Parse(ParseError::new("", error.span(), error.to_string()))
 }
 
 /// Functions whose value depends on the time of evaluation even if their arguments do not.

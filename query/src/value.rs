@@ -1,6 +1,7 @@
 //! What a query answers.
 
 use crate::annotation::Annotations;
+use crate::explain::Explain;
 use std::time::Duration;
 use tidegauge_model::{Labels, Sample, Timestamp};
 
@@ -64,6 +65,8 @@ pub struct QueryOutput {
     pub annotations: Annotations,
     /// What it took.
     pub stats: QueryStats,
+    /// How it was evaluated, if that was asked for.
+    pub explain: Option<Explain>,
 }
 
 /// How much a query counts while it runs.
@@ -74,6 +77,8 @@ pub enum StatsLevel {
     Totals,
     /// Samples per step too (`stats=all`).
     PerStep,
+    /// And what each part of the plan did ([`QueryOutput::explain`]).
+    Explain,
 }
 
 /// What a query took.
@@ -87,9 +92,11 @@ pub struct QueryStats {
     pub eval: Duration,
     /// Time spent on sorting the result.
     pub sort: Duration,
-    /// Samples that the steps looked at, a sample counted for each step that sees it.
+    /// Samples that the steps looked at, a sample counted for each step that sees it. As upstream counts, what a
+    /// subquery reads is not among them, but what it makes of it is.
     pub samples: u64,
-    /// The most samples held at a time.
+    /// The most samples held at a time as upstream counts them, which holds more than is held here: it is what
+    /// [`EngineOptions::max_samples`](crate::EngineOptions::max_samples) bounds.
     pub peak_samples: u64,
     /// Samples looked at by step, if asked for.
     pub samples_per_step: Option<Vec<(Timestamp, u64)>>,

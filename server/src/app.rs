@@ -502,6 +502,7 @@ fn store_options(options: &AppOptions, config: &Config, head: Meter) -> StoreOpt
         max_histogram_buckets: options.max_histogram_buckets,
         max_tombstones: options.max_tombstones,
         head,
+        after_round: Some(tidegauge_tsdb::allocator::give_back),
         ..StoreOptions::default()
     }
 }

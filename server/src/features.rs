@@ -3,7 +3,7 @@
 use tidegauge_query::Features;
 
 /// Features that upstream knows by name and that are always on or without meaning here.
-const FEATURES_WITHOUT_EFFECT: [&str; 26] = [
+const FEATURES_WITHOUT_EFFECT: [&str; 25] = [
     "agent",
     "auto-gomaxprocs",
     "auto-gomemlimit",
@@ -24,7 +24,6 @@ const FEATURES_WITHOUT_EFFECT: [&str; 26] = [
     "otlp-write-receiver",
     "promql-at-modifier",
     "promql-negative-offset",
-    "promql-per-step-stats",
     "remote-write-receiver",
     "st-storage",
     "use-uncached-io",
@@ -75,9 +74,10 @@ mod tests {
             "promql-experimental-functions".into(),
             "extra-scrape-metrics".into(),
             "exemplar-storage".into(),
+            "promql-per-step-stats".into(),
             "nonsense".into(),
         ]);
         assert!(set.promql.experimental_functions && set.extra_scrape_metrics && set.exemplar_storage);
-        assert!(!set.promql.duration_expressions);
+        assert!(set.promql.per_step_stats && !set.promql.duration_expressions);
     }
 }

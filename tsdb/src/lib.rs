@@ -77,6 +77,8 @@
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "allocator")]
+pub mod allocator;
 mod analyze;
 pub mod block;
 mod checkpoint;

@@ -110,6 +110,10 @@ impl Db {
             Metrics::add(&self.head.metrics.maintenance_failures, 1);
         }
         self.measure();
+        drop(cleaning);
+        if let Some(after) = self.head.options.after_round {
+            after();
+        }
         done
     }
 

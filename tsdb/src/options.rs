@@ -87,6 +87,8 @@ pub struct Options {
     pub block_cache_bytes: usize,
     /// How often the maintenance thread looks for work; `None` runs no thread ([`crate::Db::maintain`] does it then).
     pub maintenance: Option<Duration>,
+    /// Called after each round of maintenance: what it freed may be given back to the system then.
+    pub after_round: Option<fn()>,
 }
 
 impl Default for Options {
@@ -118,6 +120,7 @@ impl Default for Options {
             max_commit_bytes: 256 << 20,
             block_cache_bytes: 16 << 20,
             maintenance: Some(Duration::from_secs(1)),
+            after_round: None,
         }
     }
 }

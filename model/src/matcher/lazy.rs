@@ -35,6 +35,13 @@ impl LazyRegex {
         Ok(Self(Arc::new(Inner { hir, regex })))
     }
 
+    /// About what it takes compiled, with the state that matching keeps.
+    pub(super) fn size_bytes(&self) -> u64 {
+        /// What matching keeps, whatever the pattern.
+        const KEPT: u64 = 64 << 10;
+        size_bytes(&self.0.hir).min(REGEX_SIZE_BYTES as u64) + KEPT
+    }
+
     pub(super) fn is_match(&self, value: &str) -> bool {
         let regex = self.0.regex.get_or_init(|| compile(&self.0.hir).ok());
         regex.as_ref().is_some_and(|regex| regex.is_match(value))

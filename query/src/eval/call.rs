@@ -101,7 +101,7 @@ pub(crate) fn call(cx: &Cx<'_>, node: &CallNode, whole: &Node, grid: Grid) -> Re
         F::Info => Output::Vector(info::info(cx, node, grid)?),
         other => {
             let name = other.signature().name;
-            return Err(QueryError::execution(format!("{name} cannot be called like this")));
+            return Err(QueryError::execution(format!("{name}() is not supported yet")));
         }
     })
 }

@@ -163,17 +163,28 @@ impl Join<'_, '_> {
         let filled_many = fill_many.map(|value| filler(&many, value, self.many.width, group_labels));
         one.extend(filled_one);
         many.extend(filled_many);
+        // Of one to one there is one pair at a step, whatever its result would be called.
+        let is_one_to_one = self.matching.cardinality == Cardinality::OneToOne && many.len() > 1;
+        let mut taken = vec![false; if is_one_to_one { self.many.width } else { 0 }];
         for left in &many {
             for right in &one {
                 if !(left.filled && right.filled) {
-                    self.pair(number, left, right, out)?;
+                    self.pair(number, left, right, &mut taken, out)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn pair(&self, number: usize, left: &Part<'_>, right: &Part<'_>, out: &mut Outcome) -> Result<(), QueryError> {
+    /// Matches two series. `taken` says at which steps the group has had its only pair, if it may have only one.
+    fn pair(
+        &self,
+        number: usize,
+        left: &Part<'_>,
+        right: &Part<'_>,
+        taken: &mut [bool],
+        out: &mut Outcome,
+    ) -> Result<(), QueryError> {
         let meets = |step: usize| is_present(left.values[step]) && is_present(right.values[step]) && self.active[step];
         let Some(first) = (0..self.many.width).find(|step| meets(*step)) else {
             return Ok(());
@@ -185,7 +196,8 @@ impl Join<'_, '_> {
             if !meets(step) {
                 continue;
             }
-            if result.matched[step] == number as u32 + 1 {
+            let is_taken = taken.get_mut(step).is_some_and(|taken| std::mem::replace(taken, true));
+            if is_taken || result.matched[step] == number as u32 + 1 {
                 return Err(QueryError::execution(match self.matching.cardinality {
                     Cardinality::OneToOne => {
                         "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"

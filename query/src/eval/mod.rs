@@ -25,16 +25,20 @@ mod table;
 mod whole;
 
 pub(crate) use binary::scalar_binary;
+pub(crate) use call::{bare, range_call};
 pub(crate) use table::ABSENT;
 #[cfg(test)]
 pub(crate) use table::is_absent;
 
+use crate::account;
 use crate::annotation::{Annotations, Note, Repair};
 use crate::engine::{EngineOptions, Query};
 use crate::error::QueryError;
 use crate::parser::{Features, Span};
 use crate::plan::{Node, Plan, Times};
-use crate::value::{QueryStats, RangeSeries, StatsLevel};
+use crate::record::{Began, Done, Key, Recorder};
+use crate::value::{QueryStats, RangeSeries};
+use crate::watch::Watch;
 use crate::window::Grid;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,9 +69,8 @@ pub(crate) struct Cx<'q> {
     pub(crate) pool: Option<&'q rayon::ThreadPool>,
     deadline: Option<Instant>,
     limits: Limits,
-    samples: AtomicU64,
-    series: AtomicU64,
-    per_step: Option<Mutex<Vec<u64>>>,
+    /// What each part of the plan does.
+    pub(crate) recorder: Recorder,
     notes: Mutex<Annotations>,
 }
 
@@ -80,7 +83,6 @@ struct LimitsInner {
     meter: Meter,
     max_samples: u64,
     samples: AtomicU64,
-    peak_samples: AtomicU64,
     peak_bytes: AtomicU64,
 }
 
@@ -96,6 +98,9 @@ pub(crate) struct Held {
     others: Vec<Lease>,
 }
 
+/// So many steps are never too many by themselves.
+const MANY_STEPS: u64 = 100_000;
+
 /// Bytes asked of the meter at a time.
 const LEASE_BYTES: u64 = 256 << 10;
 
@@ -106,7 +111,6 @@ impl Held {
         let samples = samples as u64;
         let held = inner.samples.fetch_add(samples, Ordering::Relaxed) + samples;
         self.samples += samples;
-        inner.peak_samples.fetch_max(held, Ordering::Relaxed);
         if held > inner.max_samples {
             return Err(QueryError::TooManySamples);
         }
@@ -181,12 +185,9 @@ impl<'q> Cx<'q> {
                 meter,
                 max_samples: options.max_samples,
                 samples: AtomicU64::new(0),
-                peak_samples: AtomicU64::new(0),
                 peak_bytes: AtomicU64::new(0),
             })),
-            samples: AtomicU64::new(0),
-            series: AtomicU64::new(0),
-            per_step: (query.stats == StatsLevel::PerStep).then(|| Mutex::new(Vec::new())),
+            recorder: Recorder::new(query.stats),
             notes: Mutex::new(Annotations::default()),
         }
     }
@@ -203,6 +204,11 @@ impl<'q> Cx<'q> {
         Ok(())
     }
 
+    /// What long loops ask whether to go on.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::new(self.read.cancel.clone(), self.deadline)
+    }
+
     /// Nothing held yet.
     pub(crate) fn held(&self) -> Held {
         Held {
@@ -216,7 +222,8 @@ impl<'q> Cx<'q> {
 
     /// Pays for values that are held while a node is evaluated, and refuses more steps than there may be samples.
     pub(crate) fn room(&self, grid: Grid, values: usize) -> Result<Held, QueryError> {
-        if grid.len as u64 > self.limits.0.max_samples {
+        // Few samples may lie at many steps; but there is an end to steps too.
+        if grid.len as u64 > self.limits.0.max_samples.max(MANY_STEPS) {
             return Err(QueryError::TooManySamples);
         }
         let mut held = self.held();
@@ -238,32 +245,56 @@ impl<'q> Cx<'q> {
         }
     }
 
-    /// Counts a series read.
-    pub(crate) fn count_series(&self, series: u64) {
-        self.series.fetch_add(series, Ordering::Relaxed);
-    }
-
-    /// Counts samples looked at.
-    pub(crate) fn count_samples(&self, samples: u64) {
-        self.samples.fetch_add(samples, Ordering::Relaxed);
-    }
-
-    /// Whether samples are counted by step.
-    pub(crate) fn counts_steps(&self) -> bool {
-        self.per_step.is_some()
-    }
-
-    /// Counts samples looked at by step.
-    pub(crate) fn count_steps(&self, by_step: &[u64]) {
-        if let Some(per_step) = &self.per_step {
-            let mut counts = per_step.lock();
-            if counts.len() < by_step.len() {
-                counts.resize(by_step.len(), 0);
-            }
-            for (count, more) in counts.iter_mut().zip(by_step) {
-                *count += more;
-            }
+    /// # Errors
+    /// That many samples are more than a query may hold.
+    pub(crate) fn allows(&self, samples: u64) -> Result<(), QueryError> {
+        if samples > self.limits.0.max_samples {
+            return Err(QueryError::TooManySamples);
         }
+        Ok(())
+    }
+
+    /// Takes down what a node gave.
+    ///
+    /// # Errors
+    /// With it the query holds more samples than it may.
+    fn record(&self, node: &Node, grid: Grid, output: &Output, began: Began) -> Result<(), QueryError> {
+        let mut done = match output {
+            Output::Scalar(values) => Done {
+                rows: 1,
+                values: values.len() as u64,
+                by_step: self.recorder.by_step().then(|| vec![1; values.len()]),
+                ..Done::default()
+            },
+            Output::Text(_) => Done::default(),
+            Output::Vector(table) => Done {
+                rows: table.len() as u64,
+                values: table.cells.iter().filter(|v| is_present(**v)).count() as u64,
+                by_step: self.wants_steps(table).then(|| table.present_by_step()),
+                ..Done::default()
+            },
+            Output::Matrix(series) => Done {
+                rows: series.len() as u64,
+                values: series.iter().map(|s| s.points.len() as u64).sum(),
+                ..Done::default()
+            },
+        };
+        if done.by_step.is_some() {
+            // Once for these, and once for those of the leaf that may lie below.
+            let bytes = (grid.len as u64).saturating_mul(2 * size_of::<u64>() as u64);
+            self.recorder.keep(self.limits.0.meter.lease(bytes)?);
+        }
+        done.wall = began.elapsed();
+        done.held_bytes = self.limits.0.meter.used();
+        done.load = account::load_of(&self.recorder, node, grid, Some(&done));
+        let peak = done.load.peak;
+        self.recorder.done(Key::node(node), done);
+        self.allows(peak)
+    }
+
+    /// Whether it matters how the values of a table lie: somebody asked, or the limit is not far.
+    fn wants_steps(&self, table: &Table) -> bool {
+        self.recorder.by_step() || table.cells.len() as u64 > self.limits.0.max_samples / 16
     }
 
     pub(crate) fn warn(&self, note: Note, span: Span) {
@@ -284,18 +315,16 @@ impl<'q> Cx<'q> {
     }
 
     /// What was counted.
-    pub(crate) fn stats_into(&self, stats: &mut QueryStats, grid: Grid) {
+    pub(crate) fn stats_into(&self, stats: &mut QueryStats, root: &Node, grid: Grid) {
         let inner = &*self.limits.0;
-        stats.samples = self.samples.load(Ordering::Relaxed);
-        stats.series = self.series.load(Ordering::Relaxed);
-        stats.peak_samples = inner.peak_samples.load(Ordering::Relaxed);
+        let seen = account::seen(&self.recorder, root, grid);
+        stats.samples = seen.total;
+        stats.series = self.recorder.series();
+        stats.peak_samples = account::load(&self.recorder, root, grid).peak;
         stats.peak_bytes = inner.peak_bytes.load(Ordering::Relaxed);
-        stats.samples_per_step = self.per_step.as_ref().map(|counts| {
-            let counts = counts.lock();
-            grid.times()
-                .enumerate()
-                .map(|(step, at)| (Timestamp::from_millis(at), counts.get(step).copied().unwrap_or(0)))
-                .collect()
+        stats.samples_per_step = seen.by_step.map(|counts| {
+            let times = grid.times().map(Timestamp::from_millis);
+            times.zip(counts).collect()
         });
     }
 
@@ -345,6 +374,13 @@ pub(crate) fn points(values: &[f64], grid: Grid) -> Vec<Sample> {
 pub(crate) fn evaluate(cx: &Cx<'_>, node: &Node, grid: Grid) -> Result<Output, QueryError> {
     cx.check()?;
     let _room = cx.room(grid, 1)?;
+    let began = cx.recorder.begin();
+    let output = evaluate_part(cx, node, grid)?;
+    cx.record(node, grid, &output, began)?;
+    Ok(output)
+}
+
+fn evaluate_part(cx: &Cx<'_>, node: &Node, grid: Grid) -> Result<Output, QueryError> {
     Ok(match node {
         Node::Number(value) => Output::Scalar(vec![*value; grid.len]),
         Node::Text(text) => Output::Text(text.clone()),

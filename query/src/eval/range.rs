@@ -4,13 +4,14 @@ use super::Cx;
 use super::row::{MakeSink, Sink, Who};
 use super::selector::{BUFFERS, PARTS, StepCounts, floats, parts, run, select, span_total, without_stale};
 use super::stream::{keeps_name, stream};
-use super::table::is_present;
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::functions::math::go_float;
 use crate::functions::{Windows, extended, range_function, rate::Extrapolations, rate_unit};
 use crate::parser::{Extent, Function, Span as Place};
 use crate::plan::{Select, Source, Window};
+use crate::record::Key;
+use crate::watch::Watch;
 use crate::window::{Frame, Grid, Span, spans};
 use tidegauge_model::{ColumnBuf, Timestamp, is_stale, reserved::METRIC_NAME};
 
@@ -52,8 +53,9 @@ impl RangeCall<'_> {
                         kept: (Vec::new(), Vec::new()),
                         own: Vec::new(),
                         out: vec![0.0; grid.len],
-                        counts: StepCounts::new(cx, grid),
+                        counts: StepCounts::new(cx, Key::window(self.window), grid),
                         names: Names::new(self, cx, None),
+                        watch: cx.watch(),
                         sink: make(part),
                     })
                 })
@@ -81,7 +83,8 @@ impl RangeCall<'_> {
             let mut own = Vec::new();
             let mut kept = (Vec::new(), Vec::new());
             let mut out = vec![0.0; grid.len];
-            let mut counts = StepCounts::new(cx, grid);
+            let mut counts = StepCounts::new(cx, Key::select(selector), grid);
+            let watch = cx.watch();
             let mut names = Names::new(self, cx, selector.metric_name());
             for piece in pieces {
                 let group = &*set[piece.group];
@@ -94,6 +97,7 @@ impl RangeCall<'_> {
                         continue;
                     }
                     let stale = column.has_stale && values.iter().any(|v| is_stale(*v));
+                    counts.read(values.len(), column.dense && !stale);
                     let (found, total, prepared, timestamps, values) = if column.dense && !stale {
                         let shared = shared.get_or_insert_with(|| {
                             let mut found = Vec::new();
@@ -123,11 +127,12 @@ impl RangeCall<'_> {
                         frame,
                         range_ms: self.window.range_ms,
                         extent: selector.extent,
+                        watch: &watch,
                     };
                     range_function(self.function, &windows, &self.params, prepared, &mut out)?;
                     counts.windows(found, total);
                     self.warn_quantiles(cx, found);
-                    if out.iter().any(|v| is_present(*v)) {
+                    if counts.gave(&out)? {
                         let who = Who::stored(group, series);
                         names.look(&who);
                         self.send(cx, &who, &out, &mut *sink)?;
@@ -262,6 +267,7 @@ struct SubquerySink<'c, 'q, 's> {
     out: Vec<f64>,
     counts: StepCounts<'c, 'q>,
     names: Names<'c, 'q>,
+    watch: Watch,
     sink: Box<dyn Sink + 's>,
 }
 
@@ -290,11 +296,12 @@ impl Sink for SubquerySink<'_, '_, '_> {
             frame: self.frame,
             range_ms: self.call.window.range_ms,
             extent: None,
+            watch: &self.watch,
         };
         range_function(self.call.function, &windows, &self.call.params, prepared, &mut self.out)?;
         self.counts.windows(found, total);
         self.call.warn_quantiles(self.cx, found);
-        if self.out.iter().any(|v| is_present(*v)) {
+        if self.counts.gave(&self.out)? {
             self.names.look(who);
             self.call.send(self.cx, who, &self.out, &mut *self.sink)?;
         }

@@ -15,6 +15,7 @@ use crate::window::Grid;
 use hashbrown::HashMap;
 use std::cmp::Ordering;
 use tidegauge_model::Labels;
+use xxhash_rust::xxh64::xxh64;
 
 /// Evaluates `topk`, `bottomk`, `limitk` or `limit_ratio`: each step keeps some series of each group.
 pub(crate) fn rank(
@@ -192,8 +193,9 @@ impl Best {
 
 /// Keeps the share of series whose hash says so: the same ones for the same ratio, the others for its complement.
 fn limit_ratio(mut table: Table, params: &[f64]) -> Result<Table, QueryError> {
+    let mut bytes = Vec::new();
     for row in 0..table.len() {
-        let place = table.heads[row].labels.stable_hash() as f64 / u64::MAX as f64;
+        let place = upstream_hash(&table.heads[row].labels, &mut bytes) as f64 / u64::MAX as f64;
         for (cell, ratio) in table.row_mut(row).iter_mut().zip(params) {
             let ratio = ratio.clamp(-1.0, 1.0);
             let keep = if ratio >= 0.0 {
@@ -208,6 +210,27 @@ fn limit_ratio(mut table: Table, params: &[f64]) -> Result<Table, QueryError> {
     }
     table.drop_empty();
     Ok(table)
+}
+
+/// Upstream's hash of a label set: XXH64 over names and values in order, each after its length. With it the same ratio
+/// chooses the same series as there.
+///
+/// # Reference
+/// Prometheus `model/labels`, `labels_stringlabels.go` (the default build): a length below 255 is one byte, a longer
+/// one 255 and three bytes, the lowest first.
+fn upstream_hash(labels: &Labels, bytes: &mut Vec<u8>) -> u64 {
+    bytes.clear();
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        match u8::try_from(text.len()) {
+            Ok(len) if len < u8::MAX => bytes.push(len),
+            _ => {
+                bytes.push(u8::MAX);
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+            }
+        }
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    xxh64(bytes, 0)
 }
 
 /// Evaluates `count_values`: how many series of each group have each value.

@@ -15,6 +15,7 @@ use crate::error::QueryError;
 use crate::functions::extended;
 use crate::parser::Extent;
 use crate::plan::Select;
+use crate::record::{Key, Leaf};
 use crate::window::{Frame, Grid, NONE, Span, newest, spans};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -34,7 +35,7 @@ const HEAVY: u64 = 150_000;
 const PIECE: usize = 64;
 
 /// How many values per step a part works with.
-pub(crate) const BUFFERS: usize = 4;
+pub(crate) const BUFFERS: usize = 5;
 
 /// Cuts the series of a selection into parts of about equal work.
 pub(crate) fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
@@ -92,8 +93,9 @@ pub(crate) fn select(
         window_ms,
         labels_only: false,
     };
+    let began = cx.recorder.begin();
     let set = cx.querier.select(&select.matchers, &hints, &cx.read)?;
-    cx.count_series(set.iter().map(|g| g.len() as u64).sum());
+    cx.recorder.selected(Key::select(select), &set, began);
     Ok(set)
 }
 
@@ -139,7 +141,7 @@ pub(crate) fn instant_rows(
         let mut buf = ColumnBuf::default();
         let (mut shared, mut own) = (Vec::new(), Vec::new());
         let mut row = vec![0.0; grid.len];
-        let mut counts = StepCounts::new(cx, grid);
+        let mut counts = StepCounts::new(cx, Key::select(selector), grid);
         for piece in pieces {
             let group = &*set[piece.group];
             shared.clear();
@@ -150,6 +152,7 @@ pub(crate) fn instant_rows(
                 if values.is_empty() {
                     continue;
                 }
+                counts.read(values.len(), column.dense && !smoothed);
                 if smoothed {
                     smoothed_row(column.timestamps, values, &frame, &mut row);
                 } else {
@@ -177,7 +180,7 @@ pub(crate) fn instant_rows(
                         }
                     }
                 }
-                if counts.present(&row) {
+                if counts.present(&row)? {
                     sink.row(&Who::stored(group, series), &row)?;
                 }
             }
@@ -218,49 +221,81 @@ pub(crate) fn without_stale<'a>(
     (&kept.0, &kept.1)
 }
 
-/// Counts the samples that steps look at.
+/// Counts what one part reads, looks at and gives.
 pub(crate) struct StepCounts<'c, 'q> {
     cx: &'c Cx<'q>,
-    total: u64,
-    by_step: Option<Vec<u64>>,
+    key: Key,
+    counted: Leaf,
 }
 
 impl<'c, 'q> StepCounts<'c, 'q> {
-    pub(crate) fn new(cx: &'c Cx<'q>, grid: Grid) -> Self {
+    pub(crate) fn new(cx: &'c Cx<'q>, key: Key, grid: Grid) -> Self {
+        let seen_by_step = cx.recorder.by_step().then(|| vec![0; grid.len]);
         Self {
             cx,
-            total: 0,
-            by_step: cx.counts_steps().then(|| vec![0; grid.len]),
+            key,
+            counted: Leaf {
+                seen_by_step,
+                ..Leaf::default()
+            },
         }
     }
 
-    /// Counts the values of a row that are there; whether any is.
-    pub(crate) fn present(&mut self, row: &[f64]) -> bool {
-        let count = row.iter().filter(|v| is_present(**v)).count() as u64;
-        self.total += count;
-        if let Some(by_step) = &mut self.by_step {
+    /// Counts a series that was decoded, and whether it uses the windows of its timeline.
+    pub(crate) fn read(&mut self, samples: usize, shared: bool) {
+        self.counted.read += samples as u64;
+        if shared {
+            self.counted.windows_shared += 1;
+        } else {
+            self.counted.windows_own += 1;
+        }
+    }
+
+    /// Counts the values of a row, each of which is a sample looked at; whether there is any.
+    ///
+    /// # Errors
+    /// There are more than a query may hold.
+    pub(crate) fn present(&mut self, row: &[f64]) -> Result<bool, QueryError> {
+        let values = row.iter().filter(|v| is_present(**v)).count() as u64;
+        self.counted.seen += values;
+        if let Some(by_step) = &mut self.counted.seen_by_step {
             for (n, value) in by_step.iter_mut().zip(row) {
                 *n += u64::from(is_present(*value));
             }
         }
-        count > 0
+        self.gives(values)
     }
 
     /// Counts what windows hold.
     pub(crate) fn windows(&mut self, spans: &[Span], total: u64) {
-        self.total += total;
-        if let Some(by_step) = &mut self.by_step {
+        let counted = &mut self.counted;
+        counted.seen += total;
+        if let Some(by_step) = &mut counted.seen_by_step {
             for (n, (first, end)) in by_step.iter_mut().zip(spans) {
                 *n += u64::from(end - first);
             }
         }
+        let last = spans.last().map_or(0, |(first, end)| u64::from(end - first));
+        counted.last_window = counted.last_window.max(last);
+    }
+
+    /// Counts the values of a row that came of windows; whether there is any.
+    ///
+    /// # Errors
+    /// There are more than a query may hold.
+    pub(crate) fn gave(&mut self, row: &[f64]) -> Result<bool, QueryError> {
+        self.gives(row.iter().filter(|v| is_present(**v)).count() as u64)
+    }
+
+    fn gives(&mut self, values: u64) -> Result<bool, QueryError> {
+        self.counted.values += values;
+        self.counted.rows += u64::from(values > 0);
+        self.cx.allows(self.counted.values)?;
+        Ok(values > 0)
     }
 
     pub(crate) fn finish(self) {
-        self.cx.count_samples(self.total);
-        if let Some(by_step) = &self.by_step {
-            self.cx.count_steps(by_step);
-        }
+        self.cx.recorder.leaf(self.key, |leaf| leaf.add(self.counted));
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Cx, Output, evaluate};
 use crate::error::QueryError;
 use crate::parser::{Function, Grouping};
 use crate::plan::{Node, Source, Window};
+use crate::record::Key;
 use crate::window::Grid;
 use tidegauge_model::reserved::METRIC_NAME;
 
@@ -21,8 +22,13 @@ pub(crate) fn stream(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) 
 
 /// As [`stream`], but series that have become one by losing their names come as they are.
 pub(crate) fn rows(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) -> Result<(), QueryError> {
+    let began = cx.recorder.begin();
     match node {
-        Node::Select(select) => instant_rows(cx, select, grid, Take::Value, make),
+        Node::Select(select) => {
+            instant_rows(cx, select, grid, Take::Value, make)?;
+            cx.recorder.took(Key::select(select), began);
+            Ok(())
+        }
         Node::Call(call) => match range_call(call) {
             Some((window, index)) => {
                 let params = scalar_args(cx, call, index, grid)?;
@@ -32,7 +38,9 @@ pub(crate) fn rows(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) ->
                     window,
                     place: call.arg_spans.first().copied().unwrap_or_default(),
                 };
-                range.rows(cx, grid, make)
+                range.rows(cx, grid, make)?;
+                cx.recorder.took(Key::of_source(window), began);
+                Ok(())
             }
             None => feed(evaluate(cx, node, grid)?, make),
         },

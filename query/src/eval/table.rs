@@ -86,6 +86,17 @@ impl Table {
         Ok(())
     }
 
+    /// How many series have a value at each step.
+    pub(crate) fn present_by_step(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.width];
+        for row in self.cells.chunks_exact(self.width.max(1)) {
+            for (count, value) in counts.iter_mut().zip(row) {
+                *count += u64::from(is_present(*value));
+            }
+        }
+        counts
+    }
+
     /// Changes each value that is there.
     pub(crate) fn map(&mut self, mut f: impl FnMut(f64) -> f64) {
         for cell in &mut self.cells {

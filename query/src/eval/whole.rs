@@ -5,6 +5,7 @@ use super::{Cx, Output, evaluate, points};
 use crate::error::QueryError;
 use crate::functions::extended;
 use crate::plan::{Select, Source, Window};
+use crate::record::Key;
 use crate::value::RangeSeries;
 use crate::window::{Grid, spans};
 use tidegauge_model::{ColumnBuf, Sample};
@@ -73,7 +74,9 @@ fn stored(cx: &Cx<'_>, window: &Window, selector: &Select, grid: Grid) -> Result
             if points.is_empty() {
                 continue;
             }
-            cx.count_samples(points.len() as u64);
+            let count = points.len() as u64;
+            cx.recorder.leaf(Key::select(selector), |leaf| leaf.whole(count));
+            cx.allows(count)?;
             let labels = group.labels(series);
             held.grow(points.len(), points.len() * 2, labels.heap_bytes())?;
             out.push(RangeSeries { labels, points });

@@ -1,6 +1,7 @@
 //! Sums that keep what rounding loses, quantiles, and functions of one number.
 
 use crate::parser::Function;
+use std::f64::consts::{LN_2, LOG10_E};
 
 /// A Kahan–Neumaier sum.
 ///
@@ -184,8 +185,8 @@ pub(crate) fn elementwise(function: Function) -> Option<fn(f64) -> f64> {
         F::Exp => f64::exp,
         F::Sqrt => f64::sqrt,
         F::Ln => f64::ln,
-        F::Log2 => f64::log2,
-        F::Log10 => f64::log10,
+        F::Log2 => log2,
+        F::Log10 => |v| v.ln() * LOG10_E,
         F::Sin => f64::sin,
         F::Cos => f64::cos,
         F::Tan => f64::tan,
@@ -213,13 +214,42 @@ pub(crate) fn elementwise(function: Function) -> Option<fn(f64) -> f64> {
     })
 }
 
+/// Go's logarithm: of the part below 1 and the exponent apart, which is less exact near 1 than it could be. Its last digits are
+/// what people compare.
+fn log2(value: f64) -> f64 {
+    if !(value.is_finite() && value > 0.0) {
+        return value.log2();
+    }
+    let (part, exponent) = split_exponent(value);
+    if part == 0.5 {
+        return exponent - 1.0;
+    }
+    part.ln() * (1.0 / LN_2) + exponent
+}
+
+/// A positive number as a part from a half to below 1, and the power of two that it is multiplied with.
+fn split_exponent(value: f64) -> (f64, f64) {
+    const EXPONENT_BITS: u64 = 0x7ff << 52;
+    /// Where the exponent of a half stands.
+    const HALF: u64 = 0x3fe << 52;
+    // Numbers below the smallest normal one have no exponent of their own.
+    let (value, shift) = if value < f64::MIN_POSITIVE {
+        (value * 2f64.powi(54), 54.0)
+    } else {
+        (value, 0.0)
+    };
+    let bits = value.to_bits();
+    let exponent = ((bits & EXPONENT_BITS) >> 52) as f64 - 1022.0 - shift;
+    (f64::from_bits(bits & !EXPONENT_BITS | HALF), exponent)
+}
+
 /// Beyond this a square is so large that 1 more or less makes no difference.
 const LARGE: f64 = (1u64 << 28) as f64;
 
 /// The standard library's doubles its argument, which is too much for the largest.
 fn asinh(value: f64) -> f64 {
     if value.is_finite() && value.abs() > LARGE {
-        (value.abs().ln() + std::f64::consts::LN_2).copysign(value)
+        (value.abs().ln() + LN_2).copysign(value)
     } else {
         value.asinh()
     }
@@ -228,7 +258,7 @@ fn asinh(value: f64) -> f64 {
 /// As [`asinh`].
 fn acosh(value: f64) -> f64 {
     if value.is_finite() && value > LARGE {
-        value.ln() + std::f64::consts::LN_2
+        value.ln() + LN_2
     } else {
         value.acosh()
     }
@@ -345,6 +375,23 @@ mod tests {
         assert_eq!(quantile(0.75, &mut [0.0, f64::NAN, 1.0]), 0.5);
         assert_eq!(quantile(-0.1, &mut [1.0]), f64::NEG_INFINITY);
         assert!(quantile(f64::NAN, &mut [1.0]).is_nan() && quantile(0.5, &mut []).is_nan());
+    }
+
+    #[test]
+    fn logarithms_are_go_s() {
+        for power in [-1074, -1022, -1, 0, 1, 3, 1023] {
+            let value = 2f64.powi(power / 2) * 2f64.powi(power - power / 2);
+            assert_eq!(log2(value), f64::from(power));
+        }
+        for value in [0.1, 3.0, 1e300, 1e-310, 7.5] {
+            let (part, exponent) = split_exponent(value);
+            assert!((0.5..1.0).contains(&part), "{value}");
+            assert!((log2(value) - value.log2()).abs() < 1e-12, "{value} {exponent}");
+        }
+        assert_eq!(log2(0.0), f64::NEG_INFINITY);
+        assert!(log2(-1.0).is_nan() && log2(f64::NAN).is_nan());
+        // As Prometheus 3.5.3 has it.
+        assert_eq!(log2(1.0 + 2.0 * f64::EPSILON), 6.661_338_147_750_939e-16);
     }
 
     #[test]

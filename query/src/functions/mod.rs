@@ -21,6 +21,7 @@ pub(crate) mod time;
 
 use crate::error::QueryError;
 use crate::parser::{Extent, Function};
+use crate::watch::Watch;
 use crate::window::{Frame, Span};
 use tidegauge_model::Timestamp;
 
@@ -34,7 +35,12 @@ pub(crate) struct Windows<'a> {
     /// The width the user wrote; the frame's is wider if the selector is `anchored` or `smoothed`.
     pub(crate) range_ms: i64,
     pub(crate) extent: Option<Extent>,
+    /// Asked now and then whether to go on.
+    pub(crate) watch: &'a Watch,
 }
+
+/// After how many samples it is asked whether to go on.
+const ASK_EVERY: usize = 1 << 20;
 
 impl<'a> Windows<'a> {
     /// Times and values of a step's window.
@@ -46,8 +52,16 @@ impl<'a> Windows<'a> {
 
     /// Writes to each step with samples what `f` makes of its window; [`crate::eval::ABSENT`] elsewhere.
     pub(crate) fn each(&self, out: &mut [f64], mut f: impl FnMut(&[Timestamp], &[f64], usize) -> f64) {
+        let mut looked_at = 0;
         for (step, cell) in out.iter_mut().enumerate() {
             let (timestamps, values) = self.at(step);
+            looked_at += values.len();
+            if looked_at >= ASK_EVERY {
+                looked_at = 0;
+                if self.watch.is_over() {
+                    return;
+                }
+            }
             *cell = if values.is_empty() {
                 crate::eval::ABSENT
             } else {
@@ -60,8 +74,19 @@ impl<'a> Windows<'a> {
 /// Evaluates a range function at each step. `params` are its scalar arguments by step, in their order.
 ///
 /// # Errors
-/// A parameter that the function refuses.
+/// A parameter that the function refuses; or it is time to stop, and `out` is not complete.
 pub(crate) fn range_function(
+    function: Function,
+    windows: &Windows<'_>,
+    params: &[Vec<f64>],
+    prepared: Option<&rate::Extrapolations>,
+    out: &mut [f64],
+) -> Result<(), QueryError> {
+    by_step(function, windows, params, prepared, out)?;
+    windows.watch.check()
+}
+
+fn by_step(
     function: Function,
     windows: &Windows<'_>,
     params: &[Vec<f64>],

@@ -185,6 +185,7 @@ mod tests {
             frame: &frame,
             range_ms,
             extent: None,
+            watch: &crate::watch::Watch::new(tidegauge_model::Cancel::new(), None),
         };
         let mut out = [0.0];
         let unit = if per_second { Unit::PerSecond } else { Unit::Whole };

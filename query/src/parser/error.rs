@@ -22,6 +22,11 @@ impl ParseError {
         Self { message, span, place }
     }
 
+    /// The same fault with its place in the text.
+    pub(crate) fn placed(self, text: &str) -> Self {
+        Self::new(text, self.span, self.message)
+    }
+
     /// Where it starts; `None` if the query is empty.
     pub fn place(&self) -> Option<Place> {
         self.place

@@ -15,6 +15,8 @@ pub struct Features {
     pub delayed_name_removal: bool,
     /// `type-and-unit-labels`: `__type__` and `__unit__` are labels. For the engine.
     pub type_and_unit_labels: bool,
+    /// `promql-per-step-stats`: `stats=all` shows samples by step. For whoever shows statistics.
+    pub per_step_stats: bool,
 }
 
 impl Features {
@@ -26,6 +28,7 @@ impl Features {
         fill_modifiers: true,
         delayed_name_removal: true,
         type_and_unit_labels: true,
+        per_step_stats: true,
     };
 
     /// Switches on what upstream's flag name says; false if no part of PromQL is called so.
@@ -37,6 +40,7 @@ impl Features {
             "promql-binop-fill-modifiers" => &mut self.fill_modifiers,
             "promql-delayed-name-removal" => &mut self.delayed_name_removal,
             "type-and-unit-labels" => &mut self.type_and_unit_labels,
+            "promql-per-step-stats" => &mut self.per_step_stats,
             _ => return false,
         };
         *feature = true;

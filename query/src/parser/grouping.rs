@@ -2,7 +2,7 @@
 
 use super::ast::{BinaryOp, Cardinality, Grouping, MatchOn, VectorMatching};
 use super::lex::{Keyword, TokenKind};
-use super::quote::unquote;
+use super::quote::{quoted, unquote};
 use super::reader::{Expected, Parser, Result};
 
 const GROUPING_OPEN: Expected = Expected {
@@ -102,7 +102,10 @@ impl Parser<'_> {
     fn grouping_label(&mut self) -> Result<String> {
         let token = self.token;
         let label = match token.kind {
-            TokenKind::String => String::from_utf8_lossy(&unquote(self.text_of(token))).into_owned(),
+            TokenKind::String => String::from_utf8(unquote(self.text_of(token))).map_err(|error| {
+                let message = format!("invalid label name for grouping: {}", quoted_bytes(error.as_bytes()));
+                self.error(token.span, message)
+            })?,
             kind if is_label(kind) => self.text_of(token).to_owned(),
             _ => return Err(self.unexpected(Some(GROUPING_LABEL))),
         };
@@ -123,6 +126,20 @@ impl Parser<'_> {
         }
         Ok(None)
     }
+}
+
+/// Bytes that are no UTF-8 in quotes.
+fn quoted_bytes(bytes: &[u8]) -> String {
+    let mut out = String::from('"');
+    for chunk in bytes.utf8_chunks() {
+        let valid = quoted(chunk.valid());
+        out.push_str(valid.get(1..valid.len() - 1).unwrap_or_default());
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Whether a word may be a label's name in parentheses. Upstream leaves out `without`.

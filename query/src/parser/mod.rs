@@ -52,6 +52,8 @@ pub use ast::{
 pub use duration::{DurationContext, DurationError, DurationExpr, DurationKind, DurationOp};
 pub use error::ParseError;
 pub use features::Features;
+pub(crate) use number::duration_text;
 pub use options::{ParseOptions, parse, parse_metric, parse_metric_prefix, parse_metric_selector};
+pub(crate) use print::matcher_text;
 pub use signature::{Availability, Function, Signature, Variadic};
 pub use span::{Place, Span};

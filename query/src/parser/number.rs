@@ -244,6 +244,17 @@ pub(crate) fn write_duration(out: &mut impl Write, ms: u64) -> fmt::Result {
     Ok(())
 }
 
+/// Milliseconds as a duration: `1h30m`, `-5m`.
+pub(crate) fn duration_text(ms: i64) -> String {
+    let mut text = String::new();
+    if ms < 0 {
+        text.push('-');
+    }
+    // Writing to a string does not fail.
+    let _ = write_duration(&mut text, ms.unsigned_abs());
+    text
+}
+
 /// Writes a number in full, never with an exponent.
 pub(crate) fn write_number(out: &mut impl Write, value: f64) -> fmt::Result {
     if value.is_infinite() {

@@ -70,6 +70,14 @@ fn write_label(f: &mut impl Write, name: &str) -> fmt::Result {
     }
 }
 
+/// A label's name, in quotes if need be.
+pub(crate) fn label_shown(name: &str) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write_label(&mut text, name);
+    text
+}
+
 /// `(a, "b c")`
 struct LabelList<'e>(&'e [String]);
 

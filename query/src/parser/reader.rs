@@ -7,6 +7,7 @@ use super::error::ParseError;
 use super::lex::{Keyword, Lexer, Token, TokenKind};
 use super::quote::quoted;
 use super::span::Span;
+use tidegauge_model::Matcher;
 
 /// An expression and the height of its tree.
 #[derive(Debug)]
@@ -21,6 +22,9 @@ pub(crate) struct Expected {
     pub(crate) context: &'static str,
     pub(crate) what: &'static str,
 }
+
+/// What all regexes of a text may take when they are compiled.
+const MAX_REGEX_BYTES: u64 = 64 << 20;
 
 /// Reads one text.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct Parser<'t> {
     depth: usize,
     /// How many operators the duration that is being read has: with the depth it bounds the height of its tree.
     pub(crate) duration_operators: usize,
+    /// What the regexes read so far may take when they are compiled.
+    regex_bytes: u64,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, ParseError>;
@@ -60,6 +66,7 @@ impl<'t> Parser<'t> {
             aggregations: 0,
             depth: 0,
             duration_operators: 0,
+            regex_bytes: 0,
         })
     }
 
@@ -177,6 +184,16 @@ impl<'t> Parser<'t> {
         self.duration_operators += 1;
         if self.duration_operators > self.options.max_depth {
             return Err(self.too_deep(span));
+        }
+        Ok(())
+    }
+
+    /// Counts what a matcher may take when it is compiled. Each by itself is bounded, but a text has room for many.
+    pub(crate) fn count_regex(&mut self, matcher: &Matcher, span: Span) -> Result<()> {
+        self.regex_bytes = self.regex_bytes.saturating_add(matcher.regex_bytes());
+        if self.regex_bytes > MAX_REGEX_BYTES {
+            let message = format!("the regular expressions together may take more than {MAX_REGEX_BYTES} bytes");
+            return Err(self.error(span, message));
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use super::ast::VectorSelector;
 use super::expr::is_metric_name;
 use super::lex::{Token, TokenKind};
-use super::quote::unquote;
+use super::print::label_shown;
+use super::quote::{quoted, unquote};
 use super::reader::{Expected, Parser, Result};
 use super::span::Span;
 use tidegauge_model::{Labels, MatchOp, Matcher, reserved};
@@ -40,6 +41,16 @@ const LABEL_MORE: Expected = Expected {
     context: "label set",
     what: r#""," or "}""#,
 };
+
+/// More of a pattern than this is not shown in an error, which has one line.
+const SHOWN_CHARS: usize = 60;
+
+fn shortened(pattern: &str) -> String {
+    match pattern.char_indices().nth(SHOWN_CHARS) {
+        Some((at, _)) => format!("{}...", pattern.get(..at).unwrap_or(pattern)),
+        None => pattern.to_owned(),
+    }
+}
 
 impl Parser<'_> {
     /// A selector whose name, if it has one, is already taken.
@@ -108,14 +119,25 @@ impl Parser<'_> {
         };
         self.take();
         let value = self.expect(TokenKind::String, Some(MATCHER_VALUE))?;
-        let is_regex = matches!(op, MatchOp::Regex | MatchOp::NotRegex);
-        if is_regex && let Err(error) = String::from_utf8(unquote(self.text_of(value))) {
+        let span = name.span.to(value.span);
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex)
+            && let Err(error) = String::from_utf8(unquote(self.text_of(value)))
+            && has_operators(error.as_bytes())
+        {
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
             let message = format!("error parsing regexp: invalid UTF-8: `{text}`");
-            return Err(self.error(name.span.to(value.span), message));
+            return Err(self.error(span, message));
         }
-        Matcher::new(op, self.label_text(name), self.label_text(value))
-            .map_err(|error| self.error(name.span.to(value.span), error.to_string()))
+        let matcher = Matcher::new(op, self.label_text(name), self.label_text(value)).map_err(|error| {
+            let shown = quoted(&shortened(&error.pattern));
+            let (label, op) = (label_shown(&self.label_text(name)), op.as_str());
+            self.error(
+                span,
+                format!("error parsing regexp in {label}{op}{shown}: {}", error.reason),
+            )
+        })?;
+        self.count_regex(&matcher, span)?;
+        Ok(matcher)
     }
 
     /// The text of a word, or of a string without its quotes.
@@ -174,4 +196,9 @@ impl Parser<'_> {
             _ => Err(self.unexpected(Some(LABEL_EQUAL))),
         }
     }
+}
+
+/// Whether a pattern is more than texts to choose from, which upstream compares without looking into them.
+fn has_operators(pattern: &[u8]) -> bool {
+    pattern.iter().any(|byte| b"\\.+*?()[]{}^$".contains(byte))
 }

@@ -124,7 +124,7 @@ fn refused_with_reason_and_place() {
         ),
         (
             "{a=~\"(\"}",
-            "1:2: parse error: error parsing regexp: unclosed group: `(`",
+            "1:2: parse error: error parsing regexp in a=~\"(\": unclosed group",
         ),
         (
             "x[:5m]",
@@ -315,7 +315,7 @@ fn on_small_stack(work: impl FnOnce() + Send + 'static) {
 #[test]
 fn no_text_exhausts_the_stack() {
     on_small_stack(|| {
-        let many = 50_000;
+        let many = 100_000;
         for text in [
             "(".repeat(many) + "1" + &")".repeat(many),
             "-".repeat(many) + "a",
@@ -334,6 +334,10 @@ fn no_text_exhausts_the_stack() {
             "a + on(b) ".repeat(many) + "c",
             "{".repeat(many),
             "[".repeat(many),
+            // As long as a text may be.
+            "a+".repeat((1 << 19) - 1) + "a",
+            "a,".repeat(1 << 19),
+            "a{b=\"c\"}".repeat((1 << 20) / 8),
         ] {
             assert!(parse(&text, &all()).is_err(), "{}", &text[..20]);
         }
@@ -387,6 +391,42 @@ fn long_texts_are_refused() {
         parse("a + b + c + d", &options).unwrap_err().message,
         "expression is too long: 13 bytes, at most 10 allowed"
     );
+}
+
+#[test]
+fn regexes_are_bounded_and_named_in_one_line() {
+    for (text, message) in [
+        (r#"a{b=~"("}"#, r#"error parsing regexp in b=~"(": unclosed group"#),
+        (
+            r#"a{"b\nc"!~"("}"#,
+            r#"error parsing regexp in "b\nc"!~"(": unclosed group"#,
+        ),
+        (
+            r#"a{b!~"x**"}"#,
+            r#"error parsing regexp in b!~"x**": invalid nested repetition operator: `**`"#,
+        ),
+        (
+            r#"a{b=~"(a{900}){900}"}"#,
+            r#"error parsing regexp in b=~"(a{900}){900}": Compiled regex exceeds size limit of 4194304 bytes."#,
+        ),
+        ("a{b=~\"(\\n\"}", r#"error parsing regexp in b=~"(\n": unclosed group"#),
+    ] {
+        let error = parse(text, &plain()).unwrap_err();
+        assert_eq!(error.message, message, "{text}");
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        assert_eq!(error.place().unwrap().to_string(), "1:3", "{text}");
+    }
+    let long = format!("a{{b=~\"({}\"}}", "y".repeat(5000));
+    let error = parse(&long, &plain()).unwrap_err().to_string();
+    assert!(error.len() < 200 && error.contains("yyy...\""), "{error}");
+    // Each is small enough, all together are not.
+    let many = format!("a{{{}}}", r#"b=~"[a-z]{900}x","#.repeat(2000));
+    let error = parse(&many, &plain()).unwrap_err().to_string();
+    assert!(
+        error.ends_with("the regular expressions together may take more than 67108864 bytes"),
+        "{error}"
+    );
+    assert!(parse(&format!("a{{{}}}", r#"b=~"x.+y[0-9]","#.repeat(100)), &plain()).is_ok());
 }
 
 #[test]

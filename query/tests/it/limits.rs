@@ -1,8 +1,9 @@
 //! What stops a query, and that threads change nothing.
 
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 use tidegauge_model::testing::MemoryStore;
-use tidegauge_model::{Labels, Meter, Timestamp};
+use tidegauge_model::{Cancel, Labels, Meter, Querier, Queryable, SelectError, TimeRange, Timestamp};
 use tidegauge_query::{Engine, EngineOptions, ParseOptions, Query, QueryError, QueryOutput, StatsLevel, Value};
 
 fn store(series: usize, samples: i64) -> MemoryStore {
@@ -46,9 +47,159 @@ fn too_many_samples_are_refused_in_upstream_s_words() {
         "query processing would load too many samples into memory in query execution"
     );
     assert!(run(&engine(900), &store, &query("m_total")).is_ok());
-    // An aggregation holds its groups alone.
-    assert!(run(&engine(700), &store, &query("sum(m_total)")).is_ok());
+    // Held or not: what an aggregation looks at counts, as upstream counts it.
+    assert!(run(&engine(700), &store, &query("sum(m_total)")).is_err());
+    assert!(run(&engine(900), &store, &query("sum(m_total)")).is_ok());
     assert_eq!(engine(1).metrics().list().len(), 9);
+}
+
+/// The limit lies exactly at the peak that statistics show.
+#[test]
+fn the_limit_on_samples_is_the_peak_that_is_shown() {
+    let store = store(20, 40);
+    for text in [
+        "m_total",
+        "sum(rate(m_total[1m]))",
+        "m_total * 2 + m_total",
+        "quantile(0.5, m_total)",
+        "max_over_time(sum by (pod) (m_total)[2m:30s])",
+        "topk(2, m_total) or label_replace(m_total, \"x\", \"$1\", \"pod\", \"(.*)\")",
+        "m_total - on () group_left () sum(m_total @ 300)",
+        "count_values(\"v\", m_total)",
+    ] {
+        let with = |max_samples| {
+            let engine = Engine::new(EngineOptions {
+                max_samples,
+                ..EngineOptions::default()
+            });
+            let mut query = query(text);
+            query.stats = StatsLevel::PerStep;
+            run(&engine, &store, &query)
+        };
+        let peak = with(1_000_000).unwrap().stats.peak_samples;
+        assert!(peak > 100 && with(peak).is_ok(), "{text}: {peak}");
+        assert!(
+            matches!(with(peak - 1), Err(QueryError::TooManySamples)),
+            "{text}: {peak}"
+        );
+    }
+}
+
+/// A store that says when it is asked for a view, and gives it when it is told to.
+struct Doorkeeper {
+    store: MemoryStore,
+    asked: Sender<()>,
+    go_on: parking_lot::Mutex<Receiver<()>>,
+    /// Raised before the view is given.
+    cancel: Option<Cancel>,
+}
+
+impl Queryable for Doorkeeper {
+    fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier + '_>, SelectError> {
+        self.asked.send(()).unwrap();
+        self.go_on.lock().recv().unwrap();
+        if let Some(cancel) = &self.cancel {
+            cancel.cancel();
+        }
+        self.store.querier(range)
+    }
+}
+
+#[test]
+fn queries_beyond_the_places_wait_until_there_is_one() {
+    let (asked, is_asked) = channel();
+    let (go_on, told) = channel();
+    let keeper = Doorkeeper {
+        store: store(2, 40),
+        asked,
+        go_on: told.into(),
+        cancel: None,
+    };
+    let engine = Engine::new(EngineOptions {
+        max_concurrency: 1,
+        ..EngineOptions::default()
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| engine.instant(&keeper, &query("sum(m_total)"), at(60_000)));
+        is_asked.recv().unwrap();
+        // The only place is taken: whoever has no time to wait, or is not wanted any more, is told so.
+        let mut hasty = query("1");
+        hasty.timeout = Some(Duration::from_millis(20));
+        let error = engine.instant(&keeper, &hasty, at(0)).unwrap_err();
+        assert!(matches!(error, QueryError::QueueTimeout));
+        assert_eq!(error.to_string(), "query timed out in query queue");
+        let gone = query("1");
+        gone.cancel.cancel();
+        assert!(matches!(
+            engine.instant(&keeper, &gone, at(0)),
+            Err(QueryError::Canceled)
+        ));
+        // Who waits has its turn.
+        let second = scope.spawn(|| engine.instant(&keeper, &query("sum(m_total)"), at(60_000)));
+        go_on.send(()).unwrap();
+        is_asked.recv().unwrap();
+        go_on.send(()).unwrap();
+        assert!(first.join().unwrap().is_ok() && second.join().unwrap().is_ok());
+    });
+}
+
+#[test]
+fn a_client_that_goes_while_a_query_runs_stops_it() {
+    let (asked, _is_asked) = channel();
+    let (go_on, told) = channel();
+    go_on.send(()).unwrap();
+    let wanted = query("sum(m_total)");
+    let keeper = Doorkeeper {
+        store: store(2, 40),
+        asked,
+        go_on: told.into(),
+        cancel: Some(wanted.cancel.clone()),
+    };
+    let error = Engine::new(EngineOptions::default())
+        .instant(&keeper, &wanted, at(60_000))
+        .unwrap_err();
+    assert!(matches!(error, QueryError::Canceled), "{error}");
+    assert_eq!(error.to_string(), "query was canceled in expression evaluation");
+}
+
+/// One long function over one series does not outlive its deadline by much.
+#[test]
+fn a_deadline_holds_inside_a_function() {
+    let store = store(1, 4);
+    let engine = Engine::new(EngineOptions {
+        timeout: Duration::from_millis(200),
+        ..EngineOptions::default()
+    });
+    let began = Instant::now();
+    // 86,400 windows of 86,400 samples.
+    let long = query("sum(quantile_over_time(0.5, quantile_over_time(0.5, vector(time())[1d:1s])[1d:1s]))");
+    let error = engine.instant(&store, &long, at(0)).unwrap_err();
+    assert!(matches!(error, QueryError::Timeout), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn lookback_is_the_engine_s_unless_the_query_has_its_own() {
+    let store = store(1, 10);
+    let engine = Engine::new(EngineOptions {
+        lookback_ms: 60_000,
+        ..EngineOptions::default()
+    });
+    // The newest sample lies at 135 s.
+    for (ms, own, found) in [
+        (194_999, None, 1),
+        (195_000, None, 0),
+        (195_000, Some(60_001), 1),
+        (140_000, Some(5_000), 0),
+        (139_999, Some(5_000), 1),
+    ] {
+        let mut query = query("m_total");
+        query.lookback_ms = own;
+        let Value::Vector(samples) = engine.instant(&store, &query, at(ms)).unwrap().value else {
+            panic!("no vector");
+        };
+        assert_eq!(samples.len(), found, "{ms} {own:?}");
+    }
 }
 
 #[test]
@@ -75,6 +226,11 @@ fn memory_is_metered_refused_and_given_back() {
     });
     let error = run(&engine, &store, &query("m_total")).unwrap_err();
     assert!(matches!(&error, QueryError::Memory(over) if over.wanted > 0), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("query needs more memory than it may have: ") && text.contains(" 65536 allowed"),
+        "{text}"
+    );
     assert_eq!(memory.used(), 0);
     let output = run(&engine, &store, &query("sum by (pod) (m_total)")).unwrap();
     assert!(output.stats.peak_bytes > 0);

@@ -11,7 +11,9 @@
 
 mod dashboards;
 mod differential;
+mod explain;
 mod generate;
+mod histograms;
 mod limits;
 mod oracle;
 mod parse;

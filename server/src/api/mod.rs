@@ -10,6 +10,7 @@
 
 mod admin;
 mod error;
+mod explain;
 mod exposition;
 mod json;
 mod lifecycle;

@@ -32,7 +32,7 @@ pub(crate) async fn instant(State(shared): State<Shared>, request: Request<Body>
         .read(wait, move |api, cancel| {
             let query = Query { cancel, ..query };
             let output = api.engine.instant(&*api.db, &query, at)?;
-            Ok(reply(output, limit, with_stats).into_response())
+            Ok(reply(output, limit, with_stats, api).into_response())
         })
         .await
 }
@@ -44,25 +44,31 @@ pub(crate) async fn range(State(shared): State<Shared>, request: Request<Body>) 
     let (start, end, step) = steps(&params)?;
     let asked = Asked::read(&params)?;
     let query = asked.query(&shared.api, &params)?;
-    let kind = query.expr.value_type();
-    if matches!(kind, ValueType::Matrix | ValueType::String) {
-        let kind = kind.described();
-        let why = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
-        return Err(ApiError::parameter("query", why));
-    }
+    for_range(&query)?;
     let with_stats = asked.stats;
     let wait = asked.timeout;
     shared
         .read(wait, move |api, cancel| {
             let query = Query { cancel, ..query };
             let output = api.engine.range(&*api.db, &query, start, end, step)?;
-            Ok(reply(output, limit, with_stats).into_response())
+            Ok(reply(output, limit, with_stats, api).into_response())
         })
         .await
 }
 
+/// Fails for an expression that a range query cannot have.
+pub(super) fn for_range(query: &Query) -> Result<(), ApiError> {
+    let kind = query.expr.value_type();
+    if matches!(kind, ValueType::Matrix | ValueType::String) {
+        let kind = kind.described();
+        let why = format!("invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector");
+        return Err(ApiError::parameter("query", why));
+    }
+    Ok(())
+}
+
 /// `start`, `end` and `step` (in milliseconds) of a range query, checked in upstream's order.
-fn steps(params: &Params) -> Result<(Timestamp, Timestamp, i64), ApiError> {
+pub(super) fn steps(params: &Params) -> Result<(Timestamp, Timestamp, i64), ApiError> {
     let start = params.time("start")?;
     let end = params.time("end")?;
     if end < start {
@@ -87,14 +93,23 @@ fn steps(params: &Params) -> Result<(Timestamp, Timestamp, i64), ApiError> {
 }
 
 /// What both kinds of query can ask for beside the query itself, in upstream's order of checks.
-struct Asked {
-    timeout: Option<Duration>,
+pub(super) struct Asked {
+    pub(super) timeout: Option<Duration>,
     lookback_ms: Option<i64>,
-    stats: bool,
+    stats: Stats,
+}
+
+/// Which statistics go with the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stats {
+    None,
+    /// Any other text than `all`: without the samples of each step.
+    Totals,
+    All,
 }
 
 impl Asked {
-    fn read(params: &Params) -> Result<Self, ApiError> {
+    pub(super) fn read(params: &Params) -> Result<Self, ApiError> {
         let timeout = params.optional_duration("timeout")?.map(SignedDuration::span);
         let lookback = params.optional_duration("lookback_delta").map_err(|error| {
             // Upstream's one parameter error without the usual prefix.
@@ -107,16 +122,25 @@ impl Asked {
         Ok(Self {
             timeout,
             lookback_ms: lookback.map(SignedDuration::millis).filter(|ms| *ms > 0),
-            stats: !params.text("stats")?.is_empty(),
+            stats: match params.text("stats")? {
+                "" => Stats::None,
+                "all" => Stats::All,
+                _ => Stats::Totals,
+            },
         })
     }
 
-    fn query(&self, api: &ApiState, params: &Params) -> Result<Query, ApiError> {
+    pub(super) fn query(&self, api: &ApiState, params: &Params) -> Result<Query, ApiError> {
         let query = Query::parse(params.text("query")?, &parse_options(api)).map_err(bad_query)?;
         Ok(Query {
             lookback_ms: self.lookback_ms,
             timeout: self.timeout,
-            stats: StatsLevel::Totals,
+            // Peaks are exact only with what each step gave.
+            stats: if self.stats == Stats::None {
+                StatsLevel::Totals
+            } else {
+                StatsLevel::PerStep
+            },
             cancel: Cancel::new(),
             ..query
         })
@@ -135,12 +159,16 @@ fn bad_query(error: ParseError) -> ApiError {
     ApiError::parameter("query", error)
 }
 
-fn reply(output: QueryOutput, limit: usize, with_stats: bool) -> Reply {
+fn reply(output: QueryOutput, limit: usize, with_stats: Stats, api: &ApiState) -> Reply {
     let QueryOutput {
         mut value,
         annotations,
-        stats,
+        mut stats,
+        ..
     } = output;
+    if with_stats != Stats::All || !api.engine.options().features.per_step_stats {
+        stats.samples_per_step = None;
+    }
     let truncated = match &mut value {
         Value::Vector(samples) if limit > 0 && samples.len() > limit => {
             samples.truncate(limit);
@@ -152,7 +180,8 @@ fn reply(output: QueryOutput, limit: usize, with_stats: bool) -> Reply {
         }
         _ => false,
     };
-    Reply::new(Data::Value(value, with_stats.then_some(stats)))
+    let stats = (with_stats != Stats::None).then_some(stats);
+    Reply::new(Data::Value(value, stats))
         .with_notes(annotations.warnings(), annotations.infos())
         .truncated_if(truncated)
 }

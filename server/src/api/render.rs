@@ -304,6 +304,15 @@ fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
             t.key("execTotalTime").float((total + stats.queue).as_secs_f64());
         });
         o.key("samples").object(|s| {
+            if let Some(steps) = &stats.samples_per_step {
+                s.key("totalQueryableSamplesPerStep").array(|s| {
+                    for (at, count) in steps {
+                        s.array(|s| {
+                            s.time(*at).count(*count);
+                        });
+                    }
+                });
+            }
             s.key("totalQueryableSamples").count(stats.samples);
             s.key("peakSamples").count(stats.peak_samples);
         });

@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use super::state::ApiState;
-use super::{admin, lifecycle, query, rules, series, status, targets};
+use super::{admin, explain, lifecycle, query, rules, series, status, targets};
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
@@ -53,6 +53,7 @@ impl Paths<'_> {
             ("query_exemplars", get_post(query::exemplars)),
             ("format_query", get_post(query::format)),
             ("parse_query", get_post(query::tree)),
+            ("explain", get_post(explain::explain)),
             ("series", get_post(series::series)),
             ("labels", get_post(series::names)),
             ("label/{name}/values", get(series::values)),

@@ -50,7 +50,6 @@ enum Command {
     #[command(subcommand)]
     Config(config::Config),
     /// Ask a running server
-    #[command(subcommand)]
     Query(query::Query),
     /// Look into a data directory or a snapshot
     #[command(subcommand)]

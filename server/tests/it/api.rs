@@ -4,13 +4,22 @@ use crate::site::{Answer, NOW_MS, Site, Switches, escape};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use serde_json::json;
+use tidegauge_model::Meter;
+use tidegauge_query::{EngineOptions, Features};
 use tidegauge_server::api::{ApiLimits, Readiness};
 
 const SEC: i64 = 1000;
 
 /// Two counters, a gauge with odd values, and labels beyond the old scheme.
 fn stored() -> Site {
-    let site = Site::new();
+    stored_with(EngineOptions::default())
+}
+
+fn stored_with(engine: EngineOptions) -> Site {
+    let site = Site::with(Switches {
+        engine,
+        ..Switches::default()
+    });
     let at = |back: i64| NOW_MS - 500 - back * SEC;
     for (code, value) in [("200", 120.0), ("500", 3.0)] {
         let labels = [("__name__", "requests_total"), ("code", code), ("job", "demo")];
@@ -260,8 +269,70 @@ async fn statistics_come_when_asked_for() {
         .get(&format!("/api/v1/query?query=requests_total&stats=all&time={}", now()))
         .await
         .json();
-    assert_eq!(json["data"]["stats"]["samples"]["totalQueryableSamples"], 2);
+    assert_eq!(
+        json["data"]["stats"]["samples"],
+        json!({"totalQueryableSamples": 2, "peakSamples": 2})
+    );
     assert!(json["data"]["stats"]["timings"]["execTotalTime"].is_number());
+}
+
+#[tokio::test]
+async fn statistics_have_steps_with_the_feature_and_all() {
+    let site = stored_with(EngineOptions {
+        features: Features {
+            per_step_stats: true,
+            ..Features::default()
+        },
+        ..EngineOptions::default()
+    });
+    let of = |stats: &str| format!("/api/v1/query?query=requests_total&stats={stats}&time={}", now());
+    let all = site.get(&of("all")).await.json();
+    assert_eq!(
+        all["data"]["stats"]["samples"]["totalQueryableSamplesPerStep"],
+        json!([[NOW_MS / 1000, 2]])
+    );
+    let some = site.get(&of("yes")).await.json();
+    assert_eq!(
+        some["data"]["stats"]["samples"],
+        json!({"totalQueryableSamples": 2, "peakSamples": 2})
+    );
+    assert!(site.get(&of("")).await.json()["data"].get("stats").is_none());
+}
+
+#[tokio::test]
+async fn a_query_is_explained() {
+    let site = stored();
+    let query = escape("sum(rate(requests_total[1m]))");
+    let instant = site.get(&format!("/api/v1/explain?query={query}&time={}", now())).await;
+    let data = instant.json()["data"].clone();
+    assert_eq!(
+        (&data["steps"], &data["plan"]["what"]),
+        (&json!(1), &json!("sum")),
+        "{data}"
+    );
+    let selector = &data["plan"]["parts"][0]["parts"][0];
+    assert_eq!(selector["what"], "requests_total[1m]");
+    assert_eq!(selector["selection"]["series"], 2);
+    assert!(data["text"].as_str().unwrap().contains("└─ rate"), "{data}");
+    let (start, end) = (NOW_MS / 1000 - 60, NOW_MS / 1000);
+    let range = format!("/api/v1/explain?query={query}&start={start}&end={end}&step=15");
+    assert_eq!(site.get(&range).await.json()["data"]["steps"], 5);
+    for (params, why) in [
+        ("query=rate(x)", "expected type range vector"),
+        ("query=x[1m]&start=1&end=2&step=1", "invalid expression type"),
+        (
+            "query=x&start=2&end=1&step=1",
+            "end timestamp must not be before start time",
+        ),
+    ] {
+        let answer = site.get(&format!("/api/v1/explain?{params}")).await;
+        let (status, kind, text) = error(&answer);
+        assert_eq!(
+            (status, kind.as_str(), text.contains(why)),
+            (400, "bad_data", true),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -333,6 +404,86 @@ async fn run_time_errors_have_their_classes() {
     );
     let late = site.get(&(query("requests_total") + "&timeout=-5")).await;
     assert_eq!((error(&late).0, error(&late).1.as_str()), (503, "timeout"));
+    let many = site.get(&query("requests_total * on (job) requests_total")).await;
+    let (status, kind, text) = error(&many);
+    assert_eq!((status, kind.as_str()), (422, "execution"));
+    assert!(
+        text.contains("many-to-many matching not allowed: matching labels must be unique on one side"),
+        "{text}"
+    );
+}
+
+/// What cannot be read is named in one line, with its place.
+#[tokio::test]
+async fn unreadable_queries_are_refused_in_one_line_with_the_place() {
+    let site = Site::new();
+    let deep = "(".repeat(2000);
+    for (text, expected) in [
+        ("up{", "1:4: parse error: unexpected end of input inside braces"),
+        (
+            "a +\n  b{c=~\"(\"}",
+            "2:5: parse error: error parsing regexp in c=~\"(\": unclosed group",
+        ),
+        (
+            "up{a=~\"(x{900}){900}\"}",
+            "1:4: parse error: error parsing regexp in a=~\"(x{900}){900}\": Compiled regex exceeds size limit of 4194304 bytes.",
+        ),
+        (
+            "rate(up)",
+            "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
+        ),
+        (
+            "up offset step()",
+            "1:11: parse error: unexpected \"step\" in offset, expected number, duration, step(), or range()",
+        ),
+        (
+            deep.as_str(),
+            "parse error: expression is nested too deeply: at most 256 levels allowed",
+        ),
+    ] {
+        let answer = site
+            .post_form("/api/v1/query", &format!("query={}", escape(text)))
+            .await;
+        let (status, kind, found) = error(&answer);
+        assert_eq!((status, kind.as_str()), (400, "bad_data"), "{text}");
+        assert!(
+            found.starts_with("invalid parameter \"query\": ") && !found.contains('\n'),
+            "{found}"
+        );
+        if !text.contains("step()") {
+            assert!(found.ends_with(expected), "{found}");
+        }
+    }
+}
+
+/// Each limit has its error, and the server goes on.
+#[tokio::test]
+async fn limits_of_queries_are_named() {
+    let at = now();
+    let ask = |text: &str| format!("/api/v1/query?time={at}&query={}", escape(text));
+    let few = stored_with(EngineOptions {
+        max_samples: 3,
+        ..EngineOptions::default()
+    });
+    assert_eq!(
+        error(&few.get(&ask("requests_total * 2")).await),
+        (
+            422,
+            "execution".into(),
+            "query processing would load too many samples into memory in query execution".into()
+        )
+    );
+    let small = stored_with(EngineOptions {
+        memory: Meter::new("queries", 4096),
+        ..EngineOptions::default()
+    });
+    let (status, kind, text) = error(&small.get(&ask("count_over_time(vector(1)[1h:1s])")).await);
+    assert_eq!((status, kind.as_str()), (422, "execution"));
+    assert!(
+        text.starts_with("query needs more memory than it may have: ") && text.contains("4096 allowed for queries"),
+        "{text}"
+    );
+    assert_eq!(small.get(&ask("1")).await.status.as_u16(), 200);
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use crate::program::{Program, texts};
 use std::fs;
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 use tidegauge_server::cli::flags::{self, Effect, FLAGS, FlagKind};
 
@@ -297,6 +298,106 @@ fn a_start_tells_what_the_log_gave_back_and_what_is_damaged() {
         told.contains("level=WARN") && told.contains("damaged_places=1"),
         "{told}"
     );
+}
+
+#[test]
+fn queries_are_answered_and_explained_on_the_command_line() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = Program::serve(dir.path(), &[]);
+    program.ask_until("/api/v1/query?query=up%7Bjob%3D%22tidegauge%22%7D", "\"value\"");
+    let url = format!("--url=http://{}", program.address);
+    for args in [
+        &["query", "instant", &url, "count(up) * 0"][..],
+        &["query", &url, "count(up) * 0"],
+    ] {
+        let (code, out, err) = texts(args);
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        assert!(out.starts_with("{} 0 @"), "{out}");
+    }
+    let explain = [
+        "query",
+        "--explain",
+        &url,
+        "sum(count_over_time(up{job=\"tidegauge\"}[5m]))",
+    ];
+    let (code, out, err) = texts(&explain);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for part in [
+        "steps    1,",
+        "sum ",
+        "└─ count_over_time",
+        "up{job=\"tidegauge\"}[5m]",
+        "1 series on 1 timeline, ",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let range = [&explain[..], &["--start=100", "--end=160", "--step=15"]].concat();
+    let (code, out, _) = texts(&range);
+    assert!(
+        code == Some(0) && out.starts_with("steps    5, first at 100, one every 15s"),
+        "{out}"
+    );
+
+    let (code, out, err) = texts(&["query", &url, "sum(rate(up))"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("1:10: parse error: expected type range vector"), "{err}");
+    assert!(
+        err.contains("\nsum(rate(up))\n         ^^ expected type range vector"),
+        "{err}"
+    );
+    assert_eq!(texts(&["query"]).0, Some(2));
+}
+
+#[test]
+fn limits_of_queries_are_set_by_flags() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let flags = [
+        "--query.timeout=300ms",
+        "--query.lookback-delta=7s",
+        "--query.max-samples=400000",
+        "--memory.limit=100MB",
+    ];
+    let program = Program::serve(dir.path(), &flags);
+    let ask = |query: &str| program.ask("GET", &format!("/api/v1/query?query={query}"));
+    let (status, body) = ask("quantile_over_time(0.5,quantile_over_time(0.5,vector(time())[1d:1s])[1d:1s])");
+    assert_eq!(status, 503, "{body}");
+    assert!(
+        body.contains(r#""errorType":"timeout","error":"query timed out in expression evaluation""#),
+        "{body}"
+    );
+    let (status, body) = ask("count_over_time(vector(1)[1h:10ms])");
+    assert_eq!(status, 422, "{body}");
+    assert!(
+        body.contains(r#""errorType":"execution","error":"query processing would load too many samples into memory"#),
+        "{body}"
+    );
+    let (status, body) = ask("absent_over_time(nothing[1h:12ms])");
+    assert_eq!(status, 422, "{body}");
+    assert!(
+        body.contains("query needs more memory than it may have: ") && body.contains("allowed for queries"),
+        "{body}"
+    );
+    let (_, body) = program.ask("GET", "/api/v1/explain?query=up");
+    assert!(body.contains(r#""lookbackMilliseconds":7000"#), "{body}");
+}
+
+/// A query goes on for hours unless somebody stops it.
+#[test]
+fn a_query_stops_when_its_client_goes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let program = Program::serve(dir.path(), &["--query.timeout=1h"]);
+    let query = "quantile_over_time(0.5,quantile_over_time(0.5,vector(time())[1d:1s])[1d:1s])";
+    let mut client = TcpStream::connect(&program.address).expect("it listens");
+    write!(
+        client,
+        "GET /api/v1/query?query={query} HTTP/1.1\r\nHost: {}\r\n\r\n",
+        program.address
+    )
+    .expect("it reads");
+    program.ask_until("/metrics", "\ntidegauge_query_running 1\n");
+    drop(client);
+    program.ask_until("/metrics", "tidegauge_query_refused_total{reason=\"canceled\"} 1\n");
+    program.ask_until("/metrics", "\ntidegauge_query_running 0\n");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod beside;
 mod cli;
 mod config;
 mod crash;

@@ -9,13 +9,13 @@ use serde_json::json;
 use tidegauge_server::api::ApiLimits;
 
 #[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
+pub(crate) struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
-    series: Vec<Series>,
+    pub(crate) series: Vec<Series>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Series {
+pub(crate) struct Series {
     #[prost(message, repeated, tag = "1")]
     labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
@@ -52,7 +52,7 @@ struct Sample {
     at_ms: i64,
 }
 
-fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Series {
+pub(crate) fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Series {
     Series {
         labels: labels
             .iter()
@@ -77,7 +77,7 @@ fn named(name: &str, samples: &[(i64, f64)]) -> Series {
     series(&[("__name__", name)], samples)
 }
 
-fn packed(message: &[u8]) -> Vec<u8> {
+pub(crate) fn packed(message: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(message).unwrap()
 }
 

@@ -16,6 +16,8 @@ use tidegauge_model::{
 
 const FOLDER: &str = "data";
 const NUMBER: u64 = 7;
+/// The time of a sample that a store takes which was not told of later ones.
+const PROBE_MS: i64 = 3_999_999_999_999;
 
 fn path() -> PathBuf {
     Path::new(FOLDER).join("wal").join(segment::FILES.name(NUMBER))
@@ -85,8 +87,12 @@ fn replay(bytes: &[u8]) {
     assert!(planted.is_ok(), "a disk in memory takes it");
     let Ok(db) = open(&disk) else { return };
     let before = read(&db);
-    // Whatever the log held, the store goes on.
-    assert!(append(&db).is_ok(), "a store that opens takes samples");
+    if db.head.state.read().newest > PROBE_MS {
+        // Samples from the far future: what comes now is too old beside them.
+        return;
+    }
+    // Whatever else the log held, the store goes on.
+    assert_eq!(append(&db), Ok(()), "a store that opens takes samples");
     assert_eq!(read(&db), before.map(|n| n + 1), "what was read back stays");
     db.seal();
     assert_eq!(read(&db), before.map(|n| n + 1), "sealing changes nothing");
@@ -102,7 +108,7 @@ pub(super) fn append(db: &Db) -> Result<(), String> {
     let labels = Labels::from_pairs([("__name__", "fuzz_probe")]).map_err(|e| e.to_string())?;
     let timeline = appender.timeline("fuzz probe").map_err(told)?;
     let series = appender.resolve(Some(timeline), &labels).map_err(told)?;
-    let at = Timestamp::from_millis(3_999_999_999_999);
+    let at = Timestamp::from_millis(PROBE_MS);
     appender.append_row(timeline, at, &[(series, 1.0)]).map_err(told)?;
     appender
         .commit(OnReject::Fail)

@@ -17,6 +17,9 @@ use tidegauge_model::{Timestamp, is_stale};
 const MAX_RUN_ROWS: usize = 4096;
 /// Distinct times after which open rows are sealed.
 const RUN_ROWS: u32 = 120;
+/// The first run of a window may be shorter by so many, another number for each timeline: timelines that began together
+/// are not full together.
+const SPREAD_ROWS: u32 = 60;
 
 /// The start of the window that holds `at`.
 pub(crate) fn window_start(at: i64, block_ms: i64) -> i64 {
@@ -31,7 +34,15 @@ pub(super) fn must_seal(state: &State, timeline: u32, at: i64, block_ms: i64) ->
     let Some(first) = t.times.first() else {
         return false;
     };
-    at > t.newest && (t.groups >= RUN_ROWS || window_start(at, block_ms) != window_start(*first, block_ms))
+    let window = window_start(*first, block_ms);
+    let begins = t.runs.last().is_none_or(|r| window_start(r.first, block_ms) != window);
+    // By a number that shares no factor with it, neighbours lie far apart.
+    let less = if begins {
+        timeline.wrapping_mul(37) % SPREAD_ROWS
+    } else {
+        0
+    };
+    at > t.newest && (t.groups >= RUN_ROWS - less || window_start(at, block_ms) != window)
 }
 
 /// A column, its new place, its newest sample.

@@ -112,7 +112,9 @@ impl Writer<'_> {
         if !self.options.features.duration_expressions || !self.rng.percent(15) {
             return plain.to_owned();
         }
-        match self.rng.below(8) {
+        match self.rng.below(16) {
+            // Nothing, which is refused.
+            8 => format!("{plain} - {plain}"),
             0 => format!("{plain} + 1s"),
             1 => format!("{plain} * 2"),
             2 => format!("2 * {plain} - {plain} / 2"),

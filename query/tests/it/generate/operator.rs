@@ -117,7 +117,7 @@ impl Writer<'_> {
                 if matches!(family.shape, Shape::Buckets(_)) {
                     labels.push("le".into());
                 }
-                let fill = if self.rng.percent(20) { "group_left " } else { "" };
+                let fill = if self.rng.percent(20) { "group_left () " } else { "" };
                 format!("on ({}) {fill}", labels.join(", "))
             }
             _ => String::new(),
