@@ -1,4 +1,5 @@
-//! A body of 1,000 series: parsed cold, and with every series predicted by the scrape before.
+//! A body of 1,000 series: parsed cold, and with every series predicted by the scrape before. And an expression as long
+//! as dashboards have them.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -6,9 +7,11 @@
 )]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::fmt::Write as _;
 use std::hint::black_box;
 use tidegauge_benches::Cluster;
 use tidegauge_model::SeriesRef;
+use tidegauge_query::ParseOptions;
 use tidegauge_scraper::parse::{Entries, Entry, Format};
 use tidegauge_scraper::predict::{Predicted, Prediction, Slot};
 
@@ -47,5 +50,61 @@ fn parse(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse);
+/// What some services cost: for each resource the larger of what is asked for and used, at a price; what shared volumes
+/// cost on top. Over 2,000 bytes, about 40 operators.
+fn long_expression() -> String {
+    let mut text = String::new();
+    for (resource, used, unit, price) in [
+        (
+            "cpu",
+            "rate(container_cpu_usage_seconds_total{container!=\"\", image!=\"\"}[5m])",
+            "1",
+            "21.4 * (1 - 0.25)",
+        ),
+        (
+            "memory",
+            "container_memory_working_set_bytes{container!=\"\", image!=\"\"}",
+            "1024 / 1024 / 1024",
+            "2.9",
+        ),
+        (
+            "ephemeral_storage",
+            "container_fs_usage_bytes{device=~\"/dev/.+\"}",
+            "1e9",
+            "0.04",
+        ),
+    ] {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "# {resource}\n(\n  sum by (namespace, service) (\n    (\n      \
+             sum by (namespace, pod) (kube_pod_container_resource_requests{{resource=\"{resource}\", namespace!~\"kube-.*|test-[0-9]+\"}})\n      \
+             > sum by (namespace, pod) (max_over_time({used}[1h:5m] offset 10m))\n      \
+             or sum by (namespace, pod) ({used})\n    ) / {unit} * {price}\n    \
+             * on (namespace, pod) group_left (service)\n    \
+             label_replace(topk by (namespace, pod) (1, kube_pod_labels{{label_app!=\"\"}}), \"service\", \"$1\", \"label_app\", \"(.+?)(-canary)?\")\n  )\n  \
+             unless on (namespace) count by (namespace) (kube_namespace_labels{{label_free=\"true\"}} == 1)\n)\n+ on (namespace, service)\n"
+        );
+    }
+    text.push_str(
+        "# volumes\nsum by (namespace, service) (\n  \
+         clamp_min(kube_persistentvolumeclaim_resource_requests_storage_bytes @ end() - 1e9, 0) / 1e9 * 0.1\n  \
+         * on (namespace, persistentvolumeclaim) group_left (service) kube_claim_owner{service!=\"\"}\n)",
+    );
+    text
+}
+
+fn expression(c: &mut Criterion) {
+    let text = long_expression();
+    assert!(text.len() > 2000, "{} bytes", text.len());
+    let options = ParseOptions::default();
+    let mut group = c.benchmark_group("expression");
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    group.bench_function("of over 2,000 bytes", |b| {
+        b.iter(|| tidegauge_query::parse(black_box(&text), &options).expect("it parses"));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, parse, expression);
 criterion_main!(benches);

@@ -5,6 +5,7 @@ use crate::error::QueryError;
 use crate::eval::{self, Cx, Output};
 use crate::explain::Explain;
 use crate::gate::Gate;
+use crate::helpers::Helpers;
 use crate::metrics::Metrics;
 use crate::parser::{Expr, Features, ParseError, ParseOptions, parse};
 use crate::plan::Plan;
@@ -96,28 +97,18 @@ pub struct Engine {
     options: EngineOptions,
     gate: Gate,
     metrics: Metrics,
-    /// Threads for heavy queries; none if one thread is all there is.
-    pool: Option<rayon::ThreadPool>,
+    /// Threads for heavy queries.
+    helpers: Helpers,
 }
 
 impl Engine {
     /// An engine with these limits. If its threads cannot be started it works without them.
     pub fn new(options: EngineOptions) -> Self {
-        let pool = (options.threads > 1)
-            .then(|| {
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(options.threads)
-                    .thread_name(|i| format!("query-{i}"))
-                    .build()
-                    .inspect_err(|error| tracing::warn!(%error, "no threads for heavy queries"))
-                    .ok()
-            })
-            .flatten();
         Self {
             gate: Gate::new(options.max_concurrency),
             metrics: Metrics::default(),
+            helpers: Helpers::new(options.threads),
             options,
-            pool,
         }
     }
 
@@ -212,7 +203,7 @@ impl Engine {
             return Ok(nothing());
         }
         let querier = store.querier(plan.range)?;
-        let cx = Cx::new(&*querier, &plan, query, &self.options, deadline, self.pool.as_ref());
+        let cx = Cx::new(&*querier, &plan, query, &self.options, deadline, &self.helpers);
         let output = eval::evaluate(&cx, &plan.root, grid)?;
         let evaluated = Instant::now();
         let value = present(&cx, output, grid, shape)?;

@@ -21,6 +21,7 @@ mod functions;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod gate;
+mod helpers;
 mod metrics;
 pub mod parser;
 mod plan;

@@ -95,6 +95,31 @@ impl Frame {
         (right.saturating_sub(self.back_ms), right.saturating_add(self.ahead_ms))
     }
 
+    /// The edges of all steps.
+    fn all_edges(&self) -> impl Iterator<Item = (i64, i64)> {
+        let this = *self;
+        let last = this.grid.len.saturating_sub(1);
+        // Without a fixed time, and far from the ends of time, each step is the one before and the step's width.
+        let plain = this.at.is_none() && this.edges_exactly(0).is_some() && this.edges_exactly(last).is_some();
+        let (left, right) = this.edges(0);
+        let step_ms = this.grid.step_ms;
+        (0..this.grid.len).map(move |step| {
+            if plain {
+                let moved = step as i64 * step_ms;
+                (left + moved, right + moved)
+            } else {
+                this.edges(step)
+            }
+        })
+    }
+
+    /// The edges of a step if no time on the way to them is out of range.
+    fn edges_exactly(&self, step: usize) -> Option<(i64, i64)> {
+        let moved = self.grid.step_ms.checked_mul(i64::try_from(step).ok()?)?;
+        let right = self.grid.start.checked_add(moved)?.checked_sub(self.offset_ms)?;
+        Some((right.checked_sub(self.back_ms)?, right.checked_add(self.ahead_ms)?))
+    }
+
     /// All samples some window sees.
     pub(crate) fn range(&self) -> TimeRange {
         let (first, _) = self.edges(0);
@@ -114,8 +139,7 @@ pub(crate) fn spans(timestamps: &[Timestamp], frame: &Frame, out: &mut Vec<Span>
     out.clear();
     out.reserve(frame.grid.len);
     let (mut first, mut end) = (0usize, 0usize);
-    for step in 0..frame.grid.len {
-        let (left, right) = frame.edges(step);
+    for (left, right) in frame.all_edges() {
         end = advance(timestamps, end, right);
         first = advance(timestamps, first, left).min(end);
         out.push((first as u32, end as u32));
@@ -139,6 +163,26 @@ fn advance(timestamps: &[Timestamp], from: usize, edge: i64) -> usize {
     from + walked + rest[walked..].partition_point(|t| t.millis() <= edge)
 }
 
+/// The windows of all steps, and what they say together.
+#[derive(Debug, Default)]
+pub(crate) struct Windowing {
+    pub(crate) spans: Vec<Span>,
+    /// How many samples the steps see, each step for itself.
+    pub(crate) total: u64,
+    /// How many the step sees that sees the fewest.
+    pub(crate) least: u32,
+}
+
+impl Windowing {
+    /// Finds the windows anew.
+    pub(crate) fn find(&mut self, timestamps: &[Timestamp], frame: &Frame) {
+        spans(timestamps, frame, &mut self.spans);
+        let lens = || self.spans.iter().map(|(first, end)| end - first);
+        self.total = lens().map(u64::from).sum();
+        self.least = lens().min().unwrap_or(0);
+    }
+}
+
 /// No sample.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -147,8 +191,7 @@ pub(crate) fn newest(timestamps: &[Timestamp], frame: &Frame, out: &mut Vec<u32>
     out.clear();
     out.reserve(frame.grid.len);
     let mut end = 0usize;
-    for step in 0..frame.grid.len {
-        let (left, right) = frame.edges(step);
+    for (left, right) in frame.all_edges() {
         end = advance(timestamps, end, right);
         let found = match end.checked_sub(1) {
             Some(last) if timestamps[last].millis() > left => last as u32,

@@ -139,15 +139,22 @@ fn vector_scalar(
     if table.len() > 0 && refuses_floats(cx, node) {
         return Ok(cx.table(table.width));
     }
-    table.map_steps(|step, value| {
-        let s = scalar[step];
-        let (l, r) = if vector == Side::Left { (value, s) } else { (s, value) };
-        if op.is_comparison() && !node.return_bool {
-            // The vector's value is kept, on whichever side it stands.
-            return if compare(op, l, r) { value } else { ABSENT };
-        }
-        sample_binary(op, node.return_bool, l, r)
-    });
+    match (op, vector) {
+        (BinaryOp::Add, _) => table.map_steps(|step, v| v + scalar[step]),
+        (BinaryOp::Mul, _) => table.map_steps(|step, v| v * scalar[step]),
+        (BinaryOp::Sub, Side::Left) => table.map_steps(|step, v| v - scalar[step]),
+        (BinaryOp::Sub, Side::Right) => table.map_steps(|step, v| scalar[step] - v),
+        (BinaryOp::Div, Side::Left) => table.map_steps(|step, v| v / scalar[step]),
+        _ => table.map_steps(|step, value| {
+            let s = scalar[step];
+            let (l, r) = if vector == Side::Left { (value, s) } else { (s, value) };
+            if op.is_comparison() && !node.return_bool {
+                // The vector's value is kept, on whichever side it stands.
+                return if compare(op, l, r) { value } else { ABSENT };
+            }
+            sample_binary(op, node.return_bool, l, r)
+        }),
+    }
     if op.is_comparison() && !node.return_bool {
         table.drop_empty();
     }

@@ -4,17 +4,19 @@ use super::Cx;
 use super::aggregate::operand;
 use super::call::text;
 use super::scalar;
+use super::selector::{PARTS, is_heavy};
 use super::subset::{Groups, Subset};
-use super::table::{ABSENT, Head, Table, is_present, without_metadata};
+use super::table::{ABSENT, Head, Table, without_metadata};
 use crate::annotation::{Note, Repair};
 use crate::error::QueryError;
 use crate::functions::bound::parse_bound;
-use crate::functions::histogram::{Bucket, Raised, fraction, quantile};
+use crate::functions::histogram::{Buckets, Raised, fraction, quantile};
 use crate::functions::label::with_label;
 use crate::functions::math::go_float;
 use crate::parser::{Function, Span};
 use crate::plan::CallNode;
 use crate::window::Grid;
+use parking_lot::Mutex;
 use tidegauge_model::{Labels, reserved::BUCKET, reserved::METRIC_NAME};
 
 /// Evaluates a histogram function.
@@ -68,6 +70,9 @@ fn warn_quantiles(cx: &Cx<'_>, quantiles: &[f64], place: Span) {
     }
 }
 
+/// How many histograms are computed at a time.
+const BATCH: usize = 1024;
+
 /// The buckets of a vector by histogram.
 struct Histograms<'t> {
     table: &'t Table,
@@ -75,8 +80,17 @@ struct Histograms<'t> {
     /// Labels without `le`.
     labels: Vec<Labels>,
     drop_name: Vec<bool>,
-    /// Upper bound and row of each bucket.
+    /// Upper bound and row of each bucket, in order of bound.
     buckets: Vec<Vec<(f64, usize)>>,
+}
+
+/// What was computed of some histograms.
+#[derive(Default)]
+struct Made {
+    /// A row for each.
+    cells: Vec<f64>,
+    /// Whose counts had to be repaired.
+    repaired: Vec<(usize, Repair)>,
 }
 
 impl<'t> Histograms<'t> {
@@ -132,41 +146,76 @@ impl<'t> Histograms<'t> {
         out: &mut Table,
         label: Option<(&str, &[f64])>,
         place: Span,
-        mut f: impl FnMut(usize, &mut Vec<Bucket>) -> (f64, Option<Raised>),
+        f: impl Fn(usize, &mut Buckets) -> (f64, Option<Raised>) + Sync,
     ) -> Result<(), QueryError> {
         let width = self.table.width;
-        let mut row = vec![ABSENT; width];
-        let mut buckets = Vec::new();
-        for (number, bounds) in self.buckets.iter().enumerate() {
+        let count = self.buckets.len();
+        // Some at a time, each time cut into parts that helpers may take.
+        for first in (0..count).step_by(BATCH) {
+            let batch = first..count.min(first + BATCH);
+            let rows: usize = self.buckets[batch.clone()].iter().map(Vec::len).sum();
+            let parts = if is_heavy((rows * width) as u64) { PARTS } else { 1 };
+            let _room = cx.room(self.grid, batch.len())?;
+            let made: Vec<Mutex<Made>> = (0..parts).map(|_| Mutex::default()).collect();
+            let cut = |part: usize| batch.start + batch.len() * part / parts;
+            cx.helpers.share(parts, |part| {
+                *made[part].lock() = self.make(cx, cut(part)..cut(part + 1), &f)?;
+                Ok(())
+            })?;
+            for (part, made) in made.into_iter().enumerate() {
+                let Made { cells, repaired } = made.into_inner();
+                for (number, repair) in repaired {
+                    let name = self.labels[number].value(METRIC_NAME);
+                    cx.repaired(if cx.features.delayed_name_removal { name } else { "" }, place, &repair);
+                }
+                for (number, row) in (cut(part)..cut(part + 1)).zip(cells.chunks_exact(width.max(1))) {
+                    self.push(cx, out, number, row, label)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make(
+        &self,
+        cx: &Cx<'_>,
+        numbers: std::ops::Range<usize>,
+        f: &impl Fn(usize, &mut Buckets) -> (f64, Option<Raised>),
+    ) -> Result<Made, QueryError> {
+        let mut made = Made::default();
+        made.cells.reserve_exact(numbers.len() * self.table.width);
+        let mut buckets = Buckets::default();
+        for number in numbers {
             cx.check()?;
+            let bounds = &self.buckets[number];
+            let rows: Vec<(f64, &[f64])> = bounds
+                .iter()
+                .map(|(bound, row)| (*bound, self.table.row(*row)))
+                .collect();
+            let rising = bounds.windows(2).all(|w| matches!(w, [(a, _), (b, _)] if a < b));
             let mut repair = Repair::default();
-            for (step, cell) in row.iter_mut().enumerate() {
-                buckets.clear();
-                buckets.extend(bounds.iter().filter_map(|(bound, row)| {
-                    let count = self.table.cells[row * width + step];
-                    is_present(count).then_some(Bucket { bound: *bound, count })
-                }));
-                *cell = ABSENT;
-                if !buckets.is_empty() {
-                    let (value, raised) = f(step, &mut buckets);
-                    *cell = value;
-                    if let Some(raised) = raised {
-                        repair.add(
-                            self.grid.at(step),
-                            raised.min_bucket,
-                            raised.max_bucket,
-                            raised.max_diff,
-                        );
-                    }
+            for step in 0..self.table.width {
+                buckets.fill(&rows, step, rising);
+                let (value, raised) = if buckets.is_empty() {
+                    (ABSENT, None)
+                } else {
+                    f(step, &mut buckets)
+                };
+                made.cells.push(value);
+                if let Some(raised) = raised {
+                    repair.add(
+                        self.grid.at(step),
+                        raised.min_bucket,
+                        raised.max_bucket,
+                        raised.max_diff,
+                    );
                 }
             }
             if repair.count > 0 {
-                let name = self.labels[number].value(METRIC_NAME);
-                cx.repaired(if cx.features.delayed_name_removal { name } else { "" }, place, &repair);
+                made.repaired.push((number, repair));
             }
-            self.push(cx, out, number, &row, label)?;
         }
-        Ok(())
+        Ok(made)
     }
 
     fn push(

@@ -13,7 +13,7 @@ use crate::parser::Function;
 use crate::plan::{CallNode, Node, Select, Source, Window};
 use crate::window::Grid;
 use std::cmp::Ordering;
-use tidegauge_model::{Labels, LabelsBuilder, MatchOp, reserved::METRIC_NAME};
+use tidegauge_model::{Labels, LabelsBuilder, MatchOp, Matcher, reserved::METRIC_NAME};
 
 /// The range vector a function is called with, and which argument it is.
 pub(crate) fn range_call(call: &CallNode) -> Option<(&Window, usize)> {
@@ -227,10 +227,14 @@ fn absent(cx: &Cx<'_>, node: &CallNode, table: &Table, grid: Grid) -> Result<Tab
 }
 
 /// The labels that a selector asks for by a single `=`.
+///
+/// What takes series away stands last, in whatever order it was written: upstream's storage has sorted the matchers by then.
 fn labels_asked_for(select: &Select) -> Labels {
     let mut builder = LabelsBuilder::new();
     let mut seen: Vec<&str> = Vec::new();
-    for matcher in &select.matchers {
+    let takes_away = |m: &&Matcher| m.is_negative() && m.matches_empty();
+    let (last, first): (Vec<&Matcher>, Vec<&Matcher>) = select.matchers.iter().partition(takes_away);
+    for matcher in first.into_iter().chain(last) {
         let name = matcher.name();
         if name == METRIC_NAME {
             continue;

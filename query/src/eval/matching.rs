@@ -8,7 +8,7 @@ use super::subset::Groups;
 use super::table::{ABSENT, Head, METADATA_LABELS, Table, is_absent, is_present, same_labelset, without_metadata};
 use super::{Cx, Held};
 use crate::error::QueryError;
-use crate::parser::{Cardinality, MatchOn, VectorMatching};
+use crate::parser::{BinaryOp, Cardinality, MatchOn, VectorMatching};
 use crate::plan::BinaryNode;
 use hashbrown::HashMap;
 use tidegauge_model::{Labels, LabelsBuilder};
@@ -53,7 +53,7 @@ pub(crate) fn match_vectors(
         many,
         one,
         swapped,
-        active: active_steps(many, one, fills),
+        fills,
     };
     join.check_one_side(&members, &groups)?;
     let mut out = Outcome {
@@ -100,7 +100,7 @@ struct Join<'j, 'q> {
     one: &'j Table,
     /// The "many" side stands on the right.
     swapped: bool,
-    active: Vec<bool>,
+    fills: (Option<f64>, Option<f64>),
 }
 
 /// A series that takes part: its values, the steps at which it may, and its labels.
@@ -115,12 +115,16 @@ impl Join<'_, '_> {
     /// Two series of the "one" side have the same matching labels at the same step: the text names them in their
     /// order, those of the first such step first.
     fn check_one_side(&self, members: &[Members], groups: &Groups) -> Result<(), QueryError> {
+        if members.iter().all(|group| group.one.len() < 2) {
+            return Ok(());
+        }
+        let active = active_steps(self.many, self.one, self.fills);
         let mut worst: Option<(usize, usize, usize, usize)> = None;
         for (number, group) in members.iter().enumerate().filter(|(_, g)| g.one.len() > 1) {
             self.cx.check()?;
             let mut owners: Vec<Option<usize>> = vec![None; self.one.width];
             for row in &group.one {
-                let steps = self.one.row(*row).iter().zip(&mut owners).zip(&self.active);
+                let steps = self.one.row(*row).iter().zip(&mut owners).zip(&active);
                 for (step, ((value, owner), active)) in steps.enumerate() {
                     if !active || is_absent(*value) {
                         continue;
@@ -163,60 +167,100 @@ impl Join<'_, '_> {
         let filled_many = fill_many.map(|value| filler(&many, value, self.many.width, group_labels));
         one.extend(filled_one);
         many.extend(filled_many);
-        // Of one to one there is one pair at a step, whatever its result would be called.
-        let is_one_to_one = self.matching.cardinality == Cardinality::OneToOne && many.len() > 1;
-        let mut taken = vec![false; if is_one_to_one { self.many.width } else { 0 }];
-        for left in &many {
-            for right in &one {
+        if self.matching.cardinality == Cardinality::OneToOne && many.len() > 1 {
+            self.check_only_pair(&many, &one)?;
+        }
+        for (l, left) in many.iter().enumerate() {
+            for (r, right) in one.iter().enumerate() {
                 if !(left.filled && right.filled) {
-                    self.pair(number, left, right, &mut taken, out)?;
+                    self.pair(number, (&many, &one), (l, r), out)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Matches two series. `taken` says at which steps the group has had its only pair, if it may have only one.
+    /// # Errors
+    /// More than one pair of a group meets at a step: of one to one there is one, whatever its result would be called.
+    fn check_only_pair(&self, many: &[Part<'_>], one: &[Part<'_>]) -> Result<(), QueryError> {
+        let mut taken = vec![false; self.many.width];
+        for left in many {
+            for right in one.iter().filter(|right| !(left.filled && right.filled)) {
+                for (step, taken) in taken.iter_mut().enumerate() {
+                    if meet(left, right, step) && std::mem::replace(taken, true) {
+                        return Err(self.several_matches());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn several_matches(&self) -> QueryError {
+        QueryError::execution(match self.matching.cardinality {
+            Cardinality::OneToOne => {
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+            }
+            _ => "multiple matches for labels: grouping labels must ensure unique matches",
+        })
+    }
+
     fn pair(
         &self,
         number: usize,
-        left: &Part<'_>,
-        right: &Part<'_>,
-        taken: &mut [bool],
+        sides: (&[Part<'_>], &[Part<'_>]),
+        pair: (usize, usize),
         out: &mut Outcome,
     ) -> Result<(), QueryError> {
-        let meets = |step: usize| is_present(left.values[step]) && is_present(right.values[step]) && self.active[step];
-        let Some(first) = (0..self.many.width).find(|step| meets(*step)) else {
+        let (left, right) = (&sides.0[pair.0], &sides.1[pair.1]);
+        if !(0..self.many.width).any(|step| meet(left, right, step)) {
             return Ok(());
-        };
+        }
         let labels = self.labels(left.labels, right.labels);
-        let row = out.row(labels, self.many.width)?;
-        let result = &mut out.rows[row];
-        for step in first..self.many.width {
-            if !meets(step) {
-                continue;
+        let (result, fresh) = out.row(labels, self.many.width)?;
+        if !fresh {
+            self.check_free(number, sides, pair, result)?;
+        }
+        result.take(number, pair);
+        let (op, return_bool) = (self.node.op, self.node.return_bool);
+        let (l, r) = if self.swapped { (right, left) } else { (left, right) };
+        let steps = result.values.iter_mut().zip(l.values.iter().zip(r.values.iter()));
+        match op {
+            BinaryOp::Add => each_meeting(steps, |l, r| l + r),
+            BinaryOp::Sub => each_meeting(steps, |l, r| l - r),
+            BinaryOp::Mul => each_meeting(steps, |l, r| l * r),
+            BinaryOp::Div => each_meeting(steps, |l, r| l / r),
+            _ => each_meeting(steps, |l, r| sample_binary(op, return_bool, l, r)),
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// At a step at which a pair meets, another pair of its group has met in the same series, or another group gave it
+    /// a value.
+    fn check_free(
+        &self,
+        number: usize,
+        sides: (&[Part<'_>], &[Part<'_>]),
+        (left, right): (usize, usize),
+        result: &ResultRow,
+    ) -> Result<(), QueryError> {
+        let (left, right) = (&sides.0[left], &sides.1[right]);
+        let earlier = if result.group == number {
+            result.pairs.as_slice()
+        } else {
+            &[]
+        };
+        for step in (0..self.many.width).filter(|step| meet(left, right, *step)) {
+            if earlier.iter().any(|(l, r)| meet(&sides.0[*l], &sides.1[*r], step)) {
+                return Err(self.several_matches());
             }
-            let is_taken = taken.get_mut(step).is_some_and(|taken| std::mem::replace(taken, true));
-            if is_taken || result.matched[step] == number as u32 + 1 {
-                return Err(QueryError::execution(match self.matching.cardinality {
-                    Cardinality::OneToOne => {
-                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-                    }
-                    _ => "multiple matches for labels: grouping labels must ensure unique matches",
-                }));
-            }
-            result.matched[step] = number as u32 + 1;
             let (l, r) = (left.values[step], right.values[step]);
             let (l, r) = if self.swapped { (r, l) } else { (l, r) };
-            let value = sample_binary(self.node.op, self.node.return_bool, l, r);
-            if is_absent(value) {
-                continue;
-            }
-            let cell = &mut result.values[step];
-            if is_present(*cell) {
+            let kept = is_present(sample_binary(self.node.op, self.node.return_bool, l, r));
+            if kept && is_present(result.values[step]) {
                 return Err(same_labelset());
             }
-            *cell = value;
         }
         Ok(())
     }
@@ -246,6 +290,24 @@ impl Join<'_, '_> {
             labels = without_metadata(&labels);
         }
         labels
+    }
+}
+
+/// Whether both sides have a value at a step.
+#[inline]
+fn meet(left: &Part<'_>, right: &Part<'_>, step: usize) -> bool {
+    is_present(left.values[step]) && is_present(right.values[step])
+}
+
+/// Writes what `f` makes of two values where both are there.
+fn each_meeting<'v>(steps: impl Iterator<Item = (&'v mut f64, (&'v f64, &'v f64))>, f: impl Fn(f64, f64) -> f64) {
+    for (cell, (l, r)) in steps {
+        if is_present(*l) && is_present(*r) {
+            let value = f(*l, *r);
+            if is_present(value) {
+                *cell = value;
+            }
+        }
     }
 }
 
@@ -284,23 +346,37 @@ struct Outcome {
 struct ResultRow {
     labels: Labels,
     values: Vec<f64>,
-    /// The group (from 1) that matched at each step, whether or not a comparison kept the value.
-    matched: Vec<u32>,
+    /// The group that came to it last, and its pairs that did, whether or not a comparison kept a value.
+    group: usize,
+    pairs: Vec<(usize, usize)>,
+}
+
+impl ResultRow {
+    fn take(&mut self, group: usize, pair: (usize, usize)) {
+        if self.group != group {
+            self.pairs.clear();
+            self.group = group;
+        }
+        self.pairs.push(pair);
+    }
 }
 
 impl Outcome {
-    fn row(&mut self, labels: Labels, width: usize) -> Result<usize, QueryError> {
+    /// The series with these labels, and whether it is new.
+    fn row(&mut self, labels: Labels, width: usize) -> Result<(&mut ResultRow, bool), QueryError> {
         let next = self.rows.len();
         let row = *self.by_labels.entry(labels.clone()).or_insert(next);
-        if row == next {
-            self.held.grow(0, width * 2, labels.heap_bytes())?;
+        let fresh = row == next;
+        if fresh {
+            self.held.grow(0, width, labels.heap_bytes() + size_of::<ResultRow>())?;
             self.rows.push(ResultRow {
                 labels,
                 values: vec![ABSENT; width],
-                matched: vec![0; width],
+                group: usize::MAX,
+                pairs: Vec::new(),
             });
         }
-        Ok(row)
+        Ok((&mut self.rows[row], fresh))
     }
 
     fn table(self, cx: &Cx<'_>, width: usize, node: &BinaryNode) -> Result<Table, QueryError> {

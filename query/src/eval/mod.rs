@@ -9,10 +9,12 @@
 //! A row is a series' values at all steps, [`ABSENT`](table::ABSENT) where there is none.
 
 mod aggregate;
+mod best;
 mod binary;
 mod buckets;
 mod call;
 mod collect;
+mod fold;
 mod info;
 mod matching;
 mod range;
@@ -26,14 +28,13 @@ mod whole;
 
 pub(crate) use binary::scalar_binary;
 pub(crate) use call::{bare, range_call};
-pub(crate) use table::ABSENT;
-#[cfg(test)]
-pub(crate) use table::is_absent;
+pub(crate) use table::{ABSENT, is_absent};
 
 use crate::account;
 use crate::annotation::{Annotations, Note, Repair};
 use crate::engine::{EngineOptions, Query};
 use crate::error::QueryError;
+use crate::helpers::Helpers;
 use crate::parser::{Features, Span};
 use crate::plan::{Node, Plan, Times};
 use crate::record::{Began, Done, Key, Recorder};
@@ -66,7 +67,7 @@ pub(crate) struct Cx<'q> {
     pub(crate) lookback_ms: i64,
     pub(crate) features: Features,
     pub(crate) times: Times,
-    pub(crate) pool: Option<&'q rayon::ThreadPool>,
+    pub(crate) helpers: &'q Helpers,
     deadline: Option<Instant>,
     limits: Limits,
     /// What each part of the plan does.
@@ -167,7 +168,7 @@ impl<'q> Cx<'q> {
         query: &Query,
         options: &EngineOptions,
         deadline: Option<Instant>,
-        pool: Option<&'q rayon::ThreadPool>,
+        helpers: &'q Helpers,
     ) -> Self {
         let meter = options.memory.child("query", options.memory.limit());
         Self {
@@ -179,7 +180,7 @@ impl<'q> Cx<'q> {
             lookback_ms: plan.lookback_ms,
             features: options.features,
             times: plan.times,
-            pool,
+            helpers,
             deadline,
             limits: Limits(std::sync::Arc::new(LimitsInner {
                 meter,

@@ -1,18 +1,18 @@
 //! Functions over range vectors: of stored series and of subqueries.
 
 use super::Cx;
-use super::row::{MakeSink, Sink, Who};
-use super::selector::{BUFFERS, PARTS, StepCounts, floats, parts, run, select, span_total, without_stale};
+use super::row::{MakeSink, Row, Sink, Who};
+use super::selector::{BUFFERS, PARTS, StepCounts, check_now_and_then, floats, parts, run, select, without_stale};
 use super::stream::{keeps_name, stream};
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::functions::math::go_float;
-use crate::functions::{Windows, extended, range_function, rate::Extrapolations, rate_unit};
+use crate::functions::{Prepared, Windows, extended, fewest_samples, range_function};
 use crate::parser::{Extent, Function, Span as Place};
 use crate::plan::{Select, Source, Window};
 use crate::record::Key;
 use crate::watch::Watch;
-use crate::window::{Frame, Grid, Span, spans};
+use crate::window::{Frame, Grid, Span, Windowing};
 use tidegauge_model::{ColumnBuf, Timestamp, is_stale, reserved::METRIC_NAME};
 
 /// A function over a range vector, ready to run.
@@ -36,13 +36,8 @@ impl RangeCall<'_> {
                 }
                 let _room = (cx.room(inner, BUFFERS)?, cx.room(grid, PARTS * BUFFERS)?);
                 let timestamps: Vec<Timestamp> = inner.times().map(Timestamp::from_millis).collect();
-                let mut shared = Vec::new();
-                spans(&timestamps, &frame, &mut shared);
-                let shared = Shared {
-                    total: span_total(&shared),
-                    extrapolations: self.extrapolations(&timestamps, &shared, &frame, None),
-                    spans: shared,
-                };
+                let mut shared = Shared::default();
+                shared.find(self, &timestamps, &frame, None, &cx.watch());
                 stream(cx, expr, inner, &|part| {
                     Box::new(SubquerySink {
                         call: self,
@@ -51,7 +46,7 @@ impl RangeCall<'_> {
                         timestamps: &timestamps,
                         shared: &shared,
                         kept: (Vec::new(), Vec::new()),
-                        own: Vec::new(),
+                        own: Shared::default(),
                         out: vec![0.0; grid.len],
                         counts: StepCounts::new(cx, Key::window(self.window), grid),
                         names: Names::new(self, cx, None),
@@ -80,7 +75,8 @@ impl RangeCall<'_> {
         run(cx, &parts(&set, grid.len), |part, pieces| {
             let mut sink = make(part);
             let mut buf = ColumnBuf::default();
-            let mut own = Vec::new();
+            let (mut shared, mut own) = (Shared::default(), Shared::default());
+            let mut shared_of = None;
             let mut kept = (Vec::new(), Vec::new());
             let mut out = vec![0.0; grid.len];
             let mut counts = StepCounts::new(cx, Key::select(selector), grid);
@@ -88,9 +84,8 @@ impl RangeCall<'_> {
             let mut names = Names::new(self, cx, selector.metric_name());
             for piece in pieces {
                 let group = &*set[piece.group];
-                let mut shared: Option<Shared> = None;
                 for series in piece.series.clone() {
-                    cx.check()?;
+                    check_now_and_then(cx, piece, series)?;
                     let column = group.read(series, &mut buf)?;
                     let values = floats(&column.values, || group.labels(series))?;
                     if values.is_empty() {
@@ -98,71 +93,40 @@ impl RangeCall<'_> {
                     }
                     let stale = column.has_stale && values.iter().any(|v| is_stale(*v));
                     counts.read(values.len(), column.dense && !stale);
-                    let (found, total, prepared, timestamps, values) = if column.dense && !stale {
-                        let shared = shared.get_or_insert_with(|| {
-                            let mut found = Vec::new();
-                            spans(column.timestamps, frame, &mut found);
-                            Shared {
-                                total: span_total(&found),
-                                extrapolations: self.extrapolations(column.timestamps, &found, frame, selector.extent),
-                                spans: found,
-                            }
-                        });
-                        (
-                            &shared.spans,
-                            shared.total,
-                            shared.extrapolations.as_ref(),
-                            column.timestamps,
-                            values,
-                        )
+                    let (found, timestamps, values) = if column.dense && !stale {
+                        if shared_of != Some(piece.group) {
+                            shared.find(self, column.timestamps, frame, selector.extent, &watch);
+                            shared_of = Some(piece.group);
+                        }
+                        (&shared, column.timestamps, values)
                     } else {
                         let (timestamps, values) = without_stale(column.timestamps, values, &mut kept);
-                        spans(timestamps, frame, &mut own);
-                        (&own, span_total(&own), None, timestamps, values)
+                        own.find(self, timestamps, frame, selector.extent, &watch);
+                        (&own, timestamps, values)
                     };
                     let windows = Windows {
                         timestamps,
                         values,
-                        spans: found,
+                        spans: &found.windowing.spans,
                         frame,
                         range_ms: self.window.range_ms,
                         extent: selector.extent,
                         watch: &watch,
                     };
-                    range_function(self.function, &windows, &self.params, prepared, &mut out)?;
-                    counts.windows(found, total);
-                    self.warn_quantiles(cx, found);
-                    if counts.gave(&out)? {
+                    range_function(self.function, &windows, &self.params, &found.prepared, &mut out)?;
+                    counts.windows(&found.windowing);
+                    self.warn_quantiles(cx, &found.windowing.spans);
+                    let row = found.row(&out);
+                    if counts.gave(row)? {
                         let who = Who::stored(group, series);
                         names.look(&who);
-                        self.send(cx, &who, &out, &mut *sink)?;
+                        self.send(cx, &who, row, &mut *sink)?;
                     }
                 }
             }
             counts.finish();
             sink.finish()
         })
-    }
-
-    fn extrapolations(
-        &self,
-        timestamps: &[Timestamp],
-        spans: &[Span],
-        frame: &Frame,
-        extent: Option<Extent>,
-    ) -> Option<Extrapolations> {
-        use Function as F;
-        if extent.is_some() || !matches!(self.function, F::Rate | F::Increase | F::Delta) {
-            return None;
-        }
-        let unit = rate_unit(self.function);
-        Some(Extrapolations::new(
-            timestamps,
-            spans,
-            frame,
-            self.window.range_ms,
-            unit,
-        ))
     }
 
     /// Warns of the quantiles outside 0 to 1 at the steps that see samples.
@@ -178,20 +142,54 @@ impl RangeCall<'_> {
         }
     }
 
-    fn send(&self, cx: &Cx<'_>, who: &Who<'_>, out: &[f64], sink: &mut dyn Sink) -> Result<(), QueryError> {
+    fn send(&self, cx: &Cx<'_>, who: &Who<'_>, row: Row<'_>, sink: &mut dyn Sink) -> Result<(), QueryError> {
         if keeps_name(self.function) {
-            sink.row(who, out)
+            sink.row(who, row)
         } else {
-            sink.row(&who.without_name(cx.drop_names()), out)
+            sink.row(&who.without_name(cx.drop_names()), row)
         }
     }
 }
 
-/// What a timeline's times alone say, for all its dense series.
+/// What times alone say: those of a timeline for all its dense series.
+#[derive(Debug, Default)]
 struct Shared {
-    spans: Vec<Span>,
-    total: u64,
-    extrapolations: Option<Extrapolations>,
+    windowing: Windowing,
+    prepared: Prepared,
+    /// The function has a value at each step, whatever the samples are.
+    full: bool,
+}
+
+impl Shared {
+    fn find(
+        &mut self,
+        call: &RangeCall<'_>,
+        timestamps: &[Timestamp],
+        frame: &Frame,
+        extent: Option<Extent>,
+        watch: &Watch,
+    ) {
+        self.windowing.find(timestamps, frame);
+        let windows = Windows {
+            timestamps,
+            values: &[],
+            spans: &self.windowing.spans,
+            frame,
+            range_ms: call.window.range_ms,
+            extent,
+            watch,
+        };
+        self.prepared = Prepared::new(call.function, &windows);
+        self.full = extent.is_none() && self.windowing.least >= fewest_samples(call.function);
+    }
+
+    /// What the function made of a column.
+    fn row<'o>(&self, values: &'o [f64]) -> Row<'o> {
+        Row {
+            values,
+            full: self.full,
+        }
+    }
 }
 
 /// Notes metrics that do not look like counters.
@@ -263,7 +261,7 @@ struct SubquerySink<'c, 'q, 's> {
     timestamps: &'c [Timestamp],
     shared: &'c Shared,
     kept: (Vec<Timestamp>, Vec<f64>),
-    own: Vec<Span>,
+    own: Shared,
     out: Vec<f64>,
     counts: StepCounts<'c, 'q>,
     names: Names<'c, 'q>,
@@ -272,38 +270,42 @@ struct SubquerySink<'c, 'q, 's> {
 }
 
 impl Sink for SubquerySink<'_, '_, '_> {
-    fn row(&mut self, who: &Who<'_>, values: &[f64]) -> Result<(), QueryError> {
+    fn row(&mut self, who: &Who<'_>, row: Row<'_>) -> Result<(), QueryError> {
         self.cx.check()?;
         // A step without a value looks like a stale marker, and is left out like one.
-        let (timestamps, values) = without_stale(self.timestamps, values, &mut self.kept);
-        let all = timestamps.len() == self.timestamps.len();
-        if !all {
-            spans(timestamps, self.frame, &mut self.own);
-        }
-        let (found, total, prepared) = if all {
-            (
-                &self.shared.spans,
-                self.shared.total,
-                self.shared.extrapolations.as_ref(),
-            )
+        let (timestamps, values) = if row.full {
+            (self.timestamps, row.values)
         } else {
-            (&self.own, span_total(&self.own), None)
+            without_stale(self.timestamps, row.values, &mut self.kept)
+        };
+        let found = if timestamps.len() == self.timestamps.len() {
+            self.shared
+        } else {
+            self.own.find(self.call, timestamps, self.frame, None, &self.watch);
+            &self.own
         };
         let windows = Windows {
             timestamps,
             values,
-            spans: found,
+            spans: &found.windowing.spans,
             frame: self.frame,
             range_ms: self.call.window.range_ms,
             extent: None,
             watch: &self.watch,
         };
-        range_function(self.call.function, &windows, &self.call.params, prepared, &mut self.out)?;
-        self.counts.windows(found, total);
-        self.call.warn_quantiles(self.cx, found);
-        if self.counts.gave(&self.out)? {
+        range_function(
+            self.call.function,
+            &windows,
+            &self.call.params,
+            &found.prepared,
+            &mut self.out,
+        )?;
+        self.counts.windows(&found.windowing);
+        self.call.warn_quantiles(self.cx, &found.windowing.spans);
+        let row = found.row(&self.out);
+        if self.counts.gave(row)? {
             self.names.look(who);
-            self.call.send(self.cx, who, &self.out, &mut *self.sink)?;
+            self.call.send(self.cx, who, row, &mut *self.sink)?;
         }
         Ok(())
     }

@@ -1,19 +1,22 @@
 //! Aggregations that choose among series or count their values: `topk`, `bottomk`, `limitk`, `limit_ratio`,
 //! `count_values`.
 
-use super::Cx;
 use super::aggregate::operand;
+use super::best::{Best, Offer};
+use super::collect::{Joining, join_parts};
+use super::row::{Row, Sink, Who};
+use super::stream::stream;
 use super::subset::{Groups, Subset};
 use super::table::{ABSENT, Head, Table, is_absent, is_present};
+use super::{Cx, Held};
 use crate::annotation::Note;
 use crate::error::QueryError;
 use crate::functions::label::{is_label_name, with_label};
-use crate::functions::math::{go_float, nan_first, plain_float};
+use crate::functions::math::{go_float, plain_float};
 use crate::parser::{AggregateOp, Grouping};
 use crate::plan::{AggregateNode, Node};
 use crate::window::Grid;
 use hashbrown::HashMap;
-use std::cmp::Ordering;
 use tidegauge_model::Labels;
 use xxhash_rust::xxh64::xxh64;
 
@@ -22,50 +25,80 @@ pub(crate) fn rank(
     cx: &Cx<'_>,
     node: &AggregateNode,
     params: &[f64],
-    subset: Subset,
+    subset: &Subset,
     grid: Grid,
 ) -> Result<Table, QueryError> {
-    let mut table = operand(cx, &node.expr, grid)?;
-    let greatest = params.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let least = params.iter().copied().fold(f64::INFINITY, f64::min);
-    let any_nan = params.iter().any(|p| p.is_nan());
+    let range = Range::of(params);
     if node.op == AggregateOp::LimitRatio {
-        if params.iter().all(|p| *p == 0.0) {
+        let table = operand(cx, &node.expr, grid)?;
+        if range.is_zero() {
             return Ok(cx.table(grid.len));
         }
-        if any_nan {
+        if range.any_nan {
             return Err(QueryError::execution("Ratio value is NaN"));
         }
-        warn_ratio(cx, node, least, greatest);
+        warn_ratio(cx, node, range.least, range.greatest);
         return limit_ratio(table, params);
     }
-    if !any_nan && greatest < 1.0 {
+    if range.any_nan || range.greatest < 1.0 || !range.fits_i64() {
+        // Nothing is kept, but what the operand has to say comes first.
+        operand(cx, &node.expr, grid)?;
+        range.check()?;
         return Ok(cx.table(grid.len));
     }
-    if any_nan {
-        return Err(QueryError::execution("Parameter value is NaN"));
+    let parts = Joining::new(Ranking::merge);
+    let new = |part| RankSink {
+        part,
+        ranking: Ranking::new(cx, node.op, params, subset),
+        parts: &parts,
+    };
+    match join_parts(&parts, new, |make| stream(cx, &node.expr, grid, make))? {
+        Some(ranking) => ranking.table(cx),
+        None => Ok(cx.table(grid.len)),
     }
-    if least <= i64::MIN as f64 {
-        return Err(QueryError::execution(format!(
-            "Scalar value {} underflows int64",
-            go_float(least)
-        )));
+}
+
+/// What the parameters of all steps are between.
+struct Range {
+    least: f64,
+    greatest: f64,
+    any_nan: bool,
+}
+
+impl Range {
+    fn of(params: &[f64]) -> Self {
+        Self {
+            least: params.iter().copied().fold(f64::INFINITY, f64::min),
+            greatest: params.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            any_nan: params.iter().any(|p| p.is_nan()),
+        }
     }
-    if greatest >= i64::MAX as f64 {
-        return Err(QueryError::execution(format!(
-            "Scalar value {} overflows int64",
-            go_float(greatest)
-        )));
+
+    fn is_zero(&self) -> bool {
+        !self.any_nan && (self.least, self.greatest) == (0.0, 0.0)
     }
-    let mut groups = Groups::new(subset);
-    let numbers: Vec<usize> = table.heads.iter().map(|h| groups.number(&h.labels)).collect();
-    let order = choose(cx, node.op, &mut table, &numbers, groups.len(), params)?;
-    if grid.len == 1 {
-        table.reorder(&order);
-    } else {
-        table.drop_empty();
+
+    fn fits_i64(&self) -> bool {
+        self.least > i64::MIN as f64 && self.greatest < i64::MAX as f64
     }
-    Ok(table)
+
+    /// # Errors
+    /// A parameter is no number of series.
+    fn check(&self) -> Result<(), QueryError> {
+        if self.any_nan {
+            return Err(QueryError::execution("Parameter value is NaN"));
+        }
+        if self.greatest < 1.0 || self.fits_i64() {
+            return Ok(());
+        }
+        let (value, what) = if self.least <= i64::MIN as f64 {
+            (self.least, "underflows")
+        } else {
+            (self.greatest, "overflows")
+        };
+        let value = go_float(value);
+        Err(QueryError::execution(format!("Scalar value {value} {what} int64")))
+    }
 }
 
 fn warn_ratio(cx: &Cx<'_>, node: &AggregateNode, least: f64, greatest: f64) {
@@ -80,114 +113,183 @@ fn warn_ratio(cx: &Cx<'_>, node: &AggregateNode, least: f64, greatest: f64) {
     }
 }
 
-/// Keeps what is chosen and gives the rows of the last step in order of rank, group by group.
-fn choose(
-    cx: &Cx<'_>,
+/// Keeps the best of each group at each step while series come: nothing of a series that is never among them.
+struct Ranking {
     op: AggregateOp,
-    table: &mut Table,
-    numbers: &[usize],
-    groups: usize,
-    params: &[f64],
-) -> Result<Vec<usize>, QueryError> {
-    let mut order = Vec::new();
-    let mut kept: Vec<Best> = (0..groups).map(|_| Best::default()).collect();
-    for (step, param) in params.iter().enumerate().take(table.width) {
-        cx.check()?;
-        let k = (*param as i64).clamp(0, table.len() as i64) as usize;
-        kept.iter_mut().for_each(|b| b.0.clear());
-        for (row, number) in numbers.iter().enumerate() {
-            let cell = &mut table.cells[row * table.width + step];
-            if is_absent(*cell) {
+    /// How many are kept at each step.
+    keep: Vec<usize>,
+    groups: Groups,
+    best: Vec<Best>,
+    /// The series that were kept at some step, in the order in which they came.
+    slots: Vec<Slot>,
+    held: Held,
+}
+
+/// A series that was kept.
+struct Slot {
+    /// Gone once it is kept nowhere any more.
+    head: Option<Head>,
+    /// At how many steps it is kept.
+    steps: u32,
+}
+
+impl Slot {
+    fn lose_step(&mut self) {
+        self.steps -= 1;
+        if self.steps == 0 {
+            self.head = None;
+        }
+    }
+}
+
+impl Ranking {
+    fn new(cx: &Cx<'_>, op: AggregateOp, params: &[f64], subset: &Subset) -> Self {
+        let most = i64::from(u32::MAX);
+        Self {
+            op,
+            keep: params.iter().map(|p| (*p as i64).clamp(0, most) as usize).collect(),
+            groups: Groups::new(subset.clone()),
+            best: Vec::new(),
+            slots: Vec::new(),
+            held: cx.held(),
+        }
+    }
+
+    /// Makes room for a group if it is new.
+    fn open(&mut self, group: usize) -> Result<(), QueryError> {
+        if group == self.best.len() {
+            let labels = self.groups.labels[group].heap_bytes();
+            self.held.grow(0, self.keep.len() / 2, labels)?;
+            self.best.push(Best::new(self.op, self.keep.len()));
+        }
+        Ok(())
+    }
+
+    /// Offers a value of a slot.
+    fn offer(&mut self, group: usize, step: usize, entry: (f64, u32)) -> Result<Offer, QueryError> {
+        let k = self.keep[step];
+        let best = &mut self.best[group];
+        let places = best.room_needed(step, k);
+        if places > 0 {
+            self.held
+                .grow_bytes((places * self.keep.len() * Best::PLACE_BYTES) as u64)?;
+            best.grow(places);
+        }
+        let offer = best.offer(step, k, entry);
+        if offer == Offer::Taken {
+            self.held.grow(1, 0, 0)?;
+        }
+        Ok(offer)
+    }
+
+    fn row(&mut self, who: &Who<'_>, row: Row<'_>) -> Result<(), QueryError> {
+        let group = if self.groups.subset().is_nothing() {
+            self.groups.only()
+        } else {
+            self.groups.number_of(|label| who.visit(label))
+        };
+        self.open(group)?;
+        let slot = self.slots.len() as u32;
+        let mut steps = 0;
+        for (step, value) in row.values.iter().enumerate() {
+            if is_absent(*value) || !self.best[group].wants(step, self.keep[step], *value) {
                 continue;
             }
-            if let Some(loser) = kept[*number].offer(op, k, *cell, row) {
-                table.cells[loser * table.width + step] = ABSENT;
+            match self.offer(group, step, (*value, slot))? {
+                Offer::Refused => continue,
+                Offer::Taken => {}
+                // It came before this one, so no more steps will come to it.
+                Offer::InsteadOf(other) => self.slots[other as usize].lose_step(),
             }
+            steps += 1;
         }
-        if step + 1 == table.width {
-            for best in &mut kept {
-                best.sort(op);
-                order.extend(best.0.iter().map(|(_, row)| *row));
-            }
+        if steps > 0 {
+            let head = who.head();
+            self.held.grow(0, 0, head.labels.heap_bytes() + size_of::<Slot>())?;
+            self.slots.push(Slot {
+                head: Some(head),
+                steps,
+            });
         }
-    }
-    Ok(order)
-}
-
-/// The rows of a group that are chosen so far: a heap whose first is the next to go (`limitk`: a plain list).
-#[derive(Debug, Default)]
-struct Best(Vec<(f64, usize)>);
-
-/// Whether `a` goes before `b`: NaN first, then the lesser (`topk`) or the greater (`bottomk`), then who came last.
-fn goes_first(op: AggregateOp, a: (f64, usize), b: (f64, usize)) -> bool {
-    rank_order(op, a, b) == Ordering::Greater
-}
-
-/// Best first: NaN is last for both, who came first wins a tie.
-fn rank_order(op: AggregateOp, a: (f64, usize), b: (f64, usize)) -> Ordering {
-    let by_value = match (a.0.is_nan(), b.0.is_nan()) {
-        (false, false) if op == AggregateOp::Bottomk => nan_first(a.0, b.0),
-        _ => nan_first(b.0, a.0),
-    };
-    by_value.then(a.1.cmp(&b.1))
-}
-
-impl Best {
-    /// Takes a row if it is among the best `k`; gives the row that is not.
-    fn offer(&mut self, op: AggregateOp, k: usize, value: f64, row: usize) -> Option<usize> {
-        let heap = &mut self.0;
-        if heap.len() < k {
-            heap.push((value, row));
-            if op != AggregateOp::Limitk {
-                self.rise(op);
-            }
-            return None;
-        }
-        match heap.first().copied() {
-            Some(worst) if op != AggregateOp::Limitk && goes_first(op, worst, (value, row)) => {
-                heap[0] = (value, row);
-                self.sink(op);
-                Some(worst.1)
-            }
-            _ => Some(row),
-        }
+        Ok(())
     }
 
-    fn rise(&mut self, op: AggregateOp) {
-        let heap = &mut self.0;
-        let mut at = heap.len() - 1;
-        while at > 0 {
-            let parent = (at - 1) / 2;
-            if !goes_first(op, heap[at], heap[parent]) {
-                break;
-            }
-            heap.swap(at, parent);
-            at = parent;
+    /// Takes what another kept of series that came later.
+    fn merge(&mut self, mut other: Self) -> Result<(), QueryError> {
+        let offset = self.slots.len();
+        self.slots.append(&mut other.slots);
+        for slot in &mut self.slots[offset..] {
+            slot.steps = 0;
         }
-    }
-
-    fn sink(&mut self, op: AggregateOp) {
-        let heap = &mut self.0;
-        let mut at = 0;
-        loop {
-            let mut first = at;
-            for child in [2 * at + 1, 2 * at + 2] {
-                if child < heap.len() && goes_first(op, heap[child], heap[first]) {
-                    first = child;
+        for (theirs, best) in other.best.iter().enumerate() {
+            let group = self.groups.number_of_other(&other.groups, theirs);
+            self.open(group)?;
+            for step in 0..self.keep.len() {
+                for (value, slot) in best.at(step) {
+                    let slot = slot as usize + offset;
+                    match self.offer(group, step, (value, slot as u32))? {
+                        Offer::Refused => continue,
+                        Offer::Taken => {}
+                        // It may yet be kept at another step: what is kept nowhere goes at the end.
+                        Offer::InsteadOf(other) => self.slots[other as usize].steps -= 1,
+                    }
+                    self.slots[slot].steps += 1;
                 }
             }
-            if first == at {
-                return;
-            }
-            heap.swap(at, first);
-            at = first;
         }
+        for slot in self.slots.iter_mut().filter(|slot| slot.steps == 0) {
+            slot.head = None;
+        }
+        self.held.take_over(other.held);
+        Ok(())
     }
 
-    fn sort(&mut self, op: AggregateOp) {
-        if op != AggregateOp::Limitk {
-            self.0.sort_by(|a, b| rank_order(op, *a, *b));
+    /// The series that are kept: at one step in order of rank, group by group, at several in the order in which they came.
+    fn table(mut self, cx: &Cx<'_>) -> Result<Table, QueryError> {
+        let width = self.keep.len();
+        let mut table = cx.table(width);
+        if width == 1 {
+            for best in &self.best {
+                for (value, slot) in best.ranked(0) {
+                    if let Some(head) = self.slots[slot as usize].head.take() {
+                        table.push(head, &[value])?;
+                    }
+                }
+            }
+            return Ok(table);
         }
+        let mut rows = vec![0; self.slots.len()];
+        for (row, slot) in rows.iter_mut().zip(self.slots) {
+            *row = table.heads.len();
+            table.heads.extend(slot.head);
+        }
+        let labels = table.heads.iter().map(|head| head.labels.heap_bytes()).sum();
+        table.held.grow(0, table.heads.len() * width, labels)?;
+        table.cells = vec![ABSENT; table.heads.len() * width];
+        for best in &self.best {
+            for step in 0..width {
+                for (value, slot) in best.at(step) {
+                    table.cells[rows[slot as usize] * width + step] = value;
+                }
+            }
+        }
+        Ok(table)
+    }
+}
+
+struct RankSink<'p> {
+    part: usize,
+    ranking: Ranking,
+    parts: &'p Joining<Ranking>,
+}
+
+impl Sink for RankSink<'_> {
+    fn row(&mut self, who: &Who<'_>, row: Row<'_>) -> Result<(), QueryError> {
+        self.ranking.row(who, row)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), QueryError> {
+        self.parts.add(self.part, self.ranking)
     }
 }
 
@@ -242,7 +344,6 @@ pub(crate) fn count_values(cx: &Cx<'_>, node: &AggregateNode, grid: Grid) -> Res
     if !is_label_name(name) {
         return Err(QueryError::execution(format!("invalid label name {name:?}")));
     }
-    let table = operand(cx, &node.expr, grid)?;
     let mut grouping = node.grouping.clone();
     if let Grouping::By(labels) = &mut grouping {
         labels.push(name.to_owned());
@@ -251,36 +352,22 @@ pub(crate) fn count_values(cx: &Cx<'_>, node: &AggregateNode, grid: Grid) -> Res
         Grouping::By(labels) => Subset::with(labels),
         Grouping::Without(labels) => Subset::without(labels),
     };
-    let mut found: HashMap<Labels, usize> = HashMap::new();
-    let mut counts: Vec<(Labels, Vec<f64>)> = Vec::new();
-    let mut held = cx.held();
-    for row in 0..table.len() {
-        cx.check()?;
-        // Values of a series repeat: the label set of a value is made once.
-        let mut of_value: HashMap<u64, usize> = HashMap::new();
-        for (step, value) in table.row(row).iter().enumerate() {
-            if !is_present(*value) {
-                continue;
-            }
-            let index = match of_value.get(&value.to_bits()) {
-                Some(index) => *index,
-                None => {
-                    let labels = subset.of(&with_label(&table.heads[row].labels, name, &plain_float(*value)));
-                    let index = *found.entry(labels.clone()).or_insert(counts.len());
-                    if index == counts.len() {
-                        held.grow(0, grid.len, labels.heap_bytes())?;
-                        counts.push((labels, vec![ABSENT; grid.len]));
-                    }
-                    of_value.insert(value.to_bits(), index);
-                    index
-                }
-            };
-            let cell = &mut counts[index].1[step];
-            *cell = if is_absent(*cell) { 1.0 } else { *cell + 1.0 };
-        }
-    }
+    let parts = Joining::new(Counts::merge);
+    let new = |part| CountSink {
+        part,
+        name,
+        subset: &subset,
+        counts: Counts {
+            found: HashMap::new(),
+            rows: Vec::new(),
+            width: grid.len,
+            held: cx.held(),
+        },
+        parts: &parts,
+    };
+    let counts = join_parts(&parts, new, |make| stream(cx, &node.expr, grid, make))?;
     let mut out = cx.table(grid.len);
-    for (labels, values) in counts {
+    for (labels, values) in counts.into_iter().flat_map(|counts| counts.rows) {
         let head = Head {
             labels,
             drop_name: false,
@@ -288,4 +375,75 @@ pub(crate) fn count_values(cx: &Cx<'_>, node: &AggregateNode, grid: Grid) -> Res
         out.push(head, &values)?;
     }
     Ok(out)
+}
+
+/// How many series have each value, by the labels that say so.
+struct Counts {
+    found: HashMap<Labels, usize>,
+    rows: Vec<(Labels, Vec<f64>)>,
+    width: usize,
+    held: Held,
+}
+
+impl Counts {
+    fn index(&mut self, labels: Labels) -> Result<usize, QueryError> {
+        let index = *self.found.entry(labels.clone()).or_insert(self.rows.len());
+        if index == self.rows.len() {
+            self.held.grow(0, self.width, labels.heap_bytes())?;
+            self.rows.push((labels, vec![ABSENT; self.width]));
+        }
+        Ok(index)
+    }
+
+    fn add(&mut self, index: usize, step: usize, more: f64) {
+        let cell = &mut self.rows[index].1[step];
+        *cell = if is_absent(*cell) { more } else { *cell + more };
+    }
+
+    fn merge(&mut self, other: Self) -> Result<(), QueryError> {
+        for (labels, counts) in other.rows {
+            let index = self.index(labels)?;
+            for (step, count) in counts.iter().enumerate().filter(|(_, count)| is_present(**count)) {
+                self.add(index, step, *count);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct CountSink<'p> {
+    part: usize,
+    name: &'p str,
+    subset: &'p Subset,
+    counts: Counts,
+    parts: &'p Joining<Counts>,
+}
+
+impl Sink for CountSink<'_> {
+    fn row(&mut self, who: &Who<'_>, row: Row<'_>) -> Result<(), QueryError> {
+        // Values of a series repeat: the label set of a value is made once.
+        let mut of_value: HashMap<u64, usize> = HashMap::new();
+        for (step, value) in row.values.iter().enumerate() {
+            if is_absent(*value) {
+                continue;
+            }
+            let index = match of_value.get(&value.to_bits()) {
+                Some(index) => *index,
+                None => {
+                    let text = plain_float(*value);
+                    let index = self
+                        .counts
+                        .index(self.subset.of(&with_label(who.labels(), self.name, &text)))?;
+                    of_value.insert(value.to_bits(), index);
+                    index
+                }
+            };
+            self.counts.add(index, step, 1.0);
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), QueryError> {
+        self.parts.add(self.part, self.counts)
+    }
 }

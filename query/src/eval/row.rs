@@ -1,6 +1,6 @@
-//! A row on its way: which series it is, and who takes it.
+//! A row on its way: which series it is, its values, and who takes it.
 
-use super::table::{DropNames, Head, without_metadata};
+use super::table::{DropNames, Head, is_metadata, is_present, without_metadata};
 use crate::error::QueryError;
 use std::cell::OnceCell;
 use tidegauge_model::{Labels, SeriesGroup};
@@ -8,7 +8,7 @@ use tidegauge_model::{Labels, SeriesGroup};
 /// Takes the rows of one part.
 pub(crate) trait Sink {
     /// Takes a series' values, of which at least one is there.
-    fn row(&mut self, who: &Who<'_>, values: &[f64]) -> Result<(), QueryError>;
+    fn row(&mut self, who: &Who<'_>, row: Row<'_>) -> Result<(), QueryError>;
 
     /// Takes the end of the part.
     fn finish(self: Box<Self>) -> Result<(), QueryError>;
@@ -16,6 +16,33 @@ pub(crate) trait Sink {
 
 /// Makes the sink of a part.
 pub(crate) type MakeSink<'s> = dyn Fn(usize) -> Box<dyn Sink + 's> + Sync + 's;
+
+/// A series' values at all steps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub(crate) values: &'a [f64],
+    /// Each step has a value, for certain: loops need not look. `false` says nothing.
+    pub(crate) full: bool,
+}
+
+impl<'a> Row<'a> {
+    /// A row of which nothing is known: it is looked at.
+    pub(crate) fn look(values: &'a [f64]) -> Self {
+        Self {
+            values,
+            full: values.iter().all(|v| is_present(*v)),
+        }
+    }
+
+    /// How many steps have a value.
+    pub(crate) fn present(&self) -> usize {
+        if self.full {
+            self.values.len()
+        } else {
+            self.values.iter().filter(|v| is_present(**v)).count()
+        }
+    }
+}
 
 /// The series of a row; its labels are made only if somebody asks.
 pub(crate) struct Who<'a> {
@@ -71,6 +98,22 @@ impl<'a> Who<'a> {
             };
             if self.cut { without_metadata(&labels) } else { labels }
         })
+    }
+
+    /// Tells its labels in order of name, without making a set of them that nobody else needs.
+    pub(crate) fn visit(&self, label: &mut dyn FnMut(&str, &str)) {
+        match &self.origin {
+            Origin::Other(who) if self.cut => who.visit(&mut |name, value| {
+                if !is_metadata(name) {
+                    label(name, value);
+                }
+            }),
+            Origin::Other(who) => who.visit(label),
+            Origin::Stored(group, series) if self.made.get().is_none() => group.visit_labels(*series, label),
+            Origin::Known(_) | Origin::Stored(..) => {
+                self.labels().iter().for_each(|(name, value)| label(name, value));
+            }
+        }
     }
 
     /// Its head in a table.

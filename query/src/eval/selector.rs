@@ -9,15 +9,14 @@
 //! however many threads take part.
 
 use super::Cx;
-use super::row::{MakeSink, Who};
+use super::row::{MakeSink, Row, Who};
 use super::table::is_present;
 use crate::error::QueryError;
 use crate::functions::extended;
 use crate::parser::Extent;
 use crate::plan::Select;
 use crate::record::{Key, Leaf};
-use crate::window::{Frame, Grid, NONE, Span, newest, spans};
-use rayon::prelude::*;
+use crate::window::{Frame, Grid, NONE, Windowing, newest, spans};
 use std::ops::Range;
 use tidegauge_model::{ColumnBuf, Labels, SelectHints, SeriesGroup, SeriesSet, Timestamp, Values, is_stale};
 
@@ -31,8 +30,10 @@ pub(crate) struct Piece {
 pub(crate) const PARTS: usize = 4;
 /// From how much work on (samples and steps) it is cut.
 const HEAVY: u64 = 150_000;
-/// The most series of a group that go together; each piece finds the windows of its timeline anew.
+/// The most series of a group that go together.
 const PIECE: usize = 64;
+/// After how many series it is asked again whether to go on.
+const CHECK_EVERY: usize = 16;
 
 /// How many values per step a part works with.
 pub(crate) const BUFFERS: usize = 5;
@@ -41,7 +42,7 @@ pub(crate) const BUFFERS: usize = 5;
 pub(crate) fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
     let work = |group: &dyn SeriesGroup| (group.timestamps().len() + steps) as u64;
     let total: u64 = set.iter().map(|g| work(&**g) * g.len() as u64).sum();
-    let count = if total < HEAVY { 1 } else { PARTS };
+    let count = if is_heavy(total) { PARTS } else { 1 };
     let share = total / count as u64 + 1;
     let mut parts: Vec<Vec<Piece>> = (0..count).map(|_| Vec::new()).collect();
     let mut done = 0u64;
@@ -61,20 +62,26 @@ pub(crate) fn parts(set: &SeriesSet, steps: usize) -> Vec<Vec<Piece>> {
     parts
 }
 
-/// Runs each part, on two threads if there are several, and gives the first error in order of part.
+/// Whether so much work is cut into parts.
+pub(crate) fn is_heavy(work: u64) -> bool {
+    work >= HEAVY
+}
+
+/// Runs each part, with help from another thread if there are several, and gives the first error in order of part.
 pub(crate) fn run(
     cx: &Cx<'_>,
     parts: &[Vec<Piece>],
     part: impl Fn(usize, &[Piece]) -> Result<(), QueryError> + Sync,
 ) -> Result<(), QueryError> {
-    let run_one = |(index, pieces): (usize, &Vec<Piece>)| part(index, pieces);
-    match cx.pool {
-        Some(pool) if parts.len() > 1 => {
-            let results: Vec<_> = pool.install(|| parts.par_iter().enumerate().map(run_one).collect());
-            results.into_iter().collect()
-        }
-        _ => parts.iter().enumerate().try_for_each(run_one),
+    cx.helpers.share(parts.len(), |index| part(index, &parts[index]))
+}
+
+/// Asks now and then whether to go on: at the first series of a piece, and after some more.
+pub(crate) fn check_now_and_then(cx: &Cx<'_>, piece: &Piece, series: usize) -> Result<(), QueryError> {
+    if (series - piece.series.start).is_multiple_of(CHECK_EVERY) {
+        cx.check()?;
     }
+    Ok(())
 }
 
 /// Asks the store for the series of a selector.
@@ -133,61 +140,82 @@ pub(crate) fn instant_rows(
         ));
     }
     let frame = selector.instant_frame(grid, cx.lookback_ms);
-    let set = select(cx, selector, &frame, "", 0)?;
     let smoothed = selector.extent == Some(Extent::Smoothed);
+    // Without a function, and at one step, the newest sample of each series is all that is looked at.
+    let set = select(cx, selector, &frame, if smoothed { "smoothed" } else { "" }, 0)?;
     let _room = cx.room(grid, PARTS * BUFFERS)?;
     run(cx, &parts(&set, grid.len), |part, pieces| {
         let mut sink = make(part);
         let mut buf = ColumnBuf::default();
-        let (mut shared, mut own) = (Vec::new(), Vec::new());
+        let (mut shared, mut own) = (Newest::default(), Newest::default());
+        let mut shared_of = None;
         let mut row = vec![0.0; grid.len];
         let mut counts = StepCounts::new(cx, Key::select(selector), grid);
         for piece in pieces {
             let group = &*set[piece.group];
-            shared.clear();
             for series in piece.series.clone() {
-                cx.check()?;
+                check_now_and_then(cx, piece, series)?;
                 let column = group.read(series, &mut buf)?;
                 let values = floats(&column.values, || group.labels(series))?;
                 if values.is_empty() {
                     continue;
                 }
+                let mut full = false;
                 counts.read(values.len(), column.dense && !smoothed);
                 if smoothed {
                     smoothed_row(column.timestamps, values, &frame, &mut row);
                 } else {
                     let found = if column.dense {
-                        if shared.is_empty() {
-                            newest(column.timestamps, &frame, &mut shared);
+                        if shared_of != Some(piece.group) {
+                            shared.find(column.timestamps, &frame);
+                            shared_of = Some(piece.group);
                         }
                         &shared
                     } else {
-                        newest(column.timestamps, &frame, &mut own);
+                        own.find(column.timestamps, &frame);
                         &own
                     };
-                    for (cell, index) in row.iter_mut().zip(found) {
-                        *cell = if *index == NONE {
-                            super::ABSENT
-                        } else {
-                            values[*index as usize]
-                        };
-                    }
+                    full = found.all && !column.has_stale;
+                    found.take(values, &mut row);
                     if take == Take::Time {
-                        for (cell, index) in row.iter_mut().zip(found) {
+                        for (cell, index) in row.iter_mut().zip(&found.indices) {
                             if is_present(*cell) {
                                 *cell = column.timestamps[*index as usize].seconds();
                             }
                         }
                     }
                 }
-                if counts.present(&row)? {
-                    sink.row(&Who::stored(group, series), &row)?;
+                let row = Row { values: &row, full };
+                if counts.present(row)? {
+                    sink.row(&Who::stored(group, series), row)?;
                 }
             }
         }
         counts.finish();
         sink.finish()
     })
+}
+
+/// The newest sample of each step.
+#[derive(Debug, Default)]
+struct Newest {
+    indices: Vec<u32>,
+    /// Whether each step has one.
+    all: bool,
+}
+
+impl Newest {
+    fn find(&mut self, timestamps: &[Timestamp], frame: &Frame) {
+        newest(timestamps, frame, &mut self.indices);
+        self.all = self.indices.iter().all(|index| *index != NONE);
+    }
+
+    fn take(&self, values: &[f64], row: &mut [f64]) {
+        for (cell, index) in row.iter_mut().zip(&self.indices) {
+            // No sample has the number that stands for none.
+            *cell = values.get(*index as usize).copied().unwrap_or(super::ABSENT);
+        }
+    }
 }
 
 fn smoothed_row(timestamps: &[Timestamp], values: &[f64], frame: &Frame, row: &mut [f64]) {
@@ -255,11 +283,11 @@ impl<'c, 'q> StepCounts<'c, 'q> {
     ///
     /// # Errors
     /// There are more than a query may hold.
-    pub(crate) fn present(&mut self, row: &[f64]) -> Result<bool, QueryError> {
-        let values = row.iter().filter(|v| is_present(**v)).count() as u64;
+    pub(crate) fn present(&mut self, row: Row<'_>) -> Result<bool, QueryError> {
+        let values = row.present() as u64;
         self.counted.seen += values;
         if let Some(by_step) = &mut self.counted.seen_by_step {
-            for (n, value) in by_step.iter_mut().zip(row) {
+            for (n, value) in by_step.iter_mut().zip(row.values) {
                 *n += u64::from(is_present(*value));
             }
         }
@@ -267,15 +295,15 @@ impl<'c, 'q> StepCounts<'c, 'q> {
     }
 
     /// Counts what windows hold.
-    pub(crate) fn windows(&mut self, spans: &[Span], total: u64) {
+    pub(crate) fn windows(&mut self, windows: &Windowing) {
         let counted = &mut self.counted;
-        counted.seen += total;
+        counted.seen += windows.total;
         if let Some(by_step) = &mut counted.seen_by_step {
-            for (n, (first, end)) in by_step.iter_mut().zip(spans) {
+            for (n, (first, end)) in by_step.iter_mut().zip(&windows.spans) {
                 *n += u64::from(end - first);
             }
         }
-        let last = spans.last().map_or(0, |(first, end)| u64::from(end - first));
+        let last = windows.spans.last().map_or(0, |(first, end)| u64::from(end - first));
         counted.last_window = counted.last_window.max(last);
     }
 
@@ -283,8 +311,8 @@ impl<'c, 'q> StepCounts<'c, 'q> {
     ///
     /// # Errors
     /// There are more than a query may hold.
-    pub(crate) fn gave(&mut self, row: &[f64]) -> Result<bool, QueryError> {
-        self.gives(row.iter().filter(|v| is_present(**v)).count() as u64)
+    pub(crate) fn gave(&mut self, row: Row<'_>) -> Result<bool, QueryError> {
+        self.gives(row.present() as u64)
     }
 
     fn gives(&mut self, values: u64) -> Result<bool, QueryError> {
@@ -297,8 +325,4 @@ impl<'c, 'q> StepCounts<'c, 'q> {
     pub(crate) fn finish(self) {
         self.cx.recorder.leaf(self.key, |leaf| leaf.add(self.counted));
     }
-}
-
-pub(crate) fn span_total(spans: &[Span]) -> u64 {
-    spans.iter().map(|(first, end)| u64::from(end - first)).sum()
 }

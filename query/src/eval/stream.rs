@@ -2,7 +2,7 @@
 
 use super::call::{range_call, scalar_args};
 use super::range::RangeCall;
-use super::row::{MakeSink, Who};
+use super::row::{MakeSink, Row, Who};
 use super::selector::{Take, instant_rows};
 use super::{Cx, Output, evaluate};
 use crate::error::QueryError;
@@ -53,7 +53,7 @@ fn feed(output: Output, make: &MakeSink<'_>) -> Result<(), QueryError> {
     let mut sink = make(0);
     if let Output::Vector(table) = output {
         for row in 0..table.len() {
-            sink.row(&Who::known(&table.heads[row]), table.row(row))?;
+            sink.row(&Who::known(&table.heads[row]), Row::look(table.row(row)))?;
         }
     }
     sink.finish()

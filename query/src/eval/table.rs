@@ -1,6 +1,7 @@
 //! What an expression is at all steps: series with a value or none at each.
 
 use super::Held;
+use super::row::Row;
 use crate::error::QueryError;
 use hashbrown::HashMap;
 use tidegauge_model::{Labels, STALE_BITS, reserved::METRIC_NAME};
@@ -23,6 +24,11 @@ pub(crate) fn is_present(value: f64) -> bool {
 
 /// The labels that say what a metric is and go when its meaning changes.
 pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+
+/// Whether a label is one of them.
+pub(crate) fn is_metadata(name: &str) -> bool {
+    name.starts_with("__") && METADATA_LABELS.contains(&name)
+}
 
 /// A series without its metric's name, type and unit.
 pub(crate) fn without_metadata(labels: &Labels) -> Labels {
@@ -77,6 +83,18 @@ impl Table {
     /// Adds a series unless it has no value at all.
     pub(crate) fn push(&mut self, head: Head, values: &[f64]) -> Result<(), QueryError> {
         let present = values.iter().filter(|v| is_present(**v)).count();
+        self.push_counted(head, values, present)
+    }
+
+    /// As [`Table::push`] for a row that was looked at.
+    pub(crate) fn push_row(&mut self, head: Head, row: Row<'_>) -> Result<(), QueryError> {
+        if row.full {
+            return self.push_counted(head, row.values, row.values.len());
+        }
+        self.push(head, row.values)
+    }
+
+    fn push_counted(&mut self, head: Head, values: &[f64], present: usize) -> Result<(), QueryError> {
         if present == 0 {
             return Ok(());
         }

@@ -3,13 +3,15 @@
 //! # Reference
 //! Prometheus `promql/quantile.go` `BucketQuantile` and `BucketFraction`.
 
+use crate::eval::{ABSENT, is_absent};
+
 /// One bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Bucket {
+struct Bucket {
     /// Its upper bound, `le`.
-    pub(crate) bound: f64,
+    bound: f64,
     /// Observations up to it.
-    pub(crate) count: f64,
+    count: f64,
 }
 
 /// A relative difference between counts that rounding explains.
@@ -23,20 +25,50 @@ pub(crate) struct Raised {
     pub(crate) max_diff: f64,
 }
 
-/// Sorts by bound and adds buckets of the same bound; false if the histogram lacks `+Inf`.
-fn order(buckets: &mut Vec<Bucket>) -> bool {
-    buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
-    if buckets.last().is_none_or(|b| b.bound != f64::INFINITY) {
-        return false;
+/// The buckets of a histogram at one step.
+#[derive(Debug, Default)]
+pub(crate) struct Buckets {
+    all: Vec<Bucket>,
+    /// Bounds rise strictly, for certain.
+    rising: bool,
+}
+
+impl Buckets {
+    /// Takes the values at a step of rows with their bounds. `rising`: the bounds of the rows do so strictly.
+    pub(crate) fn fill(&mut self, rows: &[(f64, &[f64])], step: usize, rising: bool) {
+        self.rising = rising;
+        self.all.clear();
+        self.all.extend(rows.iter().filter_map(|(bound, row)| {
+            let count = row.get(step).copied().unwrap_or(ABSENT);
+            let bound = *bound;
+            (!is_absent(count)).then_some(Bucket { bound, count })
+        }));
     }
-    buckets.dedup_by(|next, kept| {
-        let same = next.bound == kept.bound;
-        if same {
-            kept.count += next.count;
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Sorts by bound and adds buckets of the same bound; false if the histogram lacks `+Inf`.
+    fn order(&mut self) -> bool {
+        let buckets = &mut self.all;
+        if !self.rising {
+            buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
         }
-        same
-    });
-    true
+        if buckets.last().is_none_or(|b| b.bound != f64::INFINITY) {
+            return false;
+        }
+        if !self.rising {
+            buckets.dedup_by(|next, kept| {
+                let same = next.bound == kept.bound;
+                if same {
+                    kept.count += next.count;
+                }
+                same
+            });
+        }
+        true
+    }
 }
 
 /// Makes counts rise: small differences are rounding, falls are raised.
@@ -73,6 +105,11 @@ fn nearly_equal(a: f64, b: f64) -> bool {
         return true;
     }
     let (sum, diff) = (a.abs() + b.abs(), (a - b).abs());
+    // Nearly always they are far apart, which a product says without a division; not of numbers so small that it loses
+    // digits.
+    if diff > sum * (2.0 * TOLERANCE) && diff > 1e-280 {
+        return false;
+    }
     if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
         return diff < TOLERANCE * f64::MIN_POSITIVE;
     }
@@ -95,7 +132,7 @@ fn first_reaching(rank: f64, buckets: &[Bucket]) -> usize {
 }
 
 /// The q-quantile, and how the buckets had to be changed. Leaves the buckets in order.
-pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Raised>) {
+pub(crate) fn quantile(q: f64, buckets: &mut Buckets) -> (f64, Option<Raised>) {
     if q.is_nan() {
         return (f64::NAN, None);
     }
@@ -105,11 +142,12 @@ pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Raised
     if q > 1.0 {
         return (f64::INFINITY, None);
     }
-    if !order(buckets) {
+    if !buckets.order() {
         return (f64::NAN, None);
     }
+    let buckets = buckets.all.as_mut_slice();
     let raised = raise(buckets);
-    let [.., next_to_last, last] = buckets.as_slice() else {
+    let [.., next_to_last, last] = &*buckets else {
         return (f64::NAN, None);
     };
     if last.count == 0.0 {
@@ -135,10 +173,11 @@ pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Raised
 }
 
 /// The share of observations above `lower` and up to `upper`. Leaves the buckets in order.
-pub(crate) fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
-    if !order(buckets) {
+pub(crate) fn fraction(lower: f64, upper: f64, buckets: &mut Buckets) -> f64 {
+    if !buckets.order() {
         return f64::NAN;
     }
+    let buckets = &buckets.all;
     let count = buckets.last().map_or(0.0, |b| b.count);
     if count == 0.0 || lower.is_nan() || upper.is_nan() {
         return f64::NAN;
@@ -179,14 +218,42 @@ fn rank_of(bound: f64, buckets: &[Bucket], count: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn buckets(pairs: &[(f64, f64)]) -> Vec<Bucket> {
-        pairs
+    fn buckets(pairs: &[(f64, f64)]) -> Buckets {
+        let rows: Vec<(f64, &[f64])> = pairs
             .iter()
-            .map(|(bound, count)| Bucket {
-                bound: *bound,
-                count: *count,
-            })
-            .collect()
+            .map(|(bound, count)| (*bound, std::slice::from_ref(count)))
+            .collect();
+        let mut buckets = Buckets::default();
+        buckets.fill(&rows, 0, pairs.windows(2).all(|w| w[0].0 < w[1].0));
+        buckets
+    }
+
+    #[test]
+    fn what_is_nearly_equal_is_so_by_a_product_too() {
+        for a in [0.0, 1.0, 1e12, 1e-300, 5e-324, 1e308, f64::INFINITY, f64::NAN] {
+            for factor in [
+                0.0,
+                1.0 - 4e-12,
+                1.0 - 1e-12,
+                1.0,
+                1.0 + 1.9e-12,
+                1.0 + 2.1e-12,
+                1.0 + 4e-12,
+                1.5,
+                f64::INFINITY,
+            ] {
+                let b: f64 = a * factor;
+                let (sum, diff) = (a + b, (a - b).abs());
+                let expect = a == b
+                    || a.is_nan() && b.is_nan()
+                    || if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+                        diff < TOLERANCE * f64::MIN_POSITIVE
+                    } else {
+                        diff / sum.min(f64::MAX) < TOLERANCE
+                    };
+                assert_eq!(nearly_equal(a, b), expect, "{a:e} {b:e}");
+            }
+        }
     }
 
     #[test]

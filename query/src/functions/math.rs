@@ -23,13 +23,14 @@ impl Kahan {
     #[inline]
     pub(crate) fn add(&mut self, value: f64) {
         let total = self.sum + value;
-        if total.is_infinite() {
-            self.lost = 0.0;
-        } else if self.sum.abs() >= value.abs() {
-            self.lost += (self.sum - total) + value;
+        // Choices instead of ways to go, so that loops can take several sums at once.
+        let (large, small) = if self.sum.abs() >= value.abs() {
+            (self.sum, value)
         } else {
-            self.lost += (value - total) + self.sum;
-        }
+            (value, self.sum)
+        };
+        let lost = self.lost + ((large - total) + small);
+        self.lost = if total.is_infinite() { 0.0 } else { lost };
         self.sum = total;
     }
 
@@ -83,6 +84,22 @@ impl Mean {
         self.acc.sum *= share;
         self.acc.lost *= share;
         self.acc.add(value / self.count);
+    }
+
+    /// What it is made of: see [`Mean::parts`].
+    #[inline]
+    pub(crate) fn from_parts(acc: Kahan, count: f64, incremental: bool) -> Self {
+        Self {
+            acc,
+            count,
+            incremental,
+        }
+    }
+
+    /// The sum, or the mean so far; and whether it is the mean.
+    #[inline]
+    pub(crate) fn parts(&self) -> (Kahan, bool) {
+        (self.acc, self.incremental)
     }
 
     fn become_incremental(&mut self, count: f64) {

@@ -1,13 +1,13 @@
 //! `*_over_time`, `changes`, `resets`, `deriv`, `predict_linear`, `double_exponential_smoothing`.
 
-use super::Windows;
 use super::math::{Kahan, Mean, quantile};
+use super::{Windows, sliding};
 use crate::error::QueryError;
 use crate::eval::ABSENT;
 use crate::parser::Function;
 use tidegauge_model::Timestamp;
 
-/// Evaluates a function at each step.
+/// Evaluates a function at each step. `overlap`: windows share most of their samples.
 ///
 /// # Errors
 /// A parameter that the function refuses.
@@ -15,14 +15,23 @@ pub(crate) fn evaluate(
     function: Function,
     windows: &Windows<'_>,
     params: &[Vec<f64>],
+    overlap: bool,
     out: &mut [f64],
 ) -> Result<(), QueryError> {
     use Function as F;
     let param = |n: usize, step: usize| params.get(n).and_then(|p| p.get(step)).copied().unwrap_or(f64::NAN);
     match function {
-        F::SumOverTime => windows.each(out, |_, v, _| sum(v)),
-        F::AvgOverTime => windows.each(out, |_, v, _| mean(v)),
+        F::SumOverTime => sliding::sums(windows, overlap, out, |sum, _| sum.total_of_range()),
+        F::AvgOverTime => sliding::sums(windows, overlap, out, |sum, v| {
+            if sum.sum.is_finite() {
+                Mean::from_parts(sum, v.len() as f64, false).value()
+            } else {
+                mean(v)
+            }
+        }),
         F::CountOverTime => windows.each(out, |_, v, _| v.len() as f64),
+        F::MinOverTime if overlap => sliding::extremes(windows, out, |new, best| new < best),
+        F::MaxOverTime if overlap => sliding::extremes(windows, out, |new, best| new > best),
         F::MinOverTime => windows.each(out, |_, v, _| extreme(v, |new, best| new < best)),
         F::MaxOverTime => windows.each(out, |_, v, _| extreme(v, |new, best| new > best)),
         F::FirstOverTime => windows.each(out, |_, v, _| v[0]),
@@ -52,6 +61,8 @@ pub(crate) fn evaluate(
                 quantile(0.5, &mut sorted)
             });
         }
+        F::Changes if overlap => sliding::pairs(windows, out, changed),
+        F::Resets if overlap => sliding::pairs(windows, out, fell),
         F::Changes => windows.each(out, |_, v, _| changes(v)),
         F::Resets => windows.each(out, |_, v, _| resets(v)),
         F::TsOfFirstOverTime => windows.each(out, |t, _, _| t[0].seconds()),
@@ -98,14 +109,6 @@ fn check_factor(what: &str, short: &str, factor: f64) -> Result<(), QueryError> 
     Ok(())
 }
 
-fn sum(values: &[f64]) -> f64 {
-    let mut sum = Kahan::default();
-    for value in values {
-        sum.add(*value);
-    }
-    sum.total_of_range()
-}
-
 fn mean(values: &[f64]) -> f64 {
     let mut mean = Mean::new(values[0]);
     for value in &values[1..] {
@@ -149,13 +152,26 @@ fn variance(values: &[f64]) -> f64 {
 
 /// How often the value changes; NaN after NaN is no change.
 pub(super) fn changes(values: &[f64]) -> f64 {
-    let changed = |w: &&[f64]| matches!(w, [a, b] if a != b && !(a.is_nan() && b.is_nan()));
-    values.windows(2).filter(changed).count() as f64
+    values
+        .windows(2)
+        .filter(|w| matches!(w, [a, b] if changed(*a, *b)))
+        .count() as f64
+}
+
+fn changed(before: f64, after: f64) -> bool {
+    (before != after) & !(before.is_nan() & after.is_nan())
 }
 
 /// How often the value falls.
 pub(super) fn resets(values: &[f64]) -> f64 {
-    values.windows(2).filter(|w| matches!(w, [a, b] if b < a)).count() as f64
+    values
+        .windows(2)
+        .filter(|w| matches!(w, [a, b] if fell(*a, *b)))
+        .count() as f64
+}
+
+fn fell(before: f64, after: f64) -> bool {
+    after < before
 }
 
 /// Slope per second, and value at `at`, of the least-squares line.

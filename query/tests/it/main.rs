@@ -13,6 +13,7 @@ mod dashboards;
 mod differential;
 mod explain;
 mod generate;
+mod heavy;
 mod histograms;
 mod limits;
 mod oracle;

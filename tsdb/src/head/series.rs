@@ -46,7 +46,8 @@ impl Index {
         std::iter::from_fn(move || cursor.varint().ok().map(|pair| pair as u32))
     }
 
-    fn texts(&self, series: u32) -> impl Iterator<Item = (&str, &str)> + '_ {
+    /// The label pairs of a series, in order of name.
+    pub(crate) fn texts(&self, series: u32) -> impl Iterator<Item = (&str, &str)> + '_ {
         self.pairs_of(series).map(|pair| self.pair_texts(pair))
     }
 

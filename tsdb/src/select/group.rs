@@ -481,6 +481,18 @@ impl SeriesGroup for Group {
         }
     }
 
+    fn visit_labels(&self, series: usize, label: &mut dyn FnMut(&str, &str)) {
+        match self.names.get(series) {
+            Some(Named::Labels(labels)) => labels.iter().for_each(|(name, value)| label(name, value)),
+            Some(Named::Head(series)) => self
+                .index
+                .read()
+                .texts(*series)
+                .for_each(|(name, value)| label(name, value)),
+            None => {}
+        }
+    }
+
     fn chunks(&self, _series: usize) -> usize {
         self.parts.len()
     }
