@@ -7,7 +7,7 @@
 //!   +----------+--------+--------+------------------
 //! ```
 //!
-//! A bit of `features` for each part of the language, one for counting by step; `start` in tens of seconds; `steps` 0 for an instant query, else
+//! A bit of `features` for each part of the language; `start` in tens of seconds; `steps` 0 for an instant query, else
 //! its low four bits count the steps and its high three choose how far apart they are.
 
 use crate::parser::{Features, ParseOptions};
@@ -26,13 +26,14 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const STEPS_MS: [i64; 8] = [10_000, 1, 15_000, 60_000, 7_301, 3_600_000, 1_000, i64::MAX / 32];
 
 /// What the bits of the first byte switch on, from the lowest.
-const FLAGS: [&str; 6] = [
+const FLAGS: [&str; 7] = [
     "promql-experimental-functions",
     "promql-duration-expr",
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
     "type-and-unit-labels",
+    "promql-per-step-stats",
 ];
 
 /// Evaluates a query with little room.
@@ -41,10 +42,7 @@ pub(super) fn run(bytes: &[u8]) {
         return;
     };
     let bit = |n: u8| features & (1 << n) != 0;
-    let mut features = Features {
-        per_step_stats: true,
-        ..Features::default()
-    };
+    let mut features = Features::default();
     for (n, flag) in (0..).zip(FLAGS) {
         assert!(!bit(n) || features.enable(flag), "{flag} is a part of the language");
     }

@@ -141,6 +141,25 @@ pub(super) fn min(a: f64, b: f64) -> f64 {
     }
 }
 
+/// Go's `math.Log2`, to the last digit: `count_values` shows them all.
+pub(super) fn log2(value: f64) -> f64 {
+    if !value.is_finite() || value <= 0.0 {
+        return value.log2();
+    }
+    // The fraction, from a half to one, and the power of two.
+    let (mut fraction, mut exponent) = (value, 0.0);
+    while fraction >= 1.0 {
+        (fraction, exponent) = (fraction / 2.0, exponent + 1.0);
+    }
+    while fraction < 0.5 {
+        (fraction, exponent) = (fraction * 2.0, exponent - 1.0);
+    }
+    if fraction == 0.5 {
+        return exponent - 1.0;
+    }
+    fraction.ln() * (1.0 / std::f64::consts::LN_2) + exponent
+}
+
 /// Without an exponent, the fewest digits that say which float it is.
 pub(super) fn plain(value: f64) -> String {
     match value {

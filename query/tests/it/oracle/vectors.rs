@@ -1,6 +1,6 @@
 //! Calls: those over instant vectors and scalars.
 
-use super::numbers::{max, min};
+use super::numbers::{log2, max, min};
 use super::walk::Walk;
 use super::{Answer, Failure, Item, Outcome, calendar};
 use tidegauge_model::Labels;
@@ -118,8 +118,7 @@ fn of_one_number(function: Function) -> Option<fn(f64) -> f64> {
         F::Exp => f64::exp,
         F::Sqrt => f64::sqrt,
         F::Ln => f64::ln,
-        F::Log2 => f64::log2,
-        // As Go has it: the last digits are seen as labels of `count_values`.
+        F::Log2 => log2,
         F::Log10 => |v| v.ln() * std::f64::consts::LOG10_E,
         F::Sin => f64::sin,
         F::Cos => f64::cos,
