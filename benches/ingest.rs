@@ -15,6 +15,11 @@ use tidegauge_benches::{Cluster, Stamps};
 use tidegauge_model::testing::HandClock;
 use tidegauge_model::{Appendable, OnReject};
 use tidegauge_tsdb::Db;
+use tidegauge_tsdb::allocator::MiMalloc;
+
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Rows from one round of maintenance to the next.
 const MAINTAIN_ROWS: i64 = 20;

@@ -79,12 +79,13 @@ impl Feed {
                     .map(|l| appender.resolve(home, l).expect("a column")),
             );
         }
+        // A scraper has its row at hand.
+        self.row.clear();
+        self.row.extend(columns.iter().copied().zip(values.iter().copied()));
         let began = thread_seconds();
         let mut appender = db.appender();
         match self.stamps {
             Stamps::None => {
-                self.row.clear();
-                self.row.extend(columns.iter().copied().zip(values.iter().copied()));
                 let timeline = appender.timeline(&key).expect("a timeline");
                 appender
                     .append_row(timeline, at(row), &self.row)

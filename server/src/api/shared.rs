@@ -7,6 +7,7 @@ use crate::http::{Metrics, Peer};
 use crate::remote::Receiver;
 use axum::body::Body;
 use axum::http::Request;
+use parking_lot::Mutex;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) receiver: Arc<Receiver>,
     /// Reads at a time. More would only fill the pool of blocking threads, which scrapes need too.
     places: Arc<Semaphore>,
+    watched: Arc<Mutex<Watched>>,
     /// Pays for label and series lists.
     meter: Meter,
 }
@@ -44,6 +46,7 @@ impl Shared {
             http: Arc::default(),
             receiver: Arc::new(Receiver::new(&api.limits)),
             places: Arc::new(Semaphore::new(api.engine.options().max_concurrency.max(1))),
+            watched: Arc::default(),
             meter: api.engine.options().memory.clone(),
             api,
         }
@@ -104,7 +107,7 @@ impl Shared {
         if let Some(peer) = peer
             && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
         {
-            tokio::spawn(watch(peer, cancel.clone()));
+            self.look_after(peer, cancel.clone());
             let result = tokio::task::block_in_place(|| job(&self.api, cancel));
             drop(place);
             return result;
@@ -120,6 +123,15 @@ impl Shared {
             // The edge answers, counts and logs it.
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             Err(_) => Err(ApiError::new(ErrorKind::Unavailable, "the server is stopping")),
+        }
+    }
+
+    /// Has a read cancelled when its client goes away.
+    fn look_after(&self, peer: Peer, cancel: Cancel) {
+        let mut watched = self.watched.lock();
+        watched.reads.push((peer, cancel));
+        if !std::mem::replace(&mut watched.by_somebody, true) {
+            tokio::spawn(watch(Arc::clone(&self.watched)));
         }
     }
 
@@ -141,15 +153,30 @@ impl Shared {
 /// How often it is looked whether the client of a read is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Cancels a read when its client has gone. Ends when the read has.
-async fn watch(peer: Peer, cancel: Cancel) {
+/// Reads on the threads of their requests, whose clients have to be looked after. One task does it for all: one for
+/// each would cost a short read more than the read itself.
+#[derive(Debug, Default)]
+struct Watched {
+    reads: Vec<(Peer, Cancel)>,
+    /// There is a task that does.
+    by_somebody: bool,
+}
+
+/// Cancels reads whose clients have gone. Ends when there are none any more.
+async fn watch(watched: Arc<Mutex<Watched>>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if cancel.is_cancelled() {
+        let mut watched = watched.lock();
+        watched.reads.retain(|(peer, cancel)| {
+            if !cancel.is_cancelled() && peer.has_gone() {
+                cancel.cancel();
+            }
+            // One that has ended is cancelled too.
+            !cancel.is_cancelled()
+        });
+        if watched.reads.is_empty() {
+            watched.by_somebody = false;
             return;
-        }
-        if peer.has_gone() {
-            cancel.cancel();
         }
     }
 }
