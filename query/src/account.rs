@@ -9,7 +9,7 @@
 use crate::eval::{bare, range_call};
 use crate::parser::{AggregateOp, Function};
 use crate::plan::{CallNode, Node, Source, Window};
-use crate::record::{Done, Key, Load, Recorder};
+use crate::record::{Done, Key, Leaf, Load, Recorder};
 use crate::window::Grid;
 
 /// What a part holds when it is done, and held at most, counted from its own beginning.
@@ -170,19 +170,32 @@ impl Gathered {
             Node::Once(inner) => (&**inner, true),
             other => (other, false),
         };
-        recorder.with_node(Key::node(inner), |done| match (done, inner) {
-            (Some(done), _) => {
-                self.most += done.rows;
-                match (&mut self.each, &done.by_step) {
-                    (Some(each), Some(_)) if repeated => each.iter_mut().for_each(|n| *n += done.values),
-                    (Some(each), Some(more)) if more.len() == each.len() => {
-                        each.iter_mut().zip(more).for_each(|(n, more)| *n += more);
-                    }
-                    _ => self.each = None,
-                }
-            }
-            (None, _) => self.each = None,
+        let kept = recorder.with_node(Key::node(inner), |done| {
+            done.map(|d| self.add_values(d.rows, d.values, d.by_step.as_deref(), repeated))
         });
+        if kept.is_some() {
+            return;
+        }
+        // Its rows were handed on as they came.
+        let leaf = match inner {
+            Node::Select(select) => recorder.leaf_of(Key::select(select)),
+            Node::Call(call) => {
+                range_call(call).map_or_else(Leaf::default, |(window, _)| recorder.leaf_of(Key::of_source(window)))
+            }
+            _ => Leaf::default(),
+        };
+        self.add_values(leaf.rows, leaf.values, leaf.values_by_step.as_deref(), repeated);
+    }
+
+    fn add_values(&mut self, rows: u64, values: u64, by_step: Option<&[u64]>, repeated: bool) {
+        self.most += rows;
+        match (&mut self.each, by_step) {
+            (Some(each), Some(_)) if repeated => each.iter_mut().for_each(|n| *n += values),
+            (Some(each), Some(more)) if more.len() == each.len() => {
+                each.iter_mut().zip(more).for_each(|(n, more)| *n += more);
+            }
+            _ => self.each = None,
+        }
     }
 }
 

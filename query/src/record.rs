@@ -95,6 +95,7 @@ pub(crate) struct Leaf {
     pub(crate) rows: u64,
     /// Values given over all steps.
     pub(crate) values: u64,
+    pub(crate) values_by_step: Option<Vec<u64>>,
     /// Samples that steps looked at.
     pub(crate) seen: u64,
     pub(crate) seen_by_step: Option<Vec<u64>>,
@@ -114,11 +115,8 @@ impl Leaf {
         self.values += other.values;
         self.seen += other.seen;
         self.last_window = self.last_window.max(other.last_window);
-        match (&mut self.seen_by_step, other.seen_by_step) {
-            (Some(mine), Some(theirs)) => mine.iter_mut().zip(theirs).for_each(|(n, more)| *n += more),
-            (mine @ None, theirs) => *mine = theirs,
-            (Some(_), None) => {}
-        }
+        add_steps(&mut self.seen_by_step, other.seen_by_step);
+        add_steps(&mut self.values_by_step, other.values_by_step);
     }
 
     /// Adds a series that is given as it is stored.
@@ -132,6 +130,14 @@ impl Leaf {
             seen_by_step: Some(vec![samples]),
             ..Self::default()
         });
+    }
+}
+
+fn add_steps(mine: &mut Option<Vec<u64>>, theirs: Option<Vec<u64>>) {
+    match (mine, theirs) {
+        (Some(mine), Some(theirs)) => mine.iter_mut().zip(theirs).for_each(|(n, more)| *n += more),
+        (mine @ None, theirs) => *mine = theirs,
+        (Some(_), None) => {}
     }
 }
 

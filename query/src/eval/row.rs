@@ -42,6 +42,13 @@ impl<'a> Row<'a> {
             self.values.iter().filter(|v| is_present(**v)).count()
         }
     }
+
+    /// Adds one to the count of each step that has a value.
+    pub(crate) fn count_into(&self, by_step: &mut [u64]) {
+        for (n, value) in by_step.iter_mut().zip(self.values) {
+            *n += u64::from(is_present(*value));
+        }
+    }
 }
 
 /// The series of a row; its labels are made only if somebody asks.

@@ -258,12 +258,13 @@ pub(crate) struct StepCounts<'c, 'q> {
 
 impl<'c, 'q> StepCounts<'c, 'q> {
     pub(crate) fn new(cx: &'c Cx<'q>, key: Key, grid: Grid) -> Self {
-        let seen_by_step = cx.recorder.by_step().then(|| vec![0; grid.len]);
+        let by_step = cx.recorder.by_step().then(|| vec![0; grid.len]);
         Self {
             cx,
             key,
             counted: Leaf {
-                seen_by_step,
+                seen_by_step: by_step.clone(),
+                values_by_step: by_step,
                 ..Leaf::default()
             },
         }
@@ -287,11 +288,9 @@ impl<'c, 'q> StepCounts<'c, 'q> {
         let values = row.present() as u64;
         self.counted.seen += values;
         if let Some(by_step) = &mut self.counted.seen_by_step {
-            for (n, value) in by_step.iter_mut().zip(row.values) {
-                *n += u64::from(is_present(*value));
-            }
+            row.count_into(by_step);
         }
-        self.gives(values)
+        self.gave(row)
     }
 
     /// Counts what windows hold.
@@ -307,16 +306,16 @@ impl<'c, 'q> StepCounts<'c, 'q> {
         counted.last_window = counted.last_window.max(last);
     }
 
-    /// Counts the values of a row that came of windows; whether there is any.
+    /// Counts the values that a row gives; whether there is any.
     ///
     /// # Errors
     /// There are more than a query may hold.
     pub(crate) fn gave(&mut self, row: Row<'_>) -> Result<bool, QueryError> {
-        self.gives(row.present() as u64)
-    }
-
-    fn gives(&mut self, values: u64) -> Result<bool, QueryError> {
+        let values = row.present() as u64;
         self.counted.values += values;
+        if let Some(by_step) = &mut self.counted.values_by_step {
+            row.count_into(by_step);
+        }
         self.counted.rows += u64::from(values > 0);
         self.cx.allows(self.counted.values)?;
         Ok(values > 0)
