@@ -171,7 +171,7 @@ impl Db {
     }
 
     /// A file of runs is damaged: the next start must read all of the log.
-    fn drop_checkpoints(&self) -> Result<(), Error> {
+    pub(crate) fn drop_checkpoints(&self) -> Result<(), Error> {
         let folder = self.checkpoints_dir();
         let numbers = checkpoint::FILES.list(&*self.fs, &folder)?.numbers;
         for number in &numbers {

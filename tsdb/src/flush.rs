@@ -65,6 +65,11 @@ impl Db {
         self.sync_late(&late)?;
         let range = BlockRange::new(Timestamp::from_millis(start), Timestamp::from_millis(end));
         let written = self.write_block(&self.dir, range, &late, Content::All)?;
+        if written.is_none() {
+            // All of it was deleted. No block tells the next start that the window is done with: a checkpoint of before
+            // would bring its rows back, and what deleted them may leave the log below.
+            self.drop_checkpoints()?;
+        }
         let mut blocks: Vec<Arc<BlockReader>> = self.blocks.read().to_vec();
         blocks.extend(written);
         self.publish(blocks, end);

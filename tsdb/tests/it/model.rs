@@ -153,8 +153,8 @@ struct Machine {
     deleted: bool,
     /// Rounds of maintenance; a series without samples in the head goes in the second. A restart counts as two.
     rounds: u32,
-    /// The round in which each loose column got its newest sample.
-    touched: [u32; 7],
+    /// The round in which each loose column got its newest histogram, if it ever got one.
+    histograms: [Option<u32>; 7],
 }
 
 impl Machine {
@@ -177,7 +177,7 @@ impl Machine {
             now: [1000; 3],
             deleted: false,
             rounds: 0,
-            touched: [0; 7],
+            histograms: [None; 7],
         }
     }
 
@@ -185,7 +185,8 @@ impl Machine {
     /// a float marker for what it is, where the oracle makes it one of a histogram: none comes once it may have.
     fn loose(&self, column: usize, n: usize) -> Held {
         let value = value(column, n);
-        let kept = self.options.block_ms >= 1_000_000 || self.rounds - self.touched[column] <= 1;
+        let kept =
+            self.options.block_ms >= 1_000_000 || self.histograms[column].is_none_or(|round| self.rounds - round <= 1);
         Held::Float(if kept || !is_stale(value) { value } else { 3.0 })
     }
 
@@ -198,10 +199,10 @@ impl Machine {
             |refused: Vec<(u64, RejectReason)>| -> Vec<_> { refused.iter().map(|(n, r)| (*n, bits(r))).collect() };
         let (got, expect) = (told(commit(self.db(), given)), told(commit(&self.oracle, given)));
         assert_eq!(got, expect, "{given:?}");
-        for (n, (key, labels, ..)) in (0..).zip(given) {
+        for (n, (_, labels, _, held)) in (0..).zip(given) {
             let column: usize = labels.value("__name__")[1..].parse().unwrap();
-            if key.is_none() && got.iter().all(|(refused, _)| *refused != n) {
-                self.touched[column] = self.rounds;
+            if matches!(held, Held::Histogram(_)) && got.iter().all(|(refused, _)| *refused != n) {
+                self.histograms[column] = Some(self.rounds);
             }
         }
     }
@@ -380,4 +381,35 @@ fn a_series_that_moves_within_a_commit_comes_back_whole() {
     machine.check(TimeRange::ALL);
     machine.run(&Op::Reopen);
     machine.check(TimeRange::ALL);
+}
+
+/// No block tells that the window is done with, and what deleted its rows has left the log.
+#[test]
+fn a_window_that_was_deleted_whole_does_not_come_back() {
+    let row = |step, v| Op::Row(0, step, (0..6).map(|column| (column, v)).collect());
+    let loose = |columns: &[usize]| Op::Loose(columns.iter().map(|column| (*column, 0, 0)).collect());
+    let mut machine = Machine::new(100, 200, true, 0, 0);
+    let ops = [
+        loose(&[5]),
+        Op::Loose(vec![(0, -62, 0)]),
+        row(400, 0),
+        Op::Maintain,
+        loose(&[0, 1]),
+        loose(&[0, 1, 2]),
+        Op::Window(300),
+        Op::Histograms(vec![(0, 0, 0, false)]),
+        loose(&[0]),
+        row(5, 0),
+        row(5, 1),
+        loose(&[0]),
+        Op::Delete(9, -10, 10),
+        Op::Histograms(vec![(0, 22, 0, true)]),
+        row(400, 0),
+        Op::Maintain,
+        Op::Reopen,
+    ];
+    for op in &ops {
+        machine.run(op);
+        machine.check(TimeRange::ALL);
+    }
 }
