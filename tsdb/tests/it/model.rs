@@ -413,3 +413,22 @@ fn a_window_that_was_deleted_whole_does_not_come_back() {
         machine.check(TimeRange::ALL);
     }
 }
+
+/// Rows of one time may lie on both sides of a seal.
+#[test]
+fn a_second_value_is_refused_after_its_row_was_sealed() {
+    let all = || (0..6).map(|column| (column, 0)).collect();
+    let mut machine = Machine::new(100, 200, false, 0, 0);
+    let ops = [
+        Op::Row(0, 5, all()),
+        Op::Row(0, 4, vec![(1, 0)]),
+        Op::Row(0, -2, all()),
+        Op::Snapshot,
+        Op::Row(0, 0, vec![(6, 0)]),
+        Op::Row(0, 0, vec![(2, 1)]),
+    ];
+    for op in &ops {
+        machine.run(op);
+        machine.check(TimeRange::ALL);
+    }
+}

@@ -242,6 +242,10 @@ impl Rising {
     /// of what they held, else the two have parted.
     fn goes_on(&self, samples: &[Loose], staged: &Staged, t: &Timeline, last: &dyn Fn(u32) -> Option<i64>) -> bool {
         let newest = staged.newest;
+        if !self.later && t.runs.last().is_some_and(|run| run.last == newest) {
+            // Some rows of this time are sealed: what they hold is not told here.
+            return false;
+        }
         let staged_rows = staged.rows.iter().rev().map(|r| (r.at, &r.presence));
         let open_rows = t.times.iter().copied().zip(&t.presence).rev();
         let mut met = false;
