@@ -12,6 +12,7 @@
 
 use crate::fetch::{Encoding, FetchError, Fetched, InflateError};
 use crate::manager::Shared;
+use crate::metadata::ScrapeNo;
 use crate::parse::{ContentTypeError, Format, ParseError};
 use crate::pool::Job;
 use crate::predict::Prediction;
@@ -38,6 +39,7 @@ pub(crate) struct TargetState {
     orphans: Vec<SeriesRef>,
     /// Whether the last scrape had samples or series refused, so that this is told once.
     refused: bool,
+    scrape: ScrapeNo,
 }
 
 /// Why a scrape failed, in the words the user sees.
@@ -133,6 +135,7 @@ impl Append<'_> {
     }
 
     fn append(&self, state: &mut TargetState, buffers: &mut Buffers, body: Result<(&[u8], Option<&str>), Failure>) {
+        state.scrape.this += 1;
         let mut report = Report {
             timeout: self.target.timeout,
             sample_limit: self.job.rules.sample_limit,
@@ -198,8 +201,10 @@ impl Append<'_> {
                 append: self,
                 appender: appender.as_mut(),
                 timeline,
+                scrape: state.scrape,
                 counts: Counts::default(),
                 refusal: None,
+                over_limit: false,
             };
             let walked = walk.body(&mut state.prediction, buffers, body, format);
             let (mut counts, mut refusal) = (walk.counts, walk.refusal);
@@ -221,6 +226,9 @@ impl Append<'_> {
                     state.orphans.extend(vanished);
                     return Err(problem);
                 }
+            }
+            if !body.is_empty() {
+                state.scrape.last_good = state.scrape.this;
             }
             let mut samples = (buffers.histograms.len() + buffers.row.len()) as u64;
             let mut stamped = &buffers.stamped[..];

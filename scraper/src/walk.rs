@@ -14,12 +14,12 @@
 use crate::append::{Append, Failure};
 use crate::fetch::Unpacker;
 use crate::manager::Reuse;
-use crate::metadata::MetadataPass;
+use crate::metadata::{MetadataPass, ScrapeNo};
 use crate::parse::{Entries, Entry, Format, ParseError};
-use crate::predict::{Predicted, Prediction, Slot};
+use crate::predict::{Pass, Predicted, Prediction, Slot};
 use crate::sample::SampleLabels;
 use std::sync::Arc;
-use tidegauge_model::{AppendError, Appender, Exemplar, Histogram, SeriesRef, TimelineRef, Timestamp};
+use tidegauge_model::{AppendError, Appender, Exemplar, Histogram, Labels, SeriesRef, TimelineRef, Timestamp};
 
 /// Buffers that one scrape after another uses.
 #[derive(Debug, Default)]
@@ -68,9 +68,12 @@ pub(crate) struct Walk<'a, 'p> {
     pub(crate) append: &'a Append<'a>,
     pub(crate) appender: &'p mut dyn Appender,
     pub(crate) timeline: TimelineRef,
+    pub(crate) scrape: ScrapeNo,
     pub(crate) counts: Counts,
     /// Why the first series was refused, if one was.
     pub(crate) refusal: Option<AppendError>,
+    /// Whether there were more samples than may be.
+    pub(crate) over_limit: bool,
 }
 
 impl Walk<'_, '_> {
@@ -83,43 +86,28 @@ impl Walk<'_, '_> {
         format: Format,
     ) -> Result<Vec<SeriesRef>, Failure> {
         let (append, rules) = (self.append, &*self.append.job.rules);
-        let shared = append.shared;
         buffers.stamped.clear();
         buffers.exemplars.clear();
+        buffers.histograms.clear();
         let mut labels = SampleLabels::new(rules, &append.target.labels);
         let mut metadata = MetadataPass::new(
             append.live.families(),
-            &shared.interner,
-            shared.options.max_metadata_per_target,
+            &append.shared.interner,
+            append.shared.options.max_metadata_per_target,
+            self.scrape,
         );
-        buffers.histograms.clear();
         let mut entries = Entries::new(body, format).histogram_lines(rules.histograms.lines);
         let mut pass = prediction.begin();
-        let (mut over_limit, mut over_buckets) = (false, false);
+        let mut over_buckets = false;
         // An empty body is no samples in any format, though OpenMetrics alone would miss its end.
         while !body.is_empty()
             && let Some(entry) = entries.next_expecting(pass.expected())
         {
-            let mut is_histogram = false;
-            let line = match entry.map_err(|problem| in_body(problem, body, format))? {
-                Entry::Sample(line) => line,
-                Entry::Histogram(line) => {
-                    is_histogram = true;
-                    line
-                }
-                Entry::Help { metric, text } => {
-                    metadata.help(metric, text);
-                    continue;
-                }
-                Entry::Type { metric, kind } => {
-                    metadata.kind(metric, kind);
-                    continue;
-                }
-                Entry::Unit { metric, unit } => {
-                    metadata.unit(metric, unit);
-                    continue;
-                }
-                Entry::Created { .. } | Entry::Comment(_) => continue,
+            let entry = entry.map_err(|problem| in_body(problem, body, format))?;
+            let is_histogram = matches!(entry, Entry::Histogram(_));
+            let (Entry::Sample(line) | Entry::Histogram(line)) = entry else {
+                declare(&mut metadata, &entry);
+                continue;
             };
             self.counts.scraped += 1;
             let at = line.at.filter(|_| rules.honor_timestamps);
@@ -134,53 +122,15 @@ impl Walk<'_, '_> {
                     slot
                 }
                 _ => {
-                    let Some(labels) = labels.of(&entries, &line)? else {
-                        match predicted {
-                            Predicted::New => pass.insert(Slot::Dropped),
-                            Predicted::Known(_) => pass.update(Slot::Dropped),
-                        }
-                        continue;
-                    };
-                    if rules.sample_limit > 0 && self.counts.kept >= rules.sample_limit {
-                        (over_limit, self.counts.kept) = (true, self.counts.kept + 1);
-                        continue;
-                    }
-                    let timeline = if rules.stands_apart(at) {
-                        None
-                    } else {
-                        Some(self.timeline)
-                    };
-                    let series = match self.appender.resolve(timeline, labels) {
-                        Ok(series) => series,
-                        // The store has no room for this series; the others go on.
-                        Err(refusal) => {
-                            self.counts.kept += 1;
-                            self.counts.refused_series += 1;
-                            self.refusal.get_or_insert(refusal);
-                            continue;
-                        }
-                    };
-                    let slot = if rules.stands_apart(at) {
-                        Slot::Stamped(series)
-                    } else {
-                        Slot::Series(series)
-                    };
-                    match predicted {
-                        Predicted::New => {
-                            self.counts.added += 1;
-                            pass.insert(slot);
-                        }
-                        Predicted::Known(_) => pass.update(slot),
-                    }
-                    slot
+                    let labels = labels.of(&entries, &line)?;
+                    self.look_up(labels, rules.stands_apart(at), &mut pass, predicted)
                 }
             };
             let (Slot::Series(series) | Slot::Stamped(series)) = slot else {
                 continue;
             };
             self.counts.kept += 1;
-            if rules.sample_limit > 0 && self.counts.kept > rules.sample_limit {
-                over_limit = true;
+            if self.is_full() {
                 continue;
             }
             match at {
@@ -195,7 +145,7 @@ impl Walk<'_, '_> {
                 keep_exemplars(&entries, series, at.unwrap_or(append.at), &mut buffers.exemplars);
             }
         }
-        if over_limit {
+        if self.over_limit {
             return Err(Failure::SampleLimit);
         }
         if over_buckets {
@@ -203,10 +153,78 @@ impl Walk<'_, '_> {
         }
         let mut vanished = Vec::new();
         pass.finish(|series| vanished.push(series));
-        if let Some(families) = metadata.finish() {
+        // A body of nothing declares nothing and unsays nothing.
+        if !body.is_empty()
+            && let Some(families) = metadata.finish()
+        {
             append.live.set_families(families);
         }
         Ok(vanished)
+    }
+
+    /// What a line stands for that the last body does not tell: the column of its labels, found or made. A sample that
+    /// is not dropped and yet gets none is counted here.
+    fn look_up(
+        &mut self,
+        labels: Option<&Labels>,
+        stands_apart: bool,
+        pass: &mut Pass<'_>,
+        predicted: Predicted,
+    ) -> Slot {
+        let Some(labels) = labels else {
+            remember(pass, predicted, Slot::Dropped);
+            return Slot::Dropped;
+        };
+        self.counts.kept += 1;
+        if self.is_full() {
+            return Slot::Dropped;
+        }
+        let timeline = (!stands_apart).then_some(self.timeline);
+        let series = match self.appender.resolve(timeline, labels) {
+            Ok(series) => series,
+            // The store has no room for this series; the others go on.
+            Err(refusal) => {
+                self.counts.refused_series += 1;
+                self.refusal.get_or_insert(refusal);
+                return Slot::Dropped;
+            }
+        };
+        // Counted with those that are known.
+        self.counts.kept -= 1;
+        let slot = if stands_apart {
+            Slot::Stamped(series)
+        } else {
+            Slot::Series(series)
+        };
+        self.counts.added += u64::from(predicted == Predicted::New);
+        remember(pass, predicted, slot);
+        slot
+    }
+
+    /// Whether the samples counted are more than the job takes.
+    fn is_full(&mut self) -> bool {
+        let limit = self.append.job.rules.sample_limit;
+        let full = limit > 0 && self.counts.kept > limit;
+        self.over_limit |= full;
+        full
+    }
+}
+
+/// Remembers what a line was found to stand for.
+fn remember(pass: &mut Pass<'_>, predicted: Predicted, slot: Slot) {
+    match predicted {
+        Predicted::New => pass.insert(slot),
+        Predicted::Known(_) => pass.update(slot),
+    }
+}
+
+/// Takes in a line that is no sample.
+fn declare<'b>(metadata: &mut MetadataPass<'b, '_>, entry: &Entry<'b>) {
+    match *entry {
+        Entry::Help { metric, text } => metadata.help(metric, text),
+        Entry::Type { metric, kind } => metadata.kind(metric, kind),
+        Entry::Unit { metric, unit } => metadata.unit(metric, unit),
+        _ => {}
     }
 }
 
