@@ -189,6 +189,7 @@ impl Append<'_> {
             negotiated.format
         };
         state.keep_if_made_under(format, rules);
+        let mut added = None;
         // Once with the columns known from before; again without, if the store let one of them go.
         for _ in 0..2 {
             let mut appender = self.shared.store.appender();
@@ -208,16 +209,20 @@ impl Append<'_> {
             };
             let walked = walk.body(&mut state.prediction, buffers, body, format);
             let (mut counts, mut refusal) = (walk.counts, walk.refusal);
-            (report.scraped, report.kept, report.added) = (counts.scraped, counts.kept, counts.added);
+            (report.scraped, report.kept) = (counts.scraped, counts.kept);
+            // The second time all are found anew, though none of them is new to the target.
+            report.added = *added.get_or_insert(counts.added);
             let vanished = walked?;
             (report.up, report.duration) = (true, self.began.elapsed());
             report.fill(&mut buffers.row, reserved);
-            let row = append_histograms(appender.as_mut(), &buffers.histograms, &mut counts, &mut refusal)
-                .and_then(|()| Ok(appender.append_row(timeline, self.at, &buffers.row)?));
-            match row {
+            let taken = append_histograms(appender.as_mut(), &buffers.histograms, &mut counts, &mut refusal)
+                .and_then(|()| Ok(appender.append_row(timeline, self.at, &buffers.row)?))
+                .and_then(|()| Ok(appender.append_many(&buffers.stamped)?));
+            match taken {
                 Ok(()) => {}
                 Err(Failure::Append(AppendError::StaleRef { .. })) => {
-                    // The prediction has moved on to this body: what had vanished is remembered as orphaned.
+                    // Whatever was taken goes with the appender. The prediction has moved on to this body: what had
+                    // vanished is remembered as orphaned.
                     state.forget();
                     state.orphans.extend(vanished);
                     continue;
@@ -230,19 +235,12 @@ impl Append<'_> {
             if !body.is_empty() {
                 state.scrape.last_good = state.scrape.this;
             }
-            let mut samples = (buffers.histograms.len() + buffers.row.len()) as u64;
-            let mut stamped = &buffers.stamped[..];
-            // A column that is gone is left out; the next body finds it anew.
-            while let Err(AppendError::StaleRef { place }) = appender.append_many(stamped) {
-                samples = samples.saturating_sub(1);
-                stamped = stamped.get(place + 1..).unwrap_or_default();
-            }
-            samples += buffers.stamped.len() as u64;
+            let samples = (buffers.histograms.len() + buffers.row.len() + buffers.stamped.len()) as u64;
             for (series, at, exemplar) in &buffers.exemplars {
                 // One that does not fit fails no scrape; the store counts it.
                 let _ = appender.append_exemplar(*series, *at, exemplar);
             }
-            let vanished = state.all_vanished(vanished, &buffers.row);
+            let vanished = state.all_vanished(vanished, buffers);
             self.mark_stale(appender.as_mut(), timeline, &vanished);
             let committed = appender
                 .commit(OnReject::Skip)
@@ -440,12 +438,14 @@ impl TargetState {
         self.report.clear();
     }
 
-    /// What vanished by the prediction, and what was orphaned and did not come again in this row.
-    fn all_vanished(&mut self, mut vanished: Vec<SeriesRef>, row: &[(SeriesRef, f64)]) -> Vec<SeriesRef> {
+    /// What vanished by the prediction, and what was orphaned and did not come again in this body.
+    fn all_vanished(&mut self, mut vanished: Vec<SeriesRef>, body: &Buffers) -> Vec<SeriesRef> {
         if self.orphans.is_empty() {
             return vanished;
         }
-        let mut present: Vec<SeriesRef> = row.iter().map(|(series, _)| *series).collect();
+        let mut present: Vec<SeriesRef> = body.row.iter().map(|(series, _)| *series).collect();
+        present.extend(body.stamped.iter().map(|(series, ..)| *series));
+        present.extend(body.histograms.iter().map(|(series, ..)| *series));
         present.sort_unstable();
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.sort_unstable();
