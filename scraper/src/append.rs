@@ -20,6 +20,7 @@ use crate::report::{Report, ReportColumns};
 use crate::sample::{SampleError, SampleRules};
 use crate::target::{Health, LastScrape, Live, Target};
 use crate::walk::{Buffers, Counts, Walk};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::{
@@ -206,6 +207,7 @@ impl Append<'_> {
                 counts: Counts::default(),
                 refusal: None,
                 over_limit: false,
+                fresh: HashSet::default(),
             };
             let walked = walk.body(&mut state.prediction, buffers, body, format);
             let (mut counts, mut refusal) = (walk.counts, walk.refusal);

@@ -18,6 +18,8 @@ use crate::metadata::{MetadataPass, ScrapeNo};
 use crate::parse::{Entries, Entry, Format, ParseError};
 use crate::predict::{Pass, Predicted, Prediction, Slot};
 use crate::sample::SampleLabels;
+use foldhash::fast::RandomState;
+use std::collections::HashSet;
 use std::sync::Arc;
 use tidegauge_model::{AppendError, Appender, Exemplar, Histogram, Labels, SeriesRef, TimelineRef, Timestamp};
 
@@ -74,6 +76,8 @@ pub(crate) struct Walk<'a, 'p> {
     pub(crate) refusal: Option<AppendError>,
     /// Whether there were more samples than may be.
     pub(crate) over_limit: bool,
+    /// The series of lines that are new, as a line may stand there twice.
+    pub(crate) fresh: HashSet<SeriesRef, RandomState>,
 }
 
 impl Walk<'_, '_> {
@@ -196,7 +200,9 @@ impl Walk<'_, '_> {
         } else {
             Slot::Series(series)
         };
-        self.counts.added += u64::from(predicted == Predicted::New);
+        if predicted == Predicted::New {
+            self.counts.added += u64::from(self.fresh.insert(series));
+        }
         remember(pass, predicted, slot);
         slot
     }
