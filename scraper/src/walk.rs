@@ -15,7 +15,7 @@ use crate::append::{Append, Failure};
 use crate::fetch::Unpacker;
 use crate::manager::Reuse;
 use crate::metadata::{MetadataPass, ScrapeNo};
-use crate::parse::{Entries, Entry, Format, ParseError};
+use crate::parse::{Entries, Entry, Fingerprint, Format, ParseError};
 use crate::predict::{Pass, Predicted, Prediction, Slot};
 use crate::sample::SampleLabels;
 use foldhash::fast::RandomState;
@@ -76,8 +76,8 @@ pub(crate) struct Walk<'a, 'p> {
     pub(crate) refusal: Option<AppendError>,
     /// Whether there were more samples than may be.
     pub(crate) over_limit: bool,
-    /// The series of lines that are new, as a line may stand there twice.
-    pub(crate) fresh: HashSet<SeriesRef, RandomState>,
+    /// The hashes of lines that are new, as a line may stand there twice.
+    pub(crate) fresh: HashSet<u64, RandomState>,
 }
 
 impl Walk<'_, '_> {
@@ -126,8 +126,8 @@ impl Walk<'_, '_> {
                     slot
                 }
                 _ => {
-                    let labels = labels.of(&entries, &line)?;
-                    self.look_up(labels, rules.stands_apart(at), &mut pass, predicted)
+                    let (key, labels) = (entries.key(&line), labels.of(&entries, &line)?);
+                    self.look_up(key, labels, rules.stands_apart(at), &mut pass, predicted)
                 }
             };
             let (Slot::Series(series) | Slot::Stamped(series)) = slot else {
@@ -170,6 +170,7 @@ impl Walk<'_, '_> {
     /// is not dropped and yet gets none is counted here.
     fn look_up(
         &mut self,
+        key: Fingerprint,
         labels: Option<&Labels>,
         stands_apart: bool,
         pass: &mut Pass<'_>,
@@ -201,7 +202,7 @@ impl Walk<'_, '_> {
             Slot::Series(series)
         };
         if predicted == Predicted::New {
-            self.counts.added += u64::from(self.fresh.insert(series));
+            self.counts.added += u64::from(self.fresh.insert(key.hash()));
         }
         remember(pass, predicted, slot);
         slot
