@@ -7,6 +7,8 @@
     reason = "helpers of tests fail loudly like the tests themselves"
 )]
 
+mod access;
+mod access_peer;
 mod api;
 mod beside;
 mod certificate;
@@ -21,6 +23,7 @@ mod exporters;
 mod front;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod load;
 mod measure_scrape;
 mod peers;
 mod preset;
@@ -30,4 +33,6 @@ mod remote_write;
 mod replay;
 mod secrets;
 mod site;
+mod stop;
+mod tls_client;
 mod tsdb;
