@@ -6,7 +6,7 @@
 //!                                                          '---> guard: rate, role, headers of a request
 //! ```
 //!
-//! What was changed is found when a connection or a request comes, at most [`current::LOOK_EVERY`] later. What cannot be
+//! What was changed is found when a connection or a request comes, at most a quarter of a second later. What cannot be
 //! used leaves what was in force, and is told in the log and by `tidegauge_web_config_last_reload_successful`.
 
 mod client_certs;

@@ -261,7 +261,7 @@ fn tls_is_spoken_and_a_new_certificate_is_shown_without_a_restart() {
     // To leave TLS out needs a restart: by mistake nobody does.
     fs::write(dir.path().join("web.yml"), "").expect("written");
     let told = program.log_until_while("whether TLS is used cannot change", || {
-        drop(of(&second).try_ask("GET", "/", None))
+        drop(of(&second).try_ask("GET", "/", None));
     });
     assert!(told.contains("level=ERROR"), "{told}");
     assert_eq!(of(&second).ask("GET", "/", None).status, 200);

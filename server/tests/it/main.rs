@@ -24,6 +24,7 @@ mod front;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod load;
+mod logs;
 mod measure_scrape;
 mod peers;
 mod preset;
