@@ -90,6 +90,18 @@ impl Matcher {
         Ok(Self { name, op, value, test })
     }
 
+    /// The pattern of a regex matcher asked of a label, this way or the other. Shares the regex, if it needs one;
+    /// `None` if this or the other is none of a regex.
+    pub fn again(&self, op: MatchOp, name: impl Into<String>) -> Option<Self> {
+        let is_regex = |op| matches!(op, MatchOp::Regex | MatchOp::NotRegex);
+        (is_regex(op) && is_regex(self.op)).then(|| Self {
+            name: name.into(),
+            op,
+            value: self.value.clone(),
+            test: self.test.clone(),
+        })
+    }
+
     /// `name = value`, which cannot fail.
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self {
@@ -173,6 +185,11 @@ impl Test {
     fn compile(pattern: &str) -> Result<Self, MatcherError> {
         if let Some(literals) = plain(pattern) {
             return Ok(Self::any_of(literals));
+        }
+        if let Some(globs) = Glob::read(pattern)
+            && let Some(test) = Self::of_globs(globs)
+        {
+            return Ok(test);
         }
         let error = |reason: String| MatcherError {
             pattern: pattern.to_owned(),
@@ -359,8 +376,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn fast_paths_agree_with_the_regex(
-            pattern in "(\\^|)((a|b|é|ab|[.][*]|[.][+]|[.]|[.][*][?]|[(]a[|]bé[)]|[(]b[.][*]a[|]é[)][?]|[(][?]i:a[)]|[ab]|a[*]|[|]){0,5})([$]|)",
-            values in proptest::collection::vec("[abé\nA]{0,6}", 12),
+            pattern in "(\\^|)((a|b|é|ab|[.][*]|[.][+]|[.]|[.][*][?]|[.][+][*]|[\\\\][.|*\\\\Qd]|[(]a[|]bé[)]|[(]b[.][*]a[|]é[)][?]|[(][?]i:a[)]|[ab]|a[*]|[|]){0,5})([$]|)",
+            values in proptest::collection::vec("[abé\nA.|*]{0,6}", 12),
         ) {
             let Ok(matcher) = Matcher::new(MatchOp::Regex, "x", pattern.clone()) else { return Ok(()) };
             let slow = slow(&pattern);
@@ -375,6 +392,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_pattern_asked_again_says_the_same_of_another_label() {
+        let first = regex("test-[0-9]+");
+        let again = first.again(MatchOp::NotRegex, "y").unwrap();
+        assert_eq!(again, Matcher::new(MatchOp::NotRegex, "y", "test-[0-9]+").unwrap());
+        for value in ["test-1", "test-", ""] {
+            assert_ne!(again.matches(value), first.matches(value), "{value}");
+        }
+        assert_eq!(again.regex_bytes(), first.regex_bytes());
+        assert!(
+            first.again(MatchOp::Equal, "y").is_none() && Matcher::equal("x", "y").again(MatchOp::Regex, "y").is_none()
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! connection meanwhile, so whether the client is still there has to be asked of the socket.
 
 use axum::http::Extensions;
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 use std::io;
@@ -17,9 +18,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// A connection for the task that serves it. A write that makes no headway for a time fails: the client reads nothing.
+///
+/// The lock is free but while somebody looks whether the client is there. Without it (through `try_read`, which takes a
+/// shared stream) the runtime would not see that a read that fills less than its buffer has emptied the socket, and
+/// each request would end with a read that finds nothing.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: Arc<TcpStream>,
+    stream: Arc<Mutex<TcpStream>>,
     write_timeout: Duration,
     /// Made when a write first has to wait.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -28,7 +33,7 @@ pub(super) struct Connection {
 /// The other end of a connection, as handlers see it among a request's extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    stream: Weak<TcpStream>,
+    stream: Weak<Mutex<TcpStream>>,
     /// Where it is, as the system says.
     pub(crate) address: Option<SocketAddr>,
     /// With TLS, the end of a connection comes behind a message that says so.
@@ -50,16 +55,38 @@ impl Caller {
 impl Connection {
     pub(super) fn new(stream: TcpStream, write_timeout: Duration) -> Self {
         Self {
-            stream: Arc::new(stream),
+            stream: Arc::new(Mutex::new(stream)),
             write_timeout,
             stalled: None,
         }
     }
 
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut TcpStream>) -> T) -> T {
+        act(Pin::new(&mut self.stream.lock()))
+    }
+
+    /// Sends, and fails once nothing could be sent for the time that a write has.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let sent = self.with(|stream| send(stream, cx));
+        if sent.is_ready() {
+            self.stalled = None;
+            return sent;
+        }
+        let timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        let why = "the client takes nothing of what is sent to it";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+    }
+
     pub(super) fn peer(&self, tls: bool) -> Peer {
         Peer {
             stream: Arc::downgrade(&self.stream),
-            address: self.stream.peer_addr().ok(),
+            address: self.stream.lock().peer_addr().ok(),
             tls,
         }
     }
@@ -74,6 +101,7 @@ impl Peer {
         };
         if self.tls {
             let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+            let stream = stream.lock();
             let mut fds = [PollFd::new(&*stream, ended)];
             let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
             return match rustix::event::poll(&mut fds, Some(&at_once)) {
@@ -82,7 +110,7 @@ impl Peer {
             };
         }
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match rustix::net::recv(&*stream, &mut [0u8; 1][..], flags) {
+        match rustix::net::recv(&*stream.lock(), &mut [0u8; 1][..], flags) {
             Ok((_, read)) => read == 0,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
             Err(_) => true,
@@ -92,49 +120,13 @@ impl Peer {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            // Into what is not initialised: to fill a buffer of many KiB with zeros first costs more than the read.
-            match self.stream.try_read_buf(buf) {
-                Ok(_) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl Connection {
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        send: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            match self.stream.poll_write_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => {
-                    let timeout = self.write_timeout;
-                    let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
-                    ready!(stalled.as_mut().poll(cx));
-                    let why = "the client takes nothing of what is sent to it";
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
-                }
-            }
-            match send(&self.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => {
-                    self.stalled = None;
-                    return Poll::Ready(sent);
-                }
-            }
-        }
+        self.with(|stream| stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |stream| stream.try_write(bytes))
+        self.poll_send(cx, |stream, cx| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -142,19 +134,19 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |stream| stream.try_write_vectored(bytes))
+        self.poll_send(cx, |stream, cx| stream.poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(rustix::net::shutdown(&*self.stream, rustix::net::Shutdown::Write)?))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_shutdown(cx))
     }
 }
 
@@ -217,7 +209,6 @@ mod tests {
         theirs.shutdown().await.unwrap();
         drop(theirs);
         // The end follows the words, which are here.
-        ours.stream.readable().await.unwrap();
         while !tls.has_gone() {
             tokio::task::yield_now().await;
         }
