@@ -47,6 +47,7 @@ mod sample;
 mod scrape_loop;
 mod target;
 mod thread;
+mod walk;
 
 #[cfg(feature = "kubernetes")]
 pub use discovery::kubernetes::{InCluster, KubernetesOptions};
