@@ -66,9 +66,9 @@ fn settle(program: &Program, done: impl Fn(&Value) -> bool) -> Value {
 fn a_pod_finds_its_cluster_and_follows_its_rotating_token() {
     let dir = tempfile::tempdir().expect("a folder");
     let own = Certificate::new("127.0.0.1");
-    let api = ApiServer::tls(&own, "first");
+    let api = ApiServer::tls(&own, "token-a");
     api.put("web-1", "127.0.0.1", 1);
-    let program = in_a_pod(dir.path(), &api, &own.pem, "first");
+    let program = in_a_pod(dir.path(), &api, &own.pem, "token-a");
     let told = settle(&program, |told| told["targets"] == 1);
     assert_eq!(
         (&told["health"], &told["lastError"]),
@@ -78,7 +78,7 @@ fn a_pod_finds_its_cluster_and_follows_its_rotating_token() {
     program.ask_until("/api/v1/targets", "http://127.0.0.1:1/metrics");
 
     // The server knows the old token no more before the file has the new one.
-    api.want("second");
+    api.want("token-b");
     api.end_watches();
     api.put("web-2", "127.0.0.1", 2);
     let refused = |told: &Value| told["lastError"].as_str().is_some_and(|error| error.contains("401"));
@@ -88,7 +88,7 @@ fn a_pod_finds_its_cluster_and_follows_its_rotating_token() {
         (&1.into(), &"down".into()),
         "what was found stays"
     );
-    replace(&dir.path().join("account/token"), "second");
+    replace(&dir.path().join("account/token"), "token-b");
     let told = settle(&program, |told| told["targets"] == 2 && told["health"] == "up");
     assert_eq!(told["lastError"], "");
     let statuses = api.statuses(PODS);
@@ -96,8 +96,8 @@ fn a_pod_finds_its_cluster_and_follows_its_rotating_token() {
 
     // And the other way round: nobody notices.
     let refused = statuses.iter().filter(|status| **status == 401).count();
-    replace(&dir.path().join("account/token"), "third");
-    api.want("third");
+    replace(&dir.path().join("account/token"), "token-c");
+    api.want("token-c");
     api.end_watches();
     api.delete("web-1");
     settle(&program, |told| told["targets"] == 1 && told["health"] == "up");
@@ -107,7 +107,7 @@ fn a_pod_finds_its_cluster_and_follows_its_rotating_token() {
     let (code, _, log) = program.wait();
     assert_eq!(code, Some(0));
     assert!(
-        !log.contains("first") && !log.contains("second") && !log.contains("third"),
+        !log.contains("token-a") && !log.contains("token-b") && !log.contains("token-c"),
         "{log}"
     );
 }
