@@ -607,7 +607,7 @@ mod tests {
             ),
             (
                 "scrape_configs:\n  - job_name: a\n    static_configs:\n    - targets: [x, 'b/c']\n",
-                "p.yml:4:21: scrape_configs[0].static_configs[0].targets[1]: \"b/c\" is not a valid hostname",
+                "p.yml:4:20: scrape_configs[0].static_configs[0].targets[1]: \"b/c\" is not a valid hostname",
             ),
             (
                 "scrape_configs:\n  - job_name: a\n    static_configs:\n    - targets: []\n      labels:\n        '': x\n",
