@@ -8,8 +8,14 @@
 )]
 
 mod api;
+#[cfg(feature = "kubernetes")]
+mod apiserver;
 mod beside;
+mod browser;
+#[cfg(feature = "kubernetes")]
 mod certificate;
+#[cfg(feature = "kubernetes")]
+mod churn;
 mod cli;
 #[cfg(feature = "kubernetes")]
 mod cluster;
@@ -20,9 +26,14 @@ mod discovery;
 mod exporters;
 mod front;
 #[cfg(feature = "kubernetes")]
+mod incluster;
+mod keys;
+#[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod measure_scrape;
+mod names;
 mod peers;
+#[cfg(feature = "kubernetes")]
 mod preset;
 mod process;
 mod program;
