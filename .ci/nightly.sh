@@ -64,6 +64,7 @@ figures() {
 part "feature combinations" features
 part "advisories, licences, duplicates" advisories
 part "ten minutes of kill -9" env TIDEGAUGE_CRASH_SECONDS=600 cargo test --release -p tidegauge-server crash -- --nocapture
+part "ten thousand idle connections" env TIDEGAUGE_IDLE_CONNECTIONS=10000 cargo test --release -p tidegauge-server --test it idle_connections -- --nocapture
 part "random queries beside Prometheus" differential
 part "Miri on codecs" miri
 part "random queries and a naive evaluator" env TIDEGAUGE_PROPERTY_TIMES=40 TIDEGAUGE_FUZZ_CASES=5000 cargo test --release -p tidegauge-query -- property fuzz

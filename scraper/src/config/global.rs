@@ -136,16 +136,4 @@ impl GlobalConfig {
             }
         }
     }
-
-    /// The keys that were set, are valid upstream and have no effect here.
-    pub fn unsupported(&self) -> Vec<String> {
-        let mut keys = Vec::new();
-        let mut note = |key: &str, set: bool| {
-            if set {
-                keys.push(format!("global.{key}"));
-            }
-        };
-        note("query_log_file", !self.query_log_file.is_empty());
-        keys
-    }
 }

@@ -35,3 +35,4 @@ pub use exposition::{Listing, Registry};
 pub use front::Front;
 pub(crate) use shared::Shared;
 pub use state::{ApiLimits, ApiState, BuildInfo, ConfigView, LastReload, Lifecycle, Readiness, ReloadReply};
+pub(crate) use status::replay_state;

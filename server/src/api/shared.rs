@@ -114,7 +114,13 @@ impl Shared {
         let pace = Arc::clone(&self.pace);
         let like = pace.likeness(params);
         let is_short = pace.is_short(like);
+        let query = params.text("query").unwrap_or_default();
+        let active = match is_short || query.is_empty() {
+            true => None,
+            false => self.api.active.begin(query, self.api.clock.now().millis() / 1000),
+        };
         let job = move |api: &ApiState, cancel| {
+            let _active = active;
             let begun = Instant::now();
             let result = job(api, cancel);
             pace.took(like, begun.elapsed());

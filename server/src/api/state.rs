@@ -1,6 +1,8 @@
 //! What the handlers know of the rest of the program. Filled by start-up, shared by every request.
 
 use super::exposition::{Listing, Registry};
+use crate::active::ActiveQueries;
+use crate::query_log::QueryLog;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +10,7 @@ use std::sync::Arc;
 use tidegauge_model::{Clock, MetricKind, Timestamp};
 use tidegauge_query::Engine;
 use tidegauge_scraper::Manager;
-use tidegauge_tsdb::Db;
+use tidegauge_tsdb::{Db, Replay};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -41,6 +43,12 @@ pub struct ApiState {
     pub started: Timestamp,
     /// What `status/buildinfo` says.
     pub build: BuildInfo,
+    /// How far the log was read at the start.
+    pub replay: Arc<Replay>,
+    /// Where queries are logged.
+    pub query_log: Arc<QueryLog>,
+    /// Which queries run.
+    pub active: Arc<ActiveQueries>,
     /// What `/metrics` shows.
     pub metrics: Registry,
     /// Bounds on single requests.

@@ -143,7 +143,8 @@ pub const FLAGS: &[Flag] = &[
     value("storage.tsdb.wal-compression-type", "snappy", NoEffect),
     value("storage.tsdb.wal-segment-size", "0B", NoEffect),
     value("storage.wal.fsync", "1s", Own),
-    value("web.config.file", "", NoEffect),
+    switch("web.access-log", "false", Own),
+    value("web.config.file", "", Obeyed),
     value("web.console.libraries", "console_libraries", NoEffect),
     value("web.console.templates", "consoles", NoEffect),
     value("web.cors.origin", ".*", NoEffect),
@@ -161,6 +162,7 @@ pub const FLAGS: &[Flag] = &[
         NoEffect,
     ),
     value("web.read-timeout", "5m", Obeyed),
+    value("web.read-token-file", "", Own),
     repeated(
         "web.remote-write-receiver.accepted-protobuf-messages",
         "prometheus.WriteRequest,io.prometheus.write.v2.Request",
@@ -168,6 +170,8 @@ pub const FLAGS: &[Flag] = &[
     ),
     value("web.route-prefix", "", Obeyed),
     value("web.user-assets", "", NoEffect),
+    value("web.write-timeout", "1m", Own),
+    value("web.write-token-file", "", Own),
 ];
 
 /// A command line after the pass.

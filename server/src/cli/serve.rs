@@ -1,11 +1,13 @@
 //! `tidegauge serve`, which is also what `tidegauge` alone does.
 
 use super::{complain, flags::Sorted, memory, print};
+use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
 use crate::config::{ByteSize, PromDuration};
 use crate::preset::{self, Annotations};
 use crate::telemetry::{self, LogFormat, LogLevel};
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 #[cfg(feature = "kubernetes")]
 use std::path::Path;
@@ -121,7 +123,20 @@ pub struct ServeArgs {
     /// Serve POST /api/v1/write (remote write 1.0)
     #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
     remote_write_receiver: bool,
-    /// Most connections at a time on each address
+    /// File that says who may ask and over what, as Prometheus has it: TLS, users with passwords, headers, a rate; what is
+    /// changed in it is taken without a restart
+    #[arg(long = "web.config.file", value_name = "FILE", help_heading = "Web")]
+    web_config: Option<PathBuf>,
+    /// File with bearer tokens, one a line, whose holders may ask; with this or the next, nobody else may
+    #[arg(long = "web.read-token-file", value_name = "FILE", help_heading = "Web")]
+    read_tokens: Option<PathBuf>,
+    /// File with bearer tokens, one a line, whose holders may also write, delete, reload and stop
+    #[arg(long = "web.write-token-file", value_name = "FILE", help_heading = "Web")]
+    write_tokens: Option<PathBuf>,
+    /// Write a line to the log for each request
+    #[arg(long = "web.access-log", help_heading = "Web")]
+    access_log: bool,
+    /// Most connections at a time on each address; when all are taken, the longest idle one is closed for one that comes
     #[arg(
         long = "web.max-connections",
         value_name = "N",
@@ -129,7 +144,7 @@ pub struct ServeArgs {
         help_heading = "Web"
     )]
     max_connections: usize,
-    /// Longest time a client may take to send a request's head, or keep an idle connection
+    /// Longest time a client may take to send a request's head, then its body, or keep an idle connection
     #[arg(
         long = "web.read-timeout",
         value_name = "DURATION",
@@ -137,6 +152,14 @@ pub struct ServeArgs {
         help_heading = "Web"
     )]
     read_timeout: PromDuration,
+    /// Longest time a client may take no part of its answer
+    #[arg(
+        long = "web.write-timeout",
+        value_name = "DURATION",
+        default_value = "1m",
+        help_heading = "Web"
+    )]
+    write_timeout: PromDuration,
 
     /// Folder of the data; it is made if there is none
     #[arg(
@@ -306,6 +329,7 @@ impl ServeArgs {
     pub(crate) fn run(self, sorted: &Sorted) -> anyhow::Result<()> {
         telemetry::init(self.log_level, self.log_format);
         memory::use_small_pages();
+        raise_open_files();
         for name in &sorted.ignored {
             tracing::warn!(
                 flag = *name,
@@ -387,6 +411,13 @@ impl ServeArgs {
             remote_write_receiver: self.remote_write_receiver,
             max_connections: self.max_connections,
             read_timeout: self.read_timeout,
+            write_timeout: self.write_timeout,
+            access: AccessFiles {
+                web_config: given(self.web_config),
+                read_tokens: given(self.read_tokens),
+                write_tokens: given(self.write_tokens),
+            },
+            access_log: self.access_log,
             retention,
             retention_bytes: self.retention_size.bytes(),
             min_block: self.min_block,
@@ -427,6 +458,26 @@ impl ServeArgs {
                 ..DiscoveryOptions::default()
             },
             flags,
+        }
+    }
+}
+
+/// A flag with an empty text is as one that is not given, as upstream.
+fn given(file: Option<PathBuf>) -> Option<PathBuf> {
+    file.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Lets this process have as many files and connections open as the system allows it: the usual bound is for programs
+/// that hold few.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let most = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, most) {
+            tracing::warn!(%error, "cannot raise the number of files that may be open");
         }
     }
 }

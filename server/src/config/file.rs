@@ -14,7 +14,7 @@ use tidegauge_scraper::files_named;
 use tidegauge_scraper::naming::NameScheme;
 
 /// A larger file is refused: it is read whole.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
 /// The files of `scrape_config_files` together.
 const MAX_INCLUDED_BYTES: u64 = 64 << 20;
 /// The most files that `scrape_config_files` may name.
@@ -57,7 +57,7 @@ const MAX_EXEMPLARS: usize = 100_000;
 /// A section or key that is valid and has no effect in this version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unsupported {
-    /// Its name, as in `alerting` or `global.query_log_file`.
+    /// Its name, as in `alerting` or `storage.tsdb.retention`.
     pub section: String,
     /// The line where it first stands.
     pub line: usize,
@@ -150,7 +150,8 @@ pub fn built_in(address: &str) -> Result<Config, ConfigError> {
     parse(&text, path, &preset::Flags::default(), &|_| None)
 }
 
-fn read_file(path: &Path, most: u64) -> Result<String, ConfigError> {
+/// The text of a file of at most so many bytes.
+pub(crate) fn read_file(path: &Path, most: u64) -> Result<String, ConfigError> {
     let fail = |source| ConfigError::Read {
         file: path.to_owned(),
         source,
@@ -199,7 +200,7 @@ fn parse(
         None => Vec::new(),
     };
     preset::check_names(&brought, &own).map_err(|f| ConfigError::at(path, &f))?;
-    let mut unsupported = read.unsupported(&global);
+    let mut unsupported = read.unsupported();
     let shown: Vec<ScrapeConfig> = own.into_iter().chain(brought.clone()).map(|(job, _)| job).collect();
     let mut jobs = shown.clone();
     let mut names: HashMap<String, PathBuf> = jobs.iter().map(|job| (job.job_name.clone(), path.to_owned())).collect();
@@ -342,15 +343,8 @@ impl Reader<'_> {
     }
 
     /// What this file says without effect, the jobs apart.
-    fn unsupported(&self, global: &GlobalConfig) -> Vec<Unsupported> {
-        let mut found: Vec<Unsupported> = global
-            .unsupported()
-            .into_iter()
-            .map(|section| Unsupported {
-                line: self.root.get("global").map_or(0, |n| n.at.line),
-                section,
-            })
-            .collect();
+    fn unsupported(&self) -> Vec<Unsupported> {
+        let mut found = Vec::new();
         for (key, node) in self.root.entries().iter().filter(|(_, n)| !n.is_null()) {
             match key.text.as_str() {
                 "global" | "scrape_configs" | "scrape_config_files" | "tidegauge" => {}
@@ -679,7 +673,6 @@ mod tests {
             listed,
             [
                 ("alerting", 2),
-                ("global.query_log_file", 8),
                 ("rule_files", 1),
                 ("storage.tsdb.stale_series_compaction_threshold", 7),
             ]

@@ -7,6 +7,8 @@
     reason = "helpers of tests fail loudly like the tests themselves"
 )]
 
+mod access;
+mod access_peer;
 mod api;
 #[cfg(feature = "kubernetes")]
 mod apiserver;
@@ -30,6 +32,8 @@ mod incluster;
 mod keys;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod load;
+mod logs;
 mod measure_scrape;
 mod names;
 mod peers;
@@ -41,4 +45,6 @@ mod remote_write;
 mod replay;
 mod secrets;
 mod site;
+mod stop;
+mod tls_client;
 mod tsdb;

@@ -78,6 +78,15 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// SIGTERM; gives the exit code and how long the end took.
+    pub(crate) fn terminate(mut self) -> (Option<i32>, Duration) {
+        let began = Instant::now();
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        (code, began.elapsed())
+    }
+
     /// GET; `None` if nobody answers.
     pub(crate) fn get(&self, path: &str) -> Option<Answer> {
         request(self.port, "GET", path, &[], &[])

@@ -86,7 +86,7 @@ impl Program {
             }
         }
         let address = greeting[0]
-            .split("http://")
+            .split("://")
             .nth(1)
             .and_then(|rest| rest.split('/').next())
             .expect("an address in the first line")
@@ -161,6 +161,19 @@ impl Program {
             if line.contains(text) {
                 return line;
             }
+        }
+    }
+
+    /// The same, doing something again and again meanwhile.
+    pub(crate) fn log_until_while(&self, text: &str, again: impl Fn()) -> String {
+        let begun = Instant::now();
+        loop {
+            again();
+            if let Some(line) = self.stderr.try_iter().find(|line| line.contains(text)) {
+                return line;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the log never held {text:?}");
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
 

@@ -150,6 +150,9 @@ impl Site {
             ready: switches.ready,
             started: Timestamp::from_millis(NOW_MS - 60_000),
             build: BuildInfo::default(),
+            replay: Arc::default(),
+            query_log: Arc::default(),
+            active: Arc::default(),
             metrics,
             limits: switches.limits,
         };
