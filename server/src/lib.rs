@@ -26,3 +26,6 @@ mod remote;
 mod site;
 pub mod telemetry;
 mod ui;
+
+#[cfg(any(test, feature = "fuzz"))]
+pub use remote::fuzz;

@@ -4,6 +4,7 @@ use super::{complain, flags::Sorted, memory, print};
 use crate::app::{self, AppOptions, FsyncChoice, Started};
 use crate::config::{ByteSize, PromDuration};
 use crate::preset::{self, Annotations};
+use crate::remote::ProtoMessage;
 use crate::telemetry::{self, LogFormat, LogLevel};
 use clap::Args;
 use std::net::SocketAddr;
@@ -90,9 +91,16 @@ pub struct ServeArgs {
     /// Serve /api/v1/admin/tsdb/*
     #[arg(long = "web.enable-admin-api", help_heading = "Web")]
     admin_api: bool,
-    /// Serve POST /api/v1/write (remote write 1.0)
+    /// Serve POST /api/v1/write (remote write 1.0 and 2.0)
     #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
     remote_write_receiver: bool,
+    /// Messages of remote write that are taken; may be repeated [default: all]
+    #[arg(
+        long = "web.remote-write-receiver.accepted-protobuf-messages",
+        value_name = "MESSAGE",
+        help_heading = "Web"
+    )]
+    remote_write_messages: Vec<ProtoMessage>,
     /// Most connections at a time on each address
     #[arg(
         long = "web.max-connections",
@@ -352,6 +360,10 @@ impl ServeArgs {
             lifecycle: self.lifecycle,
             admin_api: self.admin_api,
             remote_write_receiver: self.remote_write_receiver,
+            remote_write_messages: match self.remote_write_messages.as_slice() {
+                [] => ProtoMessage::ALL.to_vec(),
+                given => given.to_vec(),
+            },
             max_connections: self.max_connections,
             read_timeout: self.read_timeout,
             retention,

@@ -21,12 +21,17 @@ mod exporters;
 mod front;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod measure_remote_write;
 mod measure_scrape;
 mod peers;
 mod preset;
 mod process;
 mod program;
 mod remote_write;
+mod remote_write_beside;
+mod remote_write_bombs;
+mod remote_write_senders;
+mod remote_write_v2;
 mod replay;
 mod secrets;
 mod site;
