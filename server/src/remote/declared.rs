@@ -55,10 +55,14 @@ impl Declared {
     /// Metrics and what is said of them, in no order; of one metric, if it is named.
     pub(crate) fn list(&self, metric: Option<&str>) -> Vec<(String, Arc<Metadata>)> {
         let metrics = self.metrics.read();
-        let copy = |(name, known): (&Box<str>, &Known)| (name.to_string(), Arc::clone(&known.metadata));
+        let copy = |name: &str, known: &Known| (name.to_owned(), Arc::clone(&known.metadata));
         match metric {
-            Some(metric) => metrics.get_key_value(metric).map(copy).into_iter().collect(),
-            None => metrics.iter().map(copy).collect(),
+            Some(metric) => metrics
+                .get(metric)
+                .map(|known| copy(metric, known))
+                .into_iter()
+                .collect(),
+            None => metrics.iter().map(|(name, known)| copy(name, known)).collect(),
         }
     }
 
@@ -161,7 +165,7 @@ impl Declared {
 }
 
 /// What was said of one metric.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Said<'b> {
     metric: &'b [u8],
     kind: MetricKind,

@@ -81,6 +81,7 @@ impl<'b> Ledger<'b> {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Misfit {
     Sample(RejectReason),
     Exemplar,

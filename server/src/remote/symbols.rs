@@ -9,6 +9,7 @@
 //! is made of the hashes of its symbols in their order: what is known of a series is found without looking at its texts.
 
 use super::known::Key;
+use super::labels::Pair;
 use super::room::Room;
 use super::wire::{Fields, Value, WireError};
 use super::write_in::WriteError;
@@ -112,7 +113,7 @@ impl<'b> Symbols<'b> {
     }
 
     /// The pairs of label references, or which reference leads nowhere.
-    pub(super) fn pairs(&self, labels: &[u8]) -> Result<Result<Vec<(&'b [u8], &'b [u8])>, String>, WireError> {
+    pub(super) fn pairs(&self, labels: &[u8]) -> Result<Result<Vec<Pair<'b>>, String>, WireError> {
         let (mut pairs, mut before, mut why) = (Vec::new(), None, None);
         each_ref(labels, |place| {
             let Some(text) = self.text(place) else {
