@@ -3,7 +3,7 @@
 use super::TARGETS;
 use crate::parse::{Entries, Format};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use tidegauge_model::testing::{found_once, has_file, mutate};
 
 /// One change of a body.
 #[derive(Debug, Clone)]
@@ -82,38 +82,12 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
     }
 }
 
-/// Cases for each target and seed; `TIDEGAUGE_FUZZ_CASES` asks for more.
-fn cases() -> u32 {
-    let asked = std::env::var("TIDEGAUGE_FUZZ_CASES").ok().and_then(|n| n.parse().ok());
-    asked.unwrap_or(500)
-}
+/// Cases for each target and seed.
+const CASES: u32 = 500;
 
 fn run_target(name: &str) {
     let target = super::target(name).unwrap();
-    for (nth, seed) in (target.seeds)().into_iter().enumerate() {
-        (target.run)(&seed);
-        let config = Config {
-            cases: cases(),
-            failure_persistence: None,
-            max_shrink_iters: 200,
-            ..Config::default()
-        };
-        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[nth as u8 + 1; 32]);
-        let mut runner = match std::env::var_os("TIDEGAUGE_FUZZ_CASES") {
-            // A long run is to see other cases each time; a failure prints its input.
-            Some(_) => TestRunner::new(config),
-            None => TestRunner::new_with_rng(config, rng),
-        };
-        let done = runner.run(&prop::collection::vec(change(), 1..6), |changes| {
-            let mut bytes = seed.clone();
-            changes.iter().for_each(|change| apply(&mut bytes, change));
-            (target.run)(&bytes);
-            Ok(())
-        });
-        if let Err(failure) = done {
-            panic!("{name}, seed {nth}: {failure}");
-        }
-    }
+    mutate(name, (target.seeds)(), change(), apply, CASES, target.run);
     for len in [0, 1, 3, 64, 4096] {
         for byte in [b'{', b'"', b'a', b'\n', b'#', 0, 0x0a, 0x22, 0x80, 0xff] {
             (target.run)(&vec![byte; len]);
@@ -134,9 +108,7 @@ macro_rules! targets {
             let known: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
             assert_eq!(known, tested);
             for name in tested {
-                let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../fuzz/fuzz_targets/{name}.rs"));
-                let text = std::fs::read_to_string(&file).unwrap_or_default();
-                assert!(text.contains(&format!("\"{name}\"")), "{} runs the target", file.display());
+                assert!(has_file(env!("CARGO_MANIFEST_DIR"), name), "a file runs {name}");
             }
         }
     };
@@ -165,11 +137,8 @@ fn seeds_are_bodies() {
 #[test]
 fn what_was_found_once_stays_harmless() {
     for target in TARGETS {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../testdata/fuzz")
-            .join(target.name);
-        for entry in std::fs::read_dir(folder).into_iter().flatten() {
-            (target.run)(&std::fs::read(entry.unwrap().path()).unwrap());
+        for bytes in found_once(env!("CARGO_MANIFEST_DIR"), target.name) {
+            (target.run)(&bytes);
         }
     }
 }

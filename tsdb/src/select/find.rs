@@ -120,6 +120,15 @@ impl Search {
         out.reverse();
     }
 
+    /// So many series come, most of which may have been found elsewhere.
+    fn expect(&mut self, series: usize) {
+        let more = series.saturating_sub(self.found.len());
+        self.found.reserve(more);
+        if self.several {
+            self.by_number.reserve(more);
+        }
+    }
+
     /// The place of a series, a new one if it was not found before.
     fn place(&mut self, name: Named, kind: ColumnKind) -> u32 {
         let new = self.found.len() as u32;
@@ -268,7 +277,7 @@ impl View<'_> {
         let mut spans = Spans::new(block, range);
         let mut names = Names::new(self, block);
         let mut runs: Vec<(BlockRun, ColumnKind)> = Vec::new();
-        search.found.reserve(series.len());
+        search.expect(series.len());
         for (n, no) in series.into_iter().enumerate() {
             if n % 1024 == 0 {
                 cx.cancel.check()?;
@@ -317,7 +326,7 @@ impl View<'_> {
         let mut hit = Hits::new(self, &state, range);
         let mut timelines: Vec<u32> = Vec::new();
         let selected = index.select(matchers);
-        search.found.reserve(selected.len());
+        search.expect(selected.len());
         for series in selected {
             timelines.clear();
             timelines.extend(
