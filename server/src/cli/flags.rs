@@ -166,7 +166,7 @@ pub const FLAGS: &[Flag] = &[
     repeated(
         "web.remote-write-receiver.accepted-protobuf-messages",
         "prometheus.WriteRequest,io.prometheus.write.v2.Request",
-        NoEffect,
+        Obeyed,
     ),
     value("web.route-prefix", "", Obeyed),
     value("web.user-assets", "", NoEffect),

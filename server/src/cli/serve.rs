@@ -5,6 +5,7 @@ use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
 use crate::config::{ByteSize, PromDuration};
 use crate::preset::{self, Annotations};
+use crate::remote::ProtoMessage;
 use crate::telemetry::{self, LogFormat, LogLevel};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -120,7 +121,7 @@ pub struct ServeArgs {
     /// Serve /api/v1/admin/tsdb/*
     #[arg(long = "web.enable-admin-api", help_heading = "Web")]
     admin_api: bool,
-    /// Serve POST /api/v1/write (remote write 1.0)
+    /// Serve POST /api/v1/write (remote write 1.0 and 2.0)
     #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
     remote_write_receiver: bool,
     /// File that says who may ask and over what, as Prometheus has it: TLS, users with passwords, headers, a rate; what is
@@ -136,6 +137,13 @@ pub struct ServeArgs {
     /// Write a line to the log for each request
     #[arg(long = "web.access-log", help_heading = "Web")]
     access_log: bool,
+    /// Messages of remote write that are taken; may be repeated [default: all]
+    #[arg(
+        long = "web.remote-write-receiver.accepted-protobuf-messages",
+        value_name = "MESSAGE",
+        help_heading = "Web"
+    )]
+    remote_write_messages: Vec<ProtoMessage>,
     /// Most connections at a time on each address; when all are taken, the longest idle one is closed for one that comes
     #[arg(
         long = "web.max-connections",
@@ -409,6 +417,10 @@ impl ServeArgs {
             lifecycle: self.lifecycle,
             admin_api: self.admin_api,
             remote_write_receiver: self.remote_write_receiver,
+            remote_write_messages: match self.remote_write_messages.as_slice() {
+                [] => ProtoMessage::ALL.to_vec(),
+                given => given.to_vec(),
+            },
             max_connections: self.max_connections,
             read_timeout: self.read_timeout,
             write_timeout: self.write_timeout,

@@ -209,7 +209,9 @@ mod tests {
         theirs.shutdown().await.unwrap();
         drop(theirs);
         // The end follows the words, which are here.
-        std::future::poll_fn(|cx| ours.with(|stream| stream.poll_read_ready(cx))).await.unwrap();
+        std::future::poll_fn(|cx| ours.with(|stream| stream.poll_read_ready(cx)))
+            .await
+            .unwrap();
         while !tls.has_gone() {
             tokio::task::yield_now().await;
         }
