@@ -18,6 +18,8 @@ features() {
     cargo check --quiet -p "tidegauge-$crate" --no-default-features || return 1
     cargo check --quiet -p "tidegauge-$crate" --all-features || return 1
   done
+  # Tests, too, and what the program says of what it lacks.
+  cargo test --quiet -p tidegauge-server --no-default-features --test it without_kubernetes
 }
 
 advisories() {

@@ -212,8 +212,8 @@ pub async fn run(
     let begun = clock.now();
     // What is asked for comes before anything else is touched; the built-in configuration needs the address.
     let asked = match &options.config_file {
-        Some(path) => Some(Source::File(path.clone(), options.presets)),
-        None if options.presets.kubernetes => Some(Source::Presets(options.presets)),
+        Some(path) => Some(Source::File(path.clone(), options.presets.clone())),
+        None if options.presets.kubernetes => Some(Source::Presets(options.presets.clone())),
         None => None,
     };
     let loaded = asked.as_ref().map(Source::load).transpose()?;

@@ -3,25 +3,34 @@
 //! A short read is answered on the thread that read the request (see [`crate::api`]'s `shared`): nobody polls the
 //! connection meanwhile, so whether the client is still there has to be asked of the socket.
 
+use parking_lot::Mutex;
 use rustix::net::RecvFlags;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connection for the task that serves it.
+///
+/// The lock is free but while somebody looks whether the client is there. Without it (through `try_read`, which takes a
+/// shared stream) the runtime would not see that a read that fills less than its buffer has emptied the socket, and
+/// each request would end with a read that finds nothing.
 #[derive(Debug)]
-pub(super) struct Connection(Arc<TcpStream>);
+pub(super) struct Connection(Arc<Mutex<TcpStream>>);
 
 /// The other end of a connection, as handlers see it among a request's extensions.
 #[derive(Debug, Clone)]
-pub(crate) struct Peer(Weak<TcpStream>);
+pub(crate) struct Peer(Weak<Mutex<TcpStream>>);
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(stream))
+        Self(Arc::new(Mutex::new(stream)))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut TcpStream>) -> T) -> T {
+        act(Pin::new(&mut self.0.lock()))
     }
 
     pub(super) fn peer(&self) -> Peer {
@@ -36,7 +45,7 @@ impl Peer {
             return true;
         };
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match rustix::net::recv(&*stream, &mut [0u8; 1][..], flags) {
+        match rustix::net::recv(&*stream.lock(), &mut [0u8; 1][..], flags) {
             Ok((_, read)) => read == 0,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
             Err(_) => true,
@@ -46,37 +55,13 @@ impl Peer {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            // Into what is not initialised: to fill a buffer of many KiB with zeros first costs more than the read.
-            match self.0.try_read_buf(buf) {
-                Ok(_) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl Connection {
-    fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        send: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match send(&self.0) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
-            }
-        }
+        self.with(|stream| stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |stream| stream.try_write(bytes))
+        self.with(|stream| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -84,19 +69,19 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |stream| stream.try_write_vectored(bytes))
+        self.with(|stream| stream.poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write)?))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_shutdown(cx))
     }
 }
 

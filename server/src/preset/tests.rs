@@ -5,7 +5,7 @@ fn loaded(text: &str, flags: Flags) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.yml");
     std::fs::write(&path, text).unwrap();
-    load_with(&path, flags).map_err(|e| e.to_string().replace(&path.display().to_string(), "p.yml"))
+    load_with(&path, &flags).map_err(|e| e.to_string().replace(&path.display().to_string(), "p.yml"))
 }
 
 fn names(config: &Config) -> Vec<&str> {
@@ -15,11 +15,12 @@ fn names(config: &Config) -> Vec<&str> {
 const ASKED: Flags = Flags {
     kubernetes: true,
     annotations: None,
+    service_account: None,
 };
 
 #[test]
 fn a_preset_is_asked_for_by_flag_or_by_file() {
-    let by_flag = crate::config::presets_alone(ASKED).unwrap();
+    let by_flag = crate::config::presets_alone(&ASKED).unwrap();
     assert!(names(&by_flag).contains(&"kubernetes-pods"), "{:?}", names(&by_flag));
     let by_file = loaded("tidegauge: {presets: [kubernetes]}", Flags::default()).unwrap();
     assert_eq!(names(&by_flag), names(&by_file));

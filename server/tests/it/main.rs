@@ -8,8 +8,14 @@
 )]
 
 mod api;
+#[cfg(feature = "kubernetes")]
+mod apiserver;
 mod beside;
+mod browser;
+#[cfg(feature = "kubernetes")]
 mod certificate;
+#[cfg(feature = "kubernetes")]
+mod churn;
 mod cli;
 #[cfg(feature = "kubernetes")]
 mod cluster;
@@ -20,10 +26,15 @@ mod discovery;
 mod exporters;
 mod front;
 #[cfg(feature = "kubernetes")]
+mod incluster;
+mod keys;
+#[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod measure_remote_write;
 mod measure_scrape;
+mod names;
 mod peers;
+#[cfg(feature = "kubernetes")]
 mod preset;
 mod process;
 mod program;
