@@ -144,5 +144,6 @@ impl Kubernetes {
     }
 }
 
-#[cfg(all(test, feature = "kubernetes"))]
+#[cfg(test)]
+#[cfg(feature = "kubernetes")]
 mod tests;

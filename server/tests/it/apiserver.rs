@@ -36,7 +36,7 @@ pub(crate) struct ApiServer {
 impl ApiServer {
     /// One that speaks plain HTTP.
     pub(crate) fn plain() -> Self {
-        Self::serve(|server, stream| server.answer(stream))
+        Self::serve(Self::answer)
     }
 
     /// One that speaks TLS with this certificate, and wants a token.
