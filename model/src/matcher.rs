@@ -35,12 +35,20 @@ impl MatchOp {
 
 /// Why a matcher cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("error parsing regexp: {reason}: `{pattern}`")]
+#[error("error parsing regexp: {reason}{}", in_quotes(.reason, .pattern))]
 pub struct MatcherError {
     /// The pattern as given.
     pub pattern: String,
-    /// What is wrong with it.
+    /// What is wrong with it; quotes the part that is, where that is known.
     pub reason: String,
+}
+
+/// The pattern, where the reason quotes no part of it.
+fn in_quotes(reason: &str, pattern: &str) -> String {
+    if reason.ends_with('`') {
+        return String::new();
+    }
+    format!(": `{pattern}`")
 }
 
 /// More literals than this in a row are not listed.
@@ -209,7 +217,7 @@ impl Test {
         }
         Ok(Self::Regex {
             prefix: prefix(&hir),
-            regex: LazyRegex::new(hir).map_err(|e| error(last_line(&e.to_string())))?,
+            regex: LazyRegex::new(hir).map_err(|e| error(too_large(&e)))?,
         })
     }
 
@@ -253,6 +261,14 @@ fn plain(pattern: &str) -> Option<Vec<String>> {
 fn last_line(text: &str) -> String {
     let line = text.trim_end().lines().next_back().unwrap_or(text);
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+/// Why a pattern that could be read cannot be compiled, in RE2's words.
+fn too_large(problem: &regex::Error) -> String {
+    match problem {
+        regex::Error::CompiledTooBig(limit) => format!("expression too large: it would take more than {limit} bytes"),
+        other => last_line(&other.to_string()),
+    }
 }
 
 /// The literal prefix.
@@ -423,7 +439,15 @@ mod tests {
                 .to_string()
                 .starts_with("error parsing regexp: ")
         );
-        assert!(Matcher::new(MatchOp::Regex, "x", "(a{1000}){1000}").is_err());
+        let told = |pattern: &str| Matcher::new(MatchOp::Regex, "x", pattern).unwrap_err().to_string();
+        assert_eq!(
+            told("(a{1000}){1000}"),
+            "error parsing regexp: invalid repeat count: `{1000}`"
+        );
+        assert!(told(r"[\pL\pN]{1000}").starts_with("error parsing regexp: expression too large: "));
+        let many = r"\pL|".repeat(100_000);
+        assert!(told(&many).starts_with("error parsing regexp: expression too large: more than 1000 properties"));
+        assert!(Matcher::new(MatchOp::Regex, "x", r"\\p".repeat(2000)).is_ok());
         assert!(Matcher::new(MatchOp::Regex, "x", "(".repeat(5000) + &")".repeat(5000)).is_err());
     }
 }

@@ -10,20 +10,22 @@
 //! A body that cannot be taken whole (a bad line, a limit) is not taken at all: what was collected is dropped, and the
 //! scrape is appended again as an empty one, which marks the target's series stale and says `up 0`.
 
-use crate::fetch::{Encoding, FetchError, Fetched, InflateError, Unpacker};
-use crate::manager::{Reuse, Shared};
-use crate::metadata::MetadataPass;
-use crate::parse::{ContentTypeError, Entries, Entry, Format, ParseError};
+use crate::fetch::{Encoding, FetchError, Fetched, InflateError};
+use crate::manager::Shared;
+use crate::metadata::ScrapeNo;
+use crate::parse::{ContentTypeError, Format, ParseError};
 use crate::pool::Job;
-use crate::predict::{Predicted, Prediction, Slot};
+use crate::predict::Prediction;
 use crate::report::{Report, ReportColumns};
-use crate::sample::{SampleError, SampleLabels, SampleRules};
+use crate::sample::{SampleError, SampleRules};
 use crate::target::{Health, LastScrape, Live, Target};
+use crate::walk::{Buffers, Counts, Walk};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::{
-    AppendError, Appender, CommitError, Committed, Exemplar, Histogram, HistogramError, OnReject, OverBudget,
-    RejectReason, SeriesRef, TimelineRef, Timestamp, stale_marker,
+    AppendError, Appender, CommitError, Committed, Histogram, HistogramError, OnReject, OverBudget, RejectReason,
+    SeriesRef, TimelineRef, Timestamp, stale_marker,
 };
 use tokio::time::Instant;
 
@@ -38,37 +40,7 @@ pub(crate) struct TargetState {
     orphans: Vec<SeriesRef>,
     /// Whether the last scrape had samples or series refused, so that this is told once.
     refused: bool,
-}
-
-/// Buffers that one scrape after another uses.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    text: Vec<u8>,
-    unpacker: Unpacker,
-    row: Vec<(SeriesRef, f64)>,
-    stamped: Vec<(SeriesRef, Timestamp, f64)>,
-    exemplars: Vec<(SeriesRef, Timestamp, Exemplar)>,
-    histograms: Vec<(SeriesRef, Timestamp, Arc<Histogram>)>,
-}
-
-/// A buffer that grew beyond this is given back to the allocator.
-const KEPT_BYTES: usize = 4 << 20;
-
-impl Reuse for Buffers {
-    fn trim(&mut self) {
-        // Its content stays, so that it need not be zeroed for the next.
-        if self.text.capacity() > KEPT_BYTES {
-            self.text = Vec::new();
-        }
-        self.row.clear();
-        self.row.shrink_to(KEPT_BYTES / 16);
-        self.stamped.clear();
-        self.stamped.shrink_to(KEPT_BYTES / 32);
-        self.exemplars.clear();
-        self.exemplars.shrink_to(KEPT_BYTES / 64);
-        self.histograms.clear();
-        self.histograms.shrink_to(KEPT_BYTES / 32);
-    }
+    scrape: ScrapeNo,
 }
 
 /// Why a scrape failed, in the words the user sees.
@@ -112,17 +84,6 @@ pub(crate) struct Append<'a> {
     pub(crate) at: Timestamp,
     /// When the scrape began.
     pub(crate) began: Instant,
-}
-
-/// What a walk over a body counted.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    scraped: u64,
-    kept: u64,
-    added: u64,
-    predicted: u64,
-    refused_series: u64,
-    refused_histograms: u64,
 }
 
 impl Append<'_> {
@@ -175,6 +136,7 @@ impl Append<'_> {
     }
 
     fn append(&self, state: &mut TargetState, buffers: &mut Buffers, body: Result<(&[u8], Option<&str>), Failure>) {
+        state.scrape.this += 1;
         let mut report = Report {
             timeout: self.target.timeout,
             sample_limit: self.job.rules.sample_limit,
@@ -228,6 +190,7 @@ impl Append<'_> {
             negotiated.format
         };
         state.keep_if_made_under(format, rules);
+        let mut added = None;
         // Once with the columns known from before; again without, if the store let one of them go.
         for _ in 0..2 {
             let mut appender = self.shared.store.appender();
@@ -240,21 +203,28 @@ impl Append<'_> {
                 append: self,
                 appender: appender.as_mut(),
                 timeline,
+                scrape: state.scrape,
                 counts: Counts::default(),
                 refusal: None,
+                over_limit: false,
+                fresh: HashSet::default(),
             };
             let walked = walk.body(&mut state.prediction, buffers, body, format);
             let (mut counts, mut refusal) = (walk.counts, walk.refusal);
-            (report.scraped, report.kept, report.added) = (counts.scraped, counts.kept, counts.added);
+            (report.scraped, report.kept) = (counts.scraped, counts.kept);
+            // The second time all are found anew, though none of them is new to the target.
+            report.added = *added.get_or_insert(counts.added);
             let vanished = walked?;
             (report.up, report.duration) = (true, self.began.elapsed());
             report.fill(&mut buffers.row, reserved);
-            let row = append_histograms(appender.as_mut(), &buffers.histograms, &mut counts, &mut refusal)
-                .and_then(|()| Ok(appender.append_row(timeline, self.at, &buffers.row)?));
-            match row {
+            let taken = append_histograms(appender.as_mut(), &buffers.histograms, &mut counts, &mut refusal)
+                .and_then(|()| Ok(appender.append_row(timeline, self.at, &buffers.row)?))
+                .and_then(|()| Ok(appender.append_many(&buffers.stamped)?));
+            match taken {
                 Ok(()) => {}
                 Err(Failure::Append(AppendError::StaleRef { .. })) => {
-                    // The prediction has moved on to this body: what had vanished is remembered as orphaned.
+                    // Whatever was taken goes with the appender. The prediction has moved on to this body: what had
+                    // vanished is remembered as orphaned.
                     state.forget();
                     state.orphans.extend(vanished);
                     continue;
@@ -264,19 +234,15 @@ impl Append<'_> {
                     return Err(problem);
                 }
             }
-            let mut samples = (buffers.histograms.len() + buffers.row.len()) as u64;
-            let mut stamped = &buffers.stamped[..];
-            // A column that is gone is left out; the next body finds it anew.
-            while let Err(AppendError::StaleRef { place }) = appender.append_many(stamped) {
-                samples = samples.saturating_sub(1);
-                stamped = stamped.get(place + 1..).unwrap_or_default();
+            if !body.is_empty() {
+                state.scrape.last_good = state.scrape.this;
             }
-            samples += buffers.stamped.len() as u64;
+            let samples = (buffers.histograms.len() + buffers.row.len() + buffers.stamped.len()) as u64;
             for (series, at, exemplar) in &buffers.exemplars {
                 // One that does not fit fails no scrape; the store counts it.
                 let _ = appender.append_exemplar(*series, *at, exemplar);
             }
-            let vanished = state.all_vanished(vanished, &buffers.row);
+            let vanished = state.all_vanished(vanished, buffers);
             self.mark_stale(appender.as_mut(), timeline, &vanished);
             let committed = appender
                 .commit(OnReject::Skip)
@@ -474,12 +440,14 @@ impl TargetState {
         self.report.clear();
     }
 
-    /// What vanished by the prediction, and what was orphaned and did not come again in this row.
-    fn all_vanished(&mut self, mut vanished: Vec<SeriesRef>, row: &[(SeriesRef, f64)]) -> Vec<SeriesRef> {
+    /// What vanished by the prediction, and what was orphaned and did not come again in this body.
+    fn all_vanished(&mut self, mut vanished: Vec<SeriesRef>, body: &Buffers) -> Vec<SeriesRef> {
         if self.orphans.is_empty() {
             return vanished;
         }
-        let mut present: Vec<SeriesRef> = row.iter().map(|(series, _)| *series).collect();
+        let mut present: Vec<SeriesRef> = body.row.iter().map(|(series, _)| *series).collect();
+        present.extend(body.stamped.iter().map(|(series, ..)| *series));
+        present.extend(body.histograms.iter().map(|(series, ..)| *series));
         present.sort_unstable();
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.sort_unstable();
@@ -490,178 +458,6 @@ impl TargetState {
                 .filter(|series| present.binary_search(series).is_err()),
         );
         vanished
-    }
-}
-
-/// The walk over one body.
-struct Walk<'a, 'p> {
-    append: &'a Append<'a>,
-    appender: &'p mut dyn Appender,
-    timeline: TimelineRef,
-    counts: Counts,
-    /// Why the first series was refused, if one was.
-    refusal: Option<AppendError>,
-}
-
-impl Walk<'_, '_> {
-    /// Fills the row behind what is reserved in it; gives the series that vanished.
-    fn body(
-        &mut self,
-        prediction: &mut Prediction,
-        buffers: &mut Buffers,
-        body: &[u8],
-        format: Format,
-    ) -> Result<Vec<SeriesRef>, Failure> {
-        let (append, rules) = (self.append, &*self.append.job.rules);
-        let shared = append.shared;
-        buffers.stamped.clear();
-        buffers.exemplars.clear();
-        let mut labels = SampleLabels::new(rules, &append.target.labels);
-        let mut metadata = MetadataPass::new(
-            append.live.families(),
-            &shared.interner,
-            shared.options.max_metadata_per_target,
-        );
-        buffers.histograms.clear();
-        let mut entries = Entries::new(body, format).histogram_lines(rules.histograms.lines);
-        let mut pass = prediction.begin();
-        let (mut over_limit, mut over_buckets) = (false, false);
-        // An empty body is no samples in any format, though OpenMetrics alone would miss its end.
-        while !body.is_empty()
-            && let Some(entry) = entries.next_expecting(pass.expected())
-        {
-            let mut is_histogram = false;
-            let line = match entry.map_err(|problem| in_body(problem, body, format))? {
-                Entry::Sample(line) => line,
-                Entry::Histogram(line) => {
-                    is_histogram = true;
-                    line
-                }
-                Entry::Help { metric, text } => {
-                    metadata.help(metric, text);
-                    continue;
-                }
-                Entry::Type { metric, kind } => {
-                    metadata.kind(metric, kind);
-                    continue;
-                }
-                Entry::Unit { metric, unit } => {
-                    metadata.unit(metric, unit);
-                    continue;
-                }
-                Entry::Created { .. } | Entry::Comment(_) => continue,
-            };
-            self.counts.scraped += 1;
-            let at = line.at.filter(|_| rules.honor_timestamps);
-            let predicted = if entries.as_expected() {
-                Predicted::Known(pass.next_as_expected())
-            } else {
-                pass.next_line(entries.key(&line))
-            };
-            let slot = match predicted {
-                Predicted::Known(slot) if rules.fits(slot, at) => {
-                    self.counts.predicted += 1;
-                    slot
-                }
-                _ => {
-                    let Some(labels) = labels.of(&entries, &line)? else {
-                        match predicted {
-                            Predicted::New => pass.insert(Slot::Dropped),
-                            Predicted::Known(_) => pass.update(Slot::Dropped),
-                        }
-                        continue;
-                    };
-                    if rules.sample_limit > 0 && self.counts.kept >= rules.sample_limit {
-                        (over_limit, self.counts.kept) = (true, self.counts.kept + 1);
-                        continue;
-                    }
-                    let timeline = if rules.stands_apart(at) {
-                        None
-                    } else {
-                        Some(self.timeline)
-                    };
-                    let series = match self.appender.resolve(timeline, labels) {
-                        Ok(series) => series,
-                        // The store has no room for this series; the others go on.
-                        Err(refusal) => {
-                            self.counts.kept += 1;
-                            self.counts.refused_series += 1;
-                            self.refusal.get_or_insert(refusal);
-                            continue;
-                        }
-                    };
-                    let slot = if rules.stands_apart(at) {
-                        Slot::Stamped(series)
-                    } else {
-                        Slot::Series(series)
-                    };
-                    match predicted {
-                        Predicted::New => {
-                            self.counts.added += 1;
-                            pass.insert(slot);
-                        }
-                        Predicted::Known(_) => pass.update(slot),
-                    }
-                    slot
-                }
-            };
-            let (Slot::Series(series) | Slot::Stamped(series)) = slot else {
-                continue;
-            };
-            self.counts.kept += 1;
-            if rules.sample_limit > 0 && self.counts.kept > rules.sample_limit {
-                over_limit = true;
-                continue;
-            }
-            match at {
-                _ if is_histogram => match rules.histograms.fit(entries.histogram()?) {
-                    Some(histogram) => buffers.histograms.push((series, at.unwrap_or(append.at), histogram)),
-                    None => over_buckets = true,
-                },
-                None => buffers.row.push((series, line.value)),
-                Some(at) => buffers.stamped.push((series, at, line.value)),
-            }
-            if entries.may_have_exemplars() {
-                keep_exemplars(&entries, series, at.unwrap_or(append.at), &mut buffers.exemplars);
-            }
-        }
-        if over_limit {
-            return Err(Failure::SampleLimit);
-        }
-        if over_buckets {
-            return Err(Failure::BucketLimit);
-        }
-        let mut vanished = Vec::new();
-        pass.finish(|series| vanished.push(series));
-        if let Some(families) = metadata.finish() {
-            append.live.set_families(families);
-        }
-        Ok(vanished)
-    }
-}
-
-/// Collects the exemplars of the sample that was yielded last.
-fn keep_exemplars(
-    entries: &Entries<'_>,
-    series: SeriesRef,
-    at: Timestamp,
-    kept: &mut Vec<(SeriesRef, Timestamp, Exemplar)>,
-) {
-    let first = kept.len();
-    for raw in entries.exemplars() {
-        let Ok(labels) = raw.labels() else { continue };
-        let exemplar = Exemplar {
-            labels,
-            value: raw.value,
-            at: raw.at,
-        };
-        kept.push((series, at, exemplar));
-    }
-    // Those of a native histogram come in no order, and the store takes none that is older than the last.
-    if let Some(own @ [_, _, ..]) = kept.get_mut(first..) {
-        own.sort_by(|(_, at, one), (_, other_at, other)| {
-            one.order(one.at.unwrap_or(*at), other, other.at.unwrap_or(*other_at))
-        });
     }
 }
 
@@ -685,11 +481,4 @@ fn append_histograms(
         }
     }
     Ok(())
-}
-
-/// Says where in the body something is wrong.
-#[cold]
-fn in_body(problem: ParseError, body: &[u8], format: Format) -> Failure {
-    let place = problem.place(body, format);
-    Failure::Body { problem, place }
 }

@@ -210,12 +210,37 @@ mod tests {
     use super::*;
     use crate::config::{GlobalConfig, finish};
 
+    fn job(yaml: &str) -> ScrapeConfig {
+        let job = serde_yaml_ng::from_str(yaml).unwrap();
+        finish(vec![Some(job)], &GlobalConfig::absent()).unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_calls_does_not_show_its_secrets() {
+        for keys in [
+            "basic_auth: {username: u, password: hunter2}",
+            "authorization: {credentials: hunter2}",
+            "http_headers: {X-A: {secrets: [hunter2]}}",
+            "proxy_url: 'http://u:hunter2@p:1', proxy_connect_header: {X-A: [hunter2]}",
+            "tls_config: {cert: public, key: hunter2}",
+            "oauth2: {client_id: u, client_secret: hunter2, token_url: 'http://u:hunter2@t/', \
+             proxy_url: 'http://u:hunter2@p:1'}",
+        ] {
+            let job = job(&format!("{{job_name: a, {keys}}}"));
+            let shown = format!("{:?}", JobClient::new(&job, &ScrapeOptions::default()).unwrap());
+            assert!(!shown.contains("hunter2") && shown.contains("HttpClient"), "{shown}");
+        }
+        let mut request = HttpRequest::get("http://u:hunter2@h/").unwrap();
+        request.body = Some("client_secret=hunter2".into());
+        request
+            .headers
+            .insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer hunter2"));
+        let shown = format!("{request:?}");
+        assert!(!shown.contains("hunter2") && shown.contains("u:***@h"), "{shown}");
+    }
+
     #[test]
     fn accept_asks_as_upstream_does() {
-        let job = |yaml: &str| {
-            let job = serde_yaml_ng::from_str(yaml).unwrap();
-            finish(vec![Some(job)], &GlobalConfig::absent()).unwrap().remove(0)
-        };
         assert_eq!(
             accept(&job("job_name: a")),
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\

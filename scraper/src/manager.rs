@@ -1,6 +1,5 @@
 //! Owns every pool: applies configurations, answers what is being scraped, stops it all.
 
-use crate::append::Buffers;
 use crate::config::{ConfigError, ScrapeConfig};
 use crate::discovery::{Context, DiscoveryOptions, ProviderStatus};
 use crate::error::ScrapeError;
@@ -10,6 +9,7 @@ use crate::pool::{Job, Pool};
 use crate::relabel::{self, RelabelConfig};
 use crate::target::{DroppedTarget, TargetStatus};
 use crate::thread;
+use crate::walk::Buffers;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

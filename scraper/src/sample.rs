@@ -101,7 +101,7 @@ impl<'a, 'b> SampleLabels<'a, 'b> {
     /// # Errors
     /// [`SampleError`].
     pub(crate) fn of(&mut self, entries: &Entries<'b>, line: &SampleLine<'b>) -> Result<Option<&Labels>, SampleError> {
-        entries.pairs(line, &mut self.pairs)?;
+        entries.all_pairs(line, &mut self.pairs)?;
         let labels = self.with_target();
         let labels = if self.rules.metric_relabel.is_empty() {
             labels
@@ -116,11 +116,13 @@ impl<'a, 'b> SampleLabels<'a, 'b> {
         Ok(Some(&self.made))
     }
 
-    /// The line's labels and the target's; who wins where both have one is the job's choice.
+    /// The line's labels and the target's; who wins where both have one is the job's choice. An empty label of the line
+    /// is none, and yet wins where it may: the Pushgateway has its pushed groups without `instance` that way.
     fn with_target(&self) -> Labels {
         let clash = self.target.iter().any(|(name, _)| self.own(name).is_some());
         if !clash {
-            let own = self.pairs.iter().map(|(name, value)| (&**name, &**value));
+            let own = self.pairs.iter().filter(|(_, value)| !value.is_empty());
+            let own = own.map(|(name, value)| (&**name, &**value));
             return Labels::from_sorted(Merge {
                 a: own.peekable(),
                 b: self.target.iter().peekable(),
@@ -138,7 +140,7 @@ impl<'a, 'b> SampleLabels<'a, 'b> {
         }
         let mut exported = Vec::new();
         for (name, value) in self.target.iter() {
-            exported.extend(self.own(name).map(|own| (name, own)));
+            exported.extend(self.own(name).filter(|own| !own.is_empty()).map(|own| (name, own)));
             labels.set(name, value);
         }
         // The shortest name first, as upstream does, so that `exported_exported_x` goes to who needs it.
@@ -280,7 +282,12 @@ mod tests {
                 r#"{__name__="a", exported_exported_job="x", exported_job="y", instance="h:1", job="node"}"#,
             ),
             (&honour, r#"a{job="x"}"#, r#"{__name__="a", instance="h:1", job="x"}"#),
-            (&honour, r#"a{job=""}"#, r#"{__name__="a", instance="h:1", job="node"}"#),
+            (&honour, r#"a{job="",b=""}"#, r#"{__name__="a", instance="h:1"}"#),
+            (
+                &usual,
+                r#"a{job="",b=""}"#,
+                r#"{__name__="a", instance="h:1", job="node"}"#,
+            ),
         ] {
             assert_eq!(labels_of(rules, line).unwrap().as_deref(), Some(labels), "{line}");
         }

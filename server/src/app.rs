@@ -19,6 +19,7 @@ use crate::gate::Gate;
 use crate::http::{self, ServeOptions, Traffic};
 use crate::preset;
 use crate::query_log::QueryLog;
+use crate::remote::ProtoMessage;
 use crate::site::{Site, bind};
 use anyhow::{Context, anyhow};
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ pub struct AppOptions {
     pub admin_api: bool,
     /// Whether remote write is taken.
     pub remote_write_receiver: bool,
+    /// The messages of remote write that are taken.
+    pub remote_write_messages: Vec<ProtoMessage>,
     /// Most connections on each address.
     pub max_connections: usize,
     /// Longest time for a request's head.
@@ -214,8 +217,8 @@ pub async fn run(
     let begun = clock.now();
     // What is asked for comes before anything else is touched; the built-in configuration needs the address.
     let asked = match &options.config_file {
-        Some(path) => Some(Source::File(path.clone(), options.presets)),
-        None if options.presets.kubernetes => Some(Source::Presets(options.presets)),
+        Some(path) => Some(Source::File(path.clone(), options.presets.clone())),
+        None if options.presets.kubernetes => Some(Source::Presets(options.presets.clone())),
         None => None,
     };
     let loaded = asked.as_ref().map(Source::load).transpose()?;
@@ -372,6 +375,7 @@ impl Running {
         registry.add(move || b.metrics().list());
         registry.add(move || c.metrics().list());
         registry.add(move || d.list());
+        let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
         registry.add(web.listings());
         let state = Arc::new(ApiState {
@@ -388,6 +392,7 @@ impl Running {
             },
             admin_api: options.admin_api,
             remote_write_receiver: options.remote_write_receiver,
+            remote_write_messages: options.remote_write_messages.clone(),
             external_url: site.external.clone(),
             ready: Readiness::not_ready("starting"),
             started: begun,
@@ -396,7 +401,10 @@ impl Running {
             active,
             build: BuildInfo::default(),
             metrics: registry,
-            limits: ApiLimits::default(),
+            limits: ApiLimits {
+                write_memory: remote_write,
+                ..ApiLimits::default()
+            },
         });
         Ok(Self {
             db,

@@ -31,3 +31,6 @@ mod remote;
 mod site;
 pub mod telemetry;
 mod ui;
+
+#[cfg(any(test, feature = "fuzz"))]
+pub use remote::fuzz;

@@ -18,6 +18,7 @@ use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::percent_decode_str;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,12 +72,22 @@ pub(crate) struct ClientOptions {
 }
 
 /// A question. Authentication and configured headers are added when it is sent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct HttpRequest {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Bytes>,
+}
+
+/// Headers and body may be what asks for a token: they are not shown.
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("url", &shown(&self.url))
+            .finish_non_exhaustive()
+    }
 }
 
 impl HttpRequest {
@@ -138,7 +149,6 @@ impl HttpResponse {
 type Caller = Client<Connector, Full<Bytes>>;
 
 /// Calls servers as a section of the configuration says.
-#[derive(Debug)]
 pub(crate) struct HttpClient {
     http: HttpConfig,
     proxies: Arc<Proxies>,
@@ -157,6 +167,17 @@ pub(crate) struct HttpClient {
 struct TlsCaller {
     caller: Caller,
     stamps: tls::Stamps,
+}
+
+/// The section holds URLs with passwords in them: it is not shown.
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("proxies", &self.proxies)
+            .field("secrets", &self.secrets)
+            .field("tokens", &self.tokens)
+            .finish_non_exhaustive()
+    }
 }
 
 impl HttpClient {

@@ -7,10 +7,11 @@ use super::wire::{Host, Wire, WireError};
 use super::{Encoding, FetchError, Fetched, JobClient};
 use crate::target::Target;
 use http::{HeaderMap, StatusCode, header};
+use std::fmt;
 use url::Url;
 
 /// A target's connection and what is sent over it. One for each loop: it does not outlive a change of the job.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Link {
     wire: Wire,
     route: Route,
@@ -21,13 +22,29 @@ pub(crate) struct Link {
 }
 
 /// How a target is reached.
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum Route {
     #[default]
     Unknown,
     Direct(Url, Host),
     /// By the general client.
     General,
+}
+
+/// The request and the URL hold what authenticates us: neither is shown.
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let route = match &self.route {
+            Route::Unknown => "unknown",
+            Route::Direct(..) => "direct",
+            Route::General => "general",
+        };
+        f.debug_struct("Link")
+            .field("wire", &self.wire)
+            .field("route", &route)
+            .field("nearby", &self.nearby)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Link {
@@ -166,5 +183,28 @@ mod tests {
         let own = HeaderMap::from_iter([(header::HOST, "other".parse().unwrap())]);
         let text = String::from_utf8(request(&"http://h/".parse().unwrap(), &own)).unwrap();
         assert_eq!(text, "GET / HTTP/1.1\r\nhost: other\r\n\r\n");
+    }
+
+    #[test]
+    fn a_link_does_not_show_what_it_sends() {
+        let url: Url = "http://user:hunter2@h/".parse().unwrap();
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer hunter2".parse().unwrap())]);
+        let link = Link {
+            request: request(&url, &headers),
+            route: Route::Direct(
+                url,
+                Host {
+                    name: "h".to_owned(),
+                    port: 80,
+                },
+            ),
+            ..Link::default()
+        };
+        let shown = format!("{link:?}");
+        let bytes = format!("{:?}", b"hunter2");
+        for form in ["hunter2", bytes.trim_matches(['[', ']'])] {
+            assert!(!shown.contains(form), "{shown}");
+        }
+        assert!(shown.contains("direct"), "{shown}");
     }
 }

@@ -10,6 +10,7 @@ use crate::config::{HttpConfig, OAuth2, Secret};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
+use std::fmt;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -22,7 +23,6 @@ const EARLY: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Where a client's tokens come from.
-#[derive(Debug)]
 pub(super) struct TokenSource {
     config: OAuth2,
     url: Url,
@@ -52,6 +52,18 @@ struct Token {
 enum Style {
     Header,
     Parameters,
+}
+
+/// The URL may have a password in it: it is not shown.
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenSource")
+            .field("client_id", &self.config.client_id)
+            .field("secret", &self.secret)
+            .field("http", &self.http)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TokenSource {

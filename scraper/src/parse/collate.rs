@@ -263,7 +263,8 @@ fn split(name: &str) -> Option<(&'static str, &str)> {
 /// Writes what stands for the labels of a histogram, given those of a line of it.
 fn base_of(pairs: &[Pair<'_>], suffix: &str, base: &mut Vec<u8>) {
     base.clear();
-    for (name, value) in pairs.iter().filter(|(name, _)| name != reserved::BUCKET) {
+    let labels = pairs.iter().filter(|(_, value)| !value.is_empty());
+    for (name, value) in labels.filter(|(name, _)| name != reserved::BUCKET) {
         let value: &str = match &**name {
             reserved::METRIC_NAME => value.strip_suffix(suffix).unwrap_or(value),
             _ => value,

@@ -326,6 +326,13 @@ impl<'b> Entries<'b> {
     /// # Errors
     /// A name that occurs twice, a name or value that is not UTF-8; `pairs` is then of no use.
     pub fn pairs(&self, line: &SampleLine<'b>, pairs: &mut Vec<Pair<'b>>) -> Result<(), ParseError> {
+        self.all_pairs(line, pairs)?;
+        series::leave_out_empty(pairs);
+        Ok(())
+    }
+
+    /// As [`Entries::pairs`], those without a value among them: such a label may stand in the way of the target's.
+    pub(crate) fn all_pairs(&self, line: &SampleLine<'b>, pairs: &mut Vec<Pair<'b>>) -> Result<(), ParseError> {
         if let Some(collate) = &self.collate
             && let Some(made) = collate.made()
         {

@@ -28,6 +28,7 @@ pub fn parse_series<'b>(
     pairs: &mut Vec<Pair<'b>>,
 ) -> Result<(), ParseError> {
     read_series(series, kind, pairs)?;
+    leave_out_empty(pairs);
     let metric = pairs.binary_search_by(|(name, _)| (**name).cmp(reserved::METRIC_NAME));
     let Some((_, metric)) = metric.ok().and_then(|at| pairs.get(at)) else {
         return Err(ParseError::series("missing metric name (__name__ label)".to_owned()));
@@ -42,7 +43,8 @@ pub fn parse_series<'b>(
 }
 
 /// As [`parse_series`], but whatever the names are, and though there be no metric name: relabelling may mend both, so
-/// that they are to be looked at when it is done.
+/// that they are to be looked at when it is done. Labels with an empty value are there: they may stand in the way of
+/// the target's.
 ///
 /// # Errors
 /// A name that occurs twice; `pairs` is then of no use.
@@ -64,7 +66,7 @@ pub(crate) fn read_series<'b>(series: &'b [u8], kind: MetricKind, pairs: &mut Ve
     in_order(reader.pairs)
 }
 
-/// Puts pairs in order of name and leaves out those without a value.
+/// Puts pairs in order of name.
 ///
 /// # Errors
 /// A name that occurs twice.
@@ -73,8 +75,12 @@ pub(super) fn in_order(pairs: &mut Vec<Pair<'_>>) -> Result<(), ParseError> {
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         refuse_duplicates(pairs)?;
     }
-    pairs.retain(|(_, value)| !value.is_empty());
     Ok(())
+}
+
+/// Leaves out the pairs without a value: an empty label is no label.
+pub(super) fn leave_out_empty(pairs: &mut Vec<Pair<'_>>) {
+    pairs.retain(|(_, value)| !value.is_empty());
 }
 
 /// Of pairs in order of name. One empty value takes its name out altogether, as upstream's builder of label sets does.

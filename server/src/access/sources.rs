@@ -7,7 +7,7 @@ use super::role::Role;
 use super::tls::{self, Pems};
 use super::tokens::Tokens;
 use super::users::Users;
-use crate::config::{ConfigError, Fault, Place, read_file};
+use crate::config::{ConfigError, Fault, MAX_FILE_BYTES, Place, read_file};
 use axum::http::{HeaderName, HeaderValue};
 use ring::{digest, hmac};
 use rustls::ServerConfig;
@@ -69,7 +69,7 @@ impl Sources {
         };
         let (mut web, mut pems) = (None, Pems::default());
         if let Some(path) = &files.web_config {
-            let text = read_file(path)?;
+            let text = read_file(path, MAX_FILE_BYTES)?;
             see(text.as_bytes());
             let folder = path.parent().unwrap_or(Path::new(""));
             let config = WebConfig::parse(&text, folder).map_err(|f| ConfigError::at(path, &f))?;
@@ -82,7 +82,7 @@ impl Sources {
             web = Some(config);
         }
         let mut tokens = |path: Option<&Path>| {
-            let text = path.map(read_file).transpose()?;
+            let text = path.map(|path| read_file(path, MAX_FILE_BYTES)).transpose()?;
             see(text.as_deref().unwrap_or_default().as_bytes());
             Ok(text)
         };

@@ -30,6 +30,7 @@ mod status;
 mod targets;
 mod tree;
 
+pub use crate::remote::{ProtoMessage, UnknownMessage};
 pub(crate) use error::{internal_error, starting};
 pub use exposition::{Listing, Registry};
 pub use front::Front;

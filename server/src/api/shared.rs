@@ -47,7 +47,7 @@ impl Shared {
     pub(crate) fn new(api: Arc<ApiState>) -> Self {
         Self {
             http: Arc::default(),
-            receiver: Arc::new(Receiver::new(&api.limits)),
+            receiver: Arc::new(Receiver::new(&api.limits, api.remote_write_messages.clone())),
             places: Arc::new(Semaphore::new(api.engine.options().max_concurrency.max(1))),
             watched: Arc::default(),
             pace: Arc::default(),

@@ -64,6 +64,7 @@ fn check_files(files: &[PathBuf]) -> anyhow::Result<()> {
     let mut bad = 0usize;
     for file in files {
         match config::load(file) {
+            Ok(config) if !kubeconfigs_can_be_used(file, &config) => bad += 1,
             Ok(config) => print(format_args!(
                 "{}: ok, {}\n{}",
                 file.display(),
@@ -80,6 +81,36 @@ fn check_files(files: &[PathBuf]) -> anyhow::Result<()> {
         bail!("{bad} of {} configuration files cannot be used", files.len());
     }
     Ok(())
+}
+
+/// Whether the kubeconfigs that a file names can be used; tells what is wrong with those that cannot. A server takes such
+/// a file all the same, as they may come later.
+#[cfg(feature = "kubernetes")]
+fn kubeconfigs_can_be_used(file: &std::path::Path, config: &config::Config) -> bool {
+    let sections = config.jobs().iter().flat_map(|job| {
+        let sections = job.kubernetes_sd_configs.iter();
+        sections.map(|section| (&job.job_name, section))
+    });
+    let mut good = true;
+    for (job, section) in sections {
+        let problem = section
+            .kubeconfig_file
+            .as_deref()
+            .map(tidegauge_scraper::check_kubeconfig);
+        if let Some(Err(problem)) = problem {
+            good = false;
+            complain(format_args!(
+                "{}: job {job:?}: kubernetes_sd_configs: {problem}",
+                file.display()
+            ));
+        }
+    }
+    good
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn kubeconfigs_can_be_used(_file: &std::path::Path, _config: &config::Config) -> bool {
+    true
 }
 
 fn check_web(files: &[PathBuf]) -> anyhow::Result<()> {

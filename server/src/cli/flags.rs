@@ -82,7 +82,17 @@ pub const FLAGS: &[Flag] = &[
     value("config.auto-reload-interval", "30s", NoEffect),
     value("config.file", "", Obeyed),
     repeated("discovery.dns-server", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("discovery.kubernetes-max-objects", "100000", Own),
+    #[cfg(feature = "kubernetes")]
+    value(
+        "discovery.kubernetes-service-account",
+        crate::preset::SERVICE_ACCOUNT,
+        Own,
+    ),
     value("discovery.max-answer-size", "64MB", Own),
+    value("discovery.max-size", "64MB", Own),
+    value("discovery.max-targets", "100000", Own),
     repeated("enable-feature", "", Obeyed),
     switch("kubernetes", "false", Own),
     value("kubernetes.annotations", "", Own),
@@ -156,7 +166,7 @@ pub const FLAGS: &[Flag] = &[
     repeated(
         "web.remote-write-receiver.accepted-protobuf-messages",
         "prometheus.WriteRequest,io.prometheus.write.v2.Request",
-        NoEffect,
+        Obeyed,
     ),
     value("web.route-prefix", "", Obeyed),
     value("web.user-assets", "", NoEffect),
@@ -339,6 +349,16 @@ mod tests {
     #[test]
     fn names_are_sorted_and_unique() {
         assert!(FLAGS.windows(2).all(|w| w[0].name < w[1].name));
+    }
+
+    /// What is obeyed gets through to the parser, and what the parser knows is obeyed.
+    #[test]
+    fn flags_that_do_something_are_those_of_the_parser() {
+        let command = <crate::cli::serve::ServeArgs as clap::Args>::augment_args(clap::Command::new("serve"));
+        let mut parsed: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        parsed.sort_unstable();
+        let listed: Vec<&str> = FLAGS.iter().filter(|f| f.effect != NoEffect).map(|f| f.name).collect();
+        assert_eq!(parsed, listed);
     }
 
     #[test]

@@ -5,14 +5,17 @@ use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
 use crate::config::{ByteSize, PromDuration};
 use crate::preset::{self, Annotations};
+use crate::remote::ProtoMessage;
 use crate::telemetry::{self, LogFormat, LogLevel};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
+#[cfg(feature = "kubernetes")]
+use std::path::Path;
 use std::path::PathBuf;
 use tidegauge_scraper::DiscoveryOptions;
 #[cfg(feature = "kubernetes")]
-use tidegauge_scraper::KubernetesOptions;
+use tidegauge_scraper::{InCluster, KubernetesOptions};
 use tidegauge_tsdb::column::MAX_BUCKETS;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +69,23 @@ pub struct ServeArgs {
         help_heading = "Discovery"
     )]
     max_answer: ByteSize,
+    /// Most targets that discovery may find, of all jobs together; a group that would pass it is left out and told of.
+    /// Those of static_configs are not counted
+    #[arg(
+        long = "discovery.max-targets",
+        value_name = "N",
+        default_value_t = 100_000,
+        help_heading = "Discovery"
+    )]
+    max_targets: u64,
+    /// Most that the labels of all these targets may take
+    #[arg(
+        long = "discovery.max-size",
+        value_name = "BYTES",
+        default_value = "64MB",
+        help_heading = "Discovery"
+    )]
+    max_groups: ByteSize,
     /// Most Kubernetes objects that one watch holds; more are left out, counted and told of in the log
     #[cfg(feature = "kubernetes")]
     #[arg(
@@ -75,6 +95,15 @@ pub struct ServeArgs {
         help_heading = "Discovery"
     )]
     kubernetes_max_objects: usize,
+    /// Where a pod finds its service account: the folder with token, ca.crt and namespace
+    #[cfg(feature = "kubernetes")]
+    #[arg(
+        long = "discovery.kubernetes-service-account",
+        value_name = "DIR",
+        default_value = preset::SERVICE_ACCOUNT,
+        help_heading = "Discovery"
+    )]
+    service_account: PathBuf,
 
     /// Address to listen on; may be repeated [default: 127.0.0.1:9090, or 0.0.0.0:9090 with
     /// --config.file or --kubernetes]
@@ -92,7 +121,7 @@ pub struct ServeArgs {
     /// Serve /api/v1/admin/tsdb/*
     #[arg(long = "web.enable-admin-api", help_heading = "Web")]
     admin_api: bool,
-    /// Serve POST /api/v1/write (remote write 1.0)
+    /// Serve POST /api/v1/write (remote write 1.0 and 2.0)
     #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
     remote_write_receiver: bool,
     /// File that says who may ask and over what, as Prometheus has it: TLS, users with passwords, headers, a rate; what is
@@ -108,6 +137,13 @@ pub struct ServeArgs {
     /// Write a line to the log for each request
     #[arg(long = "web.access-log", help_heading = "Web")]
     access_log: bool,
+    /// Messages of remote write that are taken; may be repeated [default: all]
+    #[arg(
+        long = "web.remote-write-receiver.accepted-protobuf-messages",
+        value_name = "MESSAGE",
+        help_heading = "Web"
+    )]
+    remote_write_messages: Vec<ProtoMessage>,
     /// Most connections at a time on each address; when all are taken, the longest idle one is closed for one that comes
     #[arg(
         long = "web.max-connections",
@@ -368,6 +404,11 @@ impl ServeArgs {
             presets: preset::Flags {
                 kubernetes: self.kubernetes,
                 annotations: self.annotations,
+                #[cfg(feature = "kubernetes")]
+                service_account: (self.service_account != Path::new(preset::SERVICE_ACCOUNT))
+                    .then(|| self.service_account.display().to_string()),
+                #[cfg(not(feature = "kubernetes"))]
+                service_account: None,
             },
             data_dir: self.data_dir,
             listen,
@@ -376,6 +417,10 @@ impl ServeArgs {
             lifecycle: self.lifecycle,
             admin_api: self.admin_api,
             remote_write_receiver: self.remote_write_receiver,
+            remote_write_messages: match self.remote_write_messages.as_slice() {
+                [] => ProtoMessage::ALL.to_vec(),
+                given => given.to_vec(),
+            },
             max_connections: self.max_connections,
             read_timeout: self.read_timeout,
             write_timeout: self.write_timeout,
@@ -410,10 +455,16 @@ impl ServeArgs {
             discovery: DiscoveryOptions {
                 sync_interval: self.sync_interval.get(),
                 max_answer_bytes: usize::try_from(self.max_answer.bytes()).unwrap_or(usize::MAX),
+                max_targets: self.max_targets,
+                max_groups_bytes: self.max_groups.bytes(),
                 dns_servers: self.dns_servers,
                 #[cfg(feature = "kubernetes")]
                 kubernetes: KubernetesOptions {
                     max_objects_per_watch: self.kubernetes_max_objects,
+                    in_cluster: InCluster {
+                        service_account: self.service_account,
+                        ..InCluster::default()
+                    },
                     ..KubernetesOptions::default()
                 },
                 ..DiscoveryOptions::default()

@@ -61,34 +61,16 @@ impl Connection {
         }
     }
 
-    fn with<T>(&self, act: impl FnOnce(Pin<&mut TcpStream>) -> T) -> T {
-        act(Pin::new(&mut self.stream.lock()))
-    }
-
-    /// Sends, and fails once nothing could be sent for the time that a write has.
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        send: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        let sent = self.with(|stream| send(stream, cx));
-        if sent.is_ready() {
-            self.stalled = None;
-            return sent;
-        }
-        let timeout = self.write_timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        ready!(stalled.as_mut().poll(cx));
-        let why = "the client takes nothing of what is sent to it";
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
-    }
-
     pub(super) fn peer(&self, tls: bool) -> Peer {
         Peer {
             stream: Arc::downgrade(&self.stream),
             address: self.stream.lock().peer_addr().ok(),
             tls,
         }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut TcpStream>) -> T) -> T {
+        act(Pin::new(&mut self.stream.lock()))
     }
 }
 
@@ -99,9 +81,9 @@ impl Peer {
         let Some(stream) = self.stream.upgrade() else {
             return true;
         };
+        let stream = stream.lock();
         if self.tls {
             let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-            let stream = stream.lock();
             let mut fds = [PollFd::new(&*stream, ended)];
             let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
             return match rustix::event::poll(&mut fds, Some(&at_once)) {
@@ -110,7 +92,7 @@ impl Peer {
             };
         }
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match rustix::net::recv(&*stream.lock(), &mut [0u8; 1][..], flags) {
+        match rustix::net::recv(&*stream, &mut [0u8; 1][..], flags) {
             Ok((_, read)) => read == 0,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => false,
             Err(_) => true,
@@ -121,6 +103,24 @@ impl Peer {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.with(|stream| stream.poll_read(cx, buf))
+    }
+}
+
+impl Connection {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(sent) = self.with(|stream| send(stream, cx)) {
+            self.stalled = None;
+            return Poll::Ready(sent);
+        }
+        let timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        let why = "the client takes nothing of what is sent to it";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 }
 
@@ -209,6 +209,9 @@ mod tests {
         theirs.shutdown().await.unwrap();
         drop(theirs);
         // The end follows the words, which are here.
+        std::future::poll_fn(|cx| ours.with(|stream| stream.poll_read_ready(cx)))
+            .await
+            .unwrap();
         while !tls.has_gone() {
             tokio::task::yield_now().await;
         }

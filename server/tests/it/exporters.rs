@@ -5,6 +5,7 @@
 //! and then with series missing.
 
 mod mirror;
+mod odd;
 
 use crate::process::{Running, free_port, peer, request, tidegauge};
 use mirror::{Mirror, Recorded, record};
@@ -212,7 +213,7 @@ impl Pair {
         let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned();
         for path in &paths {
             config.push_str(&format!(
-                "- job_name: {}\n  metrics_path: {path}\n  honor_timestamps: false\n  static_configs: [{{targets: ['{}']}}]\n{}",
+                "- job_name: {}\n  metrics_path: {path}\n  static_configs: [{{targets: ['{}']}}]\n{}",
                 job_of(path),
                 mirror.address,
                 keys(path),
@@ -283,18 +284,9 @@ impl Pair {
                     differ.chain(more).take(5).collect::<Vec<_>>()
                 ));
             }
-            // Upstream keeps the metadata of a family that vanished for ten more scrapes.
-            let shown = |metric: &str| {
-                let suffixes: &[&str] = match job.contains("protobuf") {
-                    true => &["", "_bucket", "_sum", "_count"],
-                    false => &["", "_bucket", "_sum", "_count", "_total", "_created", "_info"],
-                };
-                let of = |name: &str| name.strip_prefix(metric).is_some_and(|end| suffixes.contains(&end));
-                theirs.keys().any(|labels| of(&labels["__name__"])) || names.iter().any(|name| of(name))
-            };
-            let (declared, ours) = (metadata(&self.theirs, &job), metadata(&self.ours, &job));
-            let missing: Vec<_> = declared.difference(&ours).filter(|row| shown(&row[0])).collect();
-            let more: Vec<_> = ours.difference(&declared).collect();
+            let (theirs, ours) = (metadata(&self.theirs, &job), metadata(&self.ours, &job));
+            let missing: Vec<_> = theirs.difference(&ours).collect();
+            let more: Vec<_> = ours.difference(&theirs).collect();
             if !missing.is_empty() || !more.is_empty() {
                 wrong.push(format!("{job}: metadata: missing {missing:?}, more {more:?}"));
             }
@@ -398,9 +390,10 @@ fn what_real_exporters_say_is_stored_as_prometheus_stores_it() {
 
     let keys = |path: &str| {
         let format = FORMATS.iter().find(|(name, ..)| path.ends_with(name));
-        format.map_or_else(String::new, |(_, _, protocol)| {
+        let protocols = format.map_or_else(String::new, |(_, _, protocol)| {
             format!("  scrape_protocols: [{protocol}]\n")
-        })
+        });
+        format!("  honor_timestamps: false\n{protocols}")
     };
     let flags = ["--enable-feature=exemplar-storage"];
     // Where native histograms are not wanted, upstream stores nothing of them and we their classic part.
@@ -452,7 +445,7 @@ fn native_histograms_are_stored_as_prometheus_stores_them() {
             "both" => "  convert_classic_histograms_to_nhcb: true\n  always_scrape_classic_histograms: true\n",
             _ => "",
         };
-        keys.to_owned()
+        format!("  honor_timestamps: false\n{keys}")
     };
     let mut pair = Pair::start(answers, &["--enable-feature=native-histograms"], keys);
     pair.wait();

@@ -119,6 +119,29 @@ async fn native_histograms_are_kept_whole() {
 }
 
 #[tokio::test]
+async fn what_goes_on_under_other_rules_is_not_marked() {
+    let target = Target::start(body(&families(5))).await;
+    let rig = Rig::new();
+    let keys = "scrape_native_histograms: true\ntrack_timestamps_staleness: true\n";
+    rig.apply(&job(target.address, keys));
+    rig.scrapes(2).await;
+    // What was known of the lines is void, and every series is looked up anew.
+    rig.apply(&job(target.address, &format!("{keys}honor_labels: true\n")));
+    rig.scrapes(3).await;
+    assert!(rig.histograms("latency").iter().all(Option::is_some));
+    target.say(Reply::text("t 1 1700000000000\n"));
+    rig.scrapes(3).await;
+    rig.apply(&job(target.address, keys));
+    rig.scrapes(3).await;
+    assert_eq!(rig.one("t"), [(1_700_000_000_000, 1.0)]);
+    assert_eq!(
+        rig.histograms("latency").last(),
+        Some(&None),
+        "it is not there any more"
+    );
+}
+
+#[tokio::test]
 async fn jobs_choose_what_histograms_become() {
     let target = Target::start(body(&families(5))).await;
     for (keys, native, classic) in [

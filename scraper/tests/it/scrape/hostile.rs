@@ -69,6 +69,8 @@ async fn of_a_series_repeated_in_one_body_the_first_value_counts() {
     );
     assert_eq!(rig.last("up"), Some(1.0));
     assert!(rig.metric("tidegauge_scrape_samples_duplicate_total") >= 2.0);
+    let added: f64 = rig.one("scrape_series_added").iter().map(|(_, added)| added).sum();
+    assert_eq!(added, 2.0, "a series is new once");
 }
 
 #[tokio::test]

@@ -141,33 +141,12 @@ impl Rig {
 
     /// The series a metric has, as text, with all their samples.
     pub(super) fn series(&self, metric: &str) -> Vec<(String, Vec<(i64, f64)>)> {
-        let matchers = [Matcher::new(MatchOp::Equal, "__name__", metric).unwrap()];
-        let querier = self.store.querier(TimeRange::ALL).unwrap();
-        let cx = ReadContext::unlimited();
-        let groups = querier
-            .select(&matchers, &SelectHints::range(TimeRange::ALL), &cx)
-            .unwrap();
-        let mut buf = ColumnBuf::default();
-        let mut series: Vec<_> = groups
-            .iter()
-            .map(|group| {
-                let column = group.read(0, &mut buf).unwrap();
-                let Values::Float(values) = column.values else {
-                    panic!("no floats")
-                };
-                let samples = column.timestamps.iter().map(|t| t.millis()).zip(values.iter().copied());
-                (group.labels(0).to_string(), samples.collect())
-            })
-            .collect();
-        series.sort_by(|a: &(String, Vec<(i64, f64)>), b| a.0.cmp(&b.0));
-        series
+        series(&self.store, metric)
     }
 
     /// The samples of a metric that has one series; none if it has none.
     pub(super) fn one(&self, metric: &str) -> Vec<(i64, f64)> {
-        let mut series = self.series(metric);
-        assert!(series.len() <= 1, "{series:?}");
-        series.pop().map(|(_, samples)| samples).unwrap_or_default()
+        samples(&self.store, metric)
     }
 
     /// The newest value of a metric that has one series.
@@ -205,6 +184,37 @@ impl Rig {
         let until = self.metric("tidegauge_scrape_scrapes_total") + more as f64;
         eventually("scrapes", || self.metric("tidegauge_scrape_scrapes_total") >= until).await;
     }
+}
+
+/// The series a metric has in a store, as text, with all their samples.
+fn series(store: &MemoryStore, metric: &str) -> Vec<(String, Vec<(i64, f64)>)> {
+    let matchers = [Matcher::new(MatchOp::Equal, "__name__", metric).unwrap()];
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    let cx = ReadContext::unlimited();
+    let groups = querier
+        .select(&matchers, &SelectHints::range(TimeRange::ALL), &cx)
+        .unwrap();
+    let mut buf = ColumnBuf::default();
+    let mut series: Vec<_> = groups
+        .iter()
+        .map(|group| {
+            let column = group.read(0, &mut buf).unwrap();
+            let Values::Float(values) = column.values else {
+                panic!("no floats")
+            };
+            let samples = column.timestamps.iter().map(|t| t.millis()).zip(values.iter().copied());
+            (group.labels(0).to_string(), samples.collect())
+        })
+        .collect();
+    series.sort_by(|a: &(String, Vec<(i64, f64)>), b| a.0.cmp(&b.0));
+    series
+}
+
+/// The samples of a metric that has one series in a store; none if it has none.
+pub(super) fn samples(store: &MemoryStore, metric: &str) -> Vec<(i64, f64)> {
+    let mut series = series(store, metric);
+    assert!(series.len() <= 1, "{series:?}");
+    series.pop().map(|(_, samples)| samples).unwrap_or_default()
 }
 
 pub(super) fn manager(store: Arc<dyn Appendable>, options: ScrapeOptions) -> Manager {

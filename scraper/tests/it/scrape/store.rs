@@ -1,14 +1,14 @@
 //! A store in a mood: it forgets, it is full, it lets timelines go.
 
-use super::rig::{Reply, Target, eventually, job, jobs, manager};
+use super::rig::{Reply, Target, eventually, job, jobs, manager, samples};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::testing::MemoryStore;
 use tidegauge_model::{
     AppendError, Appendable, Appender, CommitError, Committed, Exemplar, Histogram, Labels, OnReject, SeriesRef,
-    TimelineRef, Timestamp,
+    TimelineRef, Timestamp, is_stale,
 };
 use tidegauge_scraper::{Health, Manager, ScrapeOptions};
 
@@ -28,6 +28,10 @@ struct Moody {
 struct Mood {
     /// Columns below this are gone.
     generation: u64,
+    /// The column that each metric was given last, by its bits.
+    given: BTreeMap<String, u64>,
+    /// Columns that are gone alone.
+    lost: BTreeSet<u64>,
     full: bool,
 }
 
@@ -38,6 +42,8 @@ struct MoodyAppender<'a> {
 }
 
 const GENERATION: u32 = 32;
+/// Of a column that was given again after it was lost.
+const AGAIN: u64 = 1 << 63;
 
 impl Appendable for Moody {
     fn appender(&self) -> Box<dyn Appender + '_> {
@@ -53,7 +59,8 @@ impl Appendable for Moody {
 
 impl MoodyAppender<'_> {
     fn check(&self, series: SeriesRef, place: usize) -> Result<SeriesRef, AppendError> {
-        if series.bits() >> GENERATION != self.moody.mood.lock().generation {
+        let mood = self.moody.mood.lock();
+        if (series.bits() & !AGAIN) >> GENERATION != mood.generation || mood.lost.contains(&series.bits()) {
             return Err(AppendError::StaleRef { place });
         }
         Ok(SeriesRef::from_bits(series.bits() & u64::from(u32::MAX)))
@@ -87,9 +94,14 @@ impl Appender for MoodyAppender<'_> {
         }
         let timeline = timeline.map(|timeline| self.own(timeline)).transpose()?;
         let series = self.inner.resolve(timeline, labels)?;
-        Ok(SeriesRef::from_bits(
-            series.bits() | self.moody.mood.lock().generation << GENERATION,
-        ))
+        let mut mood = self.moody.mood.lock();
+        let mut bits = series.bits() | mood.generation << GENERATION;
+        if mood.lost.contains(&bits) {
+            bits |= AGAIN;
+        }
+        mood.given
+            .insert(labels.metric_name().unwrap_or_default().to_owned(), bits);
+        Ok(SeriesRef::from_bits(bits))
     }
 
     fn append_row(
@@ -142,14 +154,7 @@ async fn the_stores_troubles_are_told_and_outlived() {
     let manager = manager(Arc::<Moody>::clone(&moody), ScrapeOptions::default());
     manager.apply(jobs(&job(target.address, "")), &Labels::empty()).unwrap();
     let status = || manager.targets().active.remove(0);
-    let counted = |name: &str| {
-        manager
-            .metrics()
-            .list()
-            .iter()
-            .find(|f| f.0 == name)
-            .map_or(0.0, |f| f.3[0].1)
-    };
+    let counted = |name: &str| counted(&manager, name);
     eventually("a scrape", || status().health == Health::Up).await;
     eventually("a refusal", || counted("tidegauge_scrape_series_refused_total") >= 1.0).await;
 
@@ -183,13 +188,13 @@ fn over(moody: &Arc<Moody>) -> Manager {
     manager(Arc::<Moody>::clone(moody), ScrapeOptions::default())
 }
 
-fn scrapes(manager: &Manager) -> f64 {
+fn counted(manager: &Manager, name: &str) -> f64 {
     let all = manager.metrics().list();
-    let family = all
-        .iter()
-        .find(|family| family.0 == "tidegauge_scrape_scrapes_total")
-        .unwrap();
-    family.3[0].1
+    all.iter().find(|family| family.0 == name).unwrap().3[0].1
+}
+
+fn scrapes(manager: &Manager) -> f64 {
+    counted(manager, "tidegauge_scrape_scrapes_total")
 }
 
 async fn more_scrapes(manager: &Manager, more: f64) {
@@ -223,6 +228,44 @@ async fn every_appender_asks_for_its_timeline() {
     eventually("the markers of the end", || appenders() > before).await;
     manager.stop().await;
     assert_eq!(moody.outlived.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_column_with_times_of_its_own_that_is_gone_is_found_again() {
+    let target = Target::start(Reply::text("a 1\nt 1 1600000000000\nu 1 1600000000000\n")).await;
+    let moody = Arc::new(Moody::default());
+    let manager = over(&moody);
+    manager.apply(jobs(&job(target.address, "")), &Labels::empty()).unwrap();
+    more_scrapes(&manager, 2.0).await;
+    {
+        let mut mood = moody.mood.lock();
+        let lost = mood.given["t"];
+        mood.lost.insert(lost);
+    }
+    // The same lines, so that the column is known from before.
+    target.say(Reply::text("a 2\nt 2 1600000001000\nu 2 1600000001000\n"));
+    eventually("what came since", || {
+        samples(&moody.store, "a").last().map(|s| s.1) == Some(2.0)
+    })
+    .await;
+    let own = [(1_600_000_000_000, 1.0), (1_600_000_001_000, 2.0)];
+    assert_eq!(samples(&moody.store, "t"), own);
+    assert_eq!(samples(&moody.store, "u"), own);
+    let looked_up = counted(&manager, "tidegauge_scrape_lines_slow_total");
+    more_scrapes(&manager, 3.0).await;
+    assert_eq!(
+        counted(&manager, "tidegauge_scrape_lines_slow_total"),
+        looked_up,
+        "once"
+    );
+    manager.stop().await;
+    assert_eq!(counted(&manager, "tidegauge_scrape_failures_total"), 0.0);
+    let a = samples(&moody.store, "a");
+    assert!(a.iter().all(|(_, value)| !is_stale(*value)), "{a:?}");
+    assert!(a.windows(2).all(|pair| pair[0].0 < pair[1].0), "{a:?}");
+    assert_eq!(a.len(), samples(&moody.store, "up").len(), "one for each scrape");
+    let added: f64 = samples(&moody.store, "scrape_series_added").iter().map(|s| s.1).sum();
+    assert_eq!(added, 3.0, "none of them is new again");
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub(crate) struct Asked {
     /// How often since the answers changed last.
     pub(crate) times: usize,
     pub(crate) accept: String,
+    /// `X-Prometheus-Scrape-Timeout-Seconds`.
+    pub(crate) timeout: String,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +134,7 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
             let asked = shared.asked.entry((path.clone(), agent)).or_default();
             asked.times += 1;
             asked.accept = of("accept");
+            asked.timeout = of("x-prometheus-scrape-timeout-seconds");
             shared.answers.get(&path).cloned()
         };
         let Some(found) = found else {
