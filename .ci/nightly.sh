@@ -18,6 +18,8 @@ features() {
     cargo check --quiet -p "tidegauge-$crate" --no-default-features || return 1
     cargo check --quiet -p "tidegauge-$crate" --all-features || return 1
   done
+  # Tests, too, and what the program says of what it lacks.
+  cargo test --quiet -p tidegauge-server --no-default-features --test it without_kubernetes
 }
 
 advisories() {
@@ -53,6 +55,15 @@ differential() {
     cargo test --release -p tidegauge-query --test it differential -- --ignored --nocapture
 }
 
+# Ten million samples of real Prometheus and vmagent, over two kills.
+senders() {
+  [ -d ../shared ] || { echo "no ../shared beside this clone: skipped"; return 0; }
+  local peers
+  peers=$(bash .ci/peers.sh) || return 1
+  TIDEGAUGE_PEERS=$peers TIDEGAUGE_SENDER_SAMPLES=${TIDEGAUGE_SENDER_SAMPLES:-10000000} \
+    cargo test --release -p tidegauge-server --test it real_senders -- --ignored --nocapture
+}
+
 # Tests named measure_*: most print what they measure, some have a bound that a busy machine breaks.
 figures() {
   [ -d ../shared ] || { echo "no ../shared beside this clone: skipped"; return 0; }
@@ -62,7 +73,9 @@ figures() {
 part "feature combinations" features
 part "advisories, licences, duplicates" advisories
 part "ten minutes of kill -9" env TIDEGAUGE_CRASH_SECONDS=600 cargo test --release -p tidegauge-server crash -- --nocapture
+part "ten thousand idle connections" env TIDEGAUGE_IDLE_CONNECTIONS=10000 cargo test --release -p tidegauge-server --test it idle_connections -- --nocapture
 part "random queries beside Prometheus" differential
+part "ten million samples by real senders" senders
 part "Miri on codecs" miri
 part "random queries and a naive evaluator" env TIDEGAUGE_PROPERTY_TIMES=40 TIDEGAUGE_FUZZ_CASES=5000 cargo test --release -p tidegauge-query -- property fuzz
 part "fuzzing" fuzz

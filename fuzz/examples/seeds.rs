@@ -9,6 +9,9 @@ fn main() -> io::Result<()> {
     for target in tidegauge_scraper::fuzz::TARGETS {
         write(target.name, (target.seeds)())?;
     }
+    for target in tidegauge_server::fuzz::TARGETS {
+        write(target.name, (target.seeds)())?;
+    }
     for target in tidegauge_query::fuzz::TARGETS {
         write(target.name, (target.seeds)())?;
     }

@@ -146,6 +146,9 @@ pub struct Committed {
     pub rejected: Vec<Rejected>,
     /// What became of the exemplars.
     pub exemplars: ExemplarCounts,
+    /// Which exemplars were left out because a newer one of their series is stored: the n-th that was taken, from 0, in
+    /// this order.
+    pub late_exemplars: Vec<u64>,
 }
 
 /// What a commit did with its exemplars.

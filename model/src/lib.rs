@@ -50,8 +50,8 @@ pub use metadata::{Metadata, MetricKind};
 pub use pattern::from_re2;
 pub use sample::{STALE_BITS, Sample, TimeRange, Timestamp, is_stale, stale_marker};
 pub use select::{
-    Cancel, Column, ColumnBuf, ColumnKind, Limited, Querier, Queryable, ReadContext, SelectError, SelectHints,
-    SeriesGroup, SeriesSet, Values,
+    Cancel, Column, ColumnBuf, ColumnKind, Limited, Presence, Querier, Queryable, ReadContext, SelectError,
+    SelectHints, SeriesGroup, SeriesSet, Values,
 };
 
 /// What tests build on: the in-memory store behind both doors and a clock set by hand.

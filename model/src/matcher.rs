@@ -35,12 +35,20 @@ impl MatchOp {
 
 /// Why a matcher cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("error parsing regexp: {reason}: `{pattern}`")]
+#[error("error parsing regexp: {reason}{}", in_quotes(.reason, .pattern))]
 pub struct MatcherError {
     /// The pattern as given.
     pub pattern: String,
-    /// What is wrong with it.
+    /// What is wrong with it; quotes the part that is, where that is known.
     pub reason: String,
+}
+
+/// The pattern, where the reason quotes no part of it.
+fn in_quotes(reason: &str, pattern: &str) -> String {
+    if reason.ends_with('`') {
+        return String::new();
+    }
+    format!(": `{pattern}`")
 }
 
 /// More literals than this in a row are not listed.
@@ -88,6 +96,18 @@ impl Matcher {
             MatchOp::Regex | MatchOp::NotRegex => Test::compile(&value)?,
         };
         Ok(Self { name, op, value, test })
+    }
+
+    /// The pattern of a regex matcher asked of a label, this way or the other. Shares the regex, if it needs one;
+    /// `None` if this or the other is none of a regex.
+    pub fn again(&self, op: MatchOp, name: impl Into<String>) -> Option<Self> {
+        let is_regex = |op| matches!(op, MatchOp::Regex | MatchOp::NotRegex);
+        (is_regex(op) && is_regex(self.op)).then(|| Self {
+            name: name.into(),
+            op,
+            value: self.value.clone(),
+            test: self.test.clone(),
+        })
     }
 
     /// `name = value`, which cannot fail.
@@ -174,6 +194,11 @@ impl Test {
         if let Some(literals) = plain(pattern) {
             return Ok(Self::any_of(literals));
         }
+        if let Some(globs) = Glob::read(pattern)
+            && let Some(test) = Self::of_globs(globs)
+        {
+            return Ok(test);
+        }
         let error = |reason: String| MatcherError {
             pattern: pattern.to_owned(),
             reason,
@@ -192,7 +217,7 @@ impl Test {
         }
         Ok(Self::Regex {
             prefix: prefix(&hir),
-            regex: LazyRegex::new(hir).map_err(|e| error(last_line(&e.to_string())))?,
+            regex: LazyRegex::new(hir).map_err(|e| error(too_large(&e)))?,
         })
     }
 
@@ -236,6 +261,14 @@ fn plain(pattern: &str) -> Option<Vec<String>> {
 fn last_line(text: &str) -> String {
     let line = text.trim_end().lines().next_back().unwrap_or(text);
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+/// Why a pattern that could be read cannot be compiled, in RE2's words.
+fn too_large(problem: &regex::Error) -> String {
+    match problem {
+        regex::Error::CompiledTooBig(limit) => format!("expression too large: it would take more than {limit} bytes"),
+        other => last_line(&other.to_string()),
+    }
 }
 
 /// The literal prefix.
@@ -359,8 +392,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn fast_paths_agree_with_the_regex(
-            pattern in "(\\^|)((a|b|é|ab|[.][*]|[.][+]|[.]|[.][*][?]|[(]a[|]bé[)]|[(]b[.][*]a[|]é[)][?]|[(][?]i:a[)]|[ab]|a[*]|[|]){0,5})([$]|)",
-            values in proptest::collection::vec("[abé\nA]{0,6}", 12),
+            pattern in "(\\^|)((a|b|é|ab|[.][*]|[.][+]|[.]|[.][*][?]|[.][+][*]|[\\\\][.|*\\\\Qd]|[(]a[|]bé[)]|[(]b[.][*]a[|]é[)][?]|[(][?]i:a[)]|[ab]|a[*]|[|]){0,5})([$]|)",
+            values in proptest::collection::vec("[abé\nA.|*]{0,6}", 12),
         ) {
             let Ok(matcher) = Matcher::new(MatchOp::Regex, "x", pattern.clone()) else { return Ok(()) };
             let slow = slow(&pattern);
@@ -378,6 +411,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_asked_again_says_the_same_of_another_label() {
+        let first = regex("test-[0-9]+");
+        let again = first.again(MatchOp::NotRegex, "y").unwrap();
+        assert_eq!(again, Matcher::new(MatchOp::NotRegex, "y", "test-[0-9]+").unwrap());
+        for value in ["test-1", "test-", ""] {
+            assert_ne!(again.matches(value), first.matches(value), "{value}");
+        }
+        assert_eq!(again.regex_bytes(), first.regex_bytes());
+        assert!(
+            first.again(MatchOp::Equal, "y").is_none() && Matcher::equal("x", "y").again(MatchOp::Regex, "y").is_none()
+        );
+    }
+
+    #[test]
     fn negative_forms_negate_and_missing_labels_are_empty() {
         let m = Matcher::new(MatchOp::NotRegex, "x", "a|b").unwrap();
         assert!(m.matches("c") && !m.matches("a") && m.matches_empty());
@@ -392,7 +439,15 @@ mod tests {
                 .to_string()
                 .starts_with("error parsing regexp: ")
         );
-        assert!(Matcher::new(MatchOp::Regex, "x", "(a{1000}){1000}").is_err());
+        let told = |pattern: &str| Matcher::new(MatchOp::Regex, "x", pattern).unwrap_err().to_string();
+        assert_eq!(
+            told("(a{1000}){1000}"),
+            "error parsing regexp: invalid repeat count: `{1000}`"
+        );
+        assert!(told(r"[\pL\pN]{1000}").starts_with("error parsing regexp: expression too large: "));
+        let many = r"\pL|".repeat(100_000);
+        assert!(told(&many).starts_with("error parsing regexp: expression too large: more than 1000 properties"));
+        assert!(Matcher::new(MatchOp::Regex, "x", r"\\p".repeat(2000)).is_ok());
         assert!(Matcher::new(MatchOp::Regex, "x", "(".repeat(5000) + &")".repeat(5000)).is_err());
     }
 }

@@ -8,11 +8,17 @@
 //!   \Q.\E    is quoted                                             \.
 //!   \<       any punctuation may be escaped                        <
 //!   (?)      sets no flag                                         (?:)
-//!   a*+      a repetition of a repetition is refused, as is one of more than 1000
+//!   a*+      a repetition of a repetition is refused, as is one of more than 1000, or several within each other
 //!   (?x) \h  flags and escapes that only the crate knows are refused
 //! ```
 
+mod repeats;
+
+use repeats::Repeats;
 use std::fmt::Write as _;
+
+/// A property such as `\pL` becomes a list of some hundred ranges, however short it is to write.
+const MAX_PROPERTIES: usize = 1000;
 
 /// Rewrites a pattern written for Go's RE2 into what the `regex` crate reads the same way.
 ///
@@ -23,6 +29,10 @@ pub fn from_re2(pattern: &str) -> Result<String, String> {
     let mut rest = pattern;
     // The repetition operators that were read last, if nothing was read since.
     let mut repeated: Option<&str> = None;
+    let mut repeats = Repeats::new();
+    if pattern.matches(['p', 'P']).count() > MAX_PROPERTIES && properties(pattern) > MAX_PROPERTIES {
+        return Err(format!("expression too large: more than {MAX_PROPERTIES} properties"));
+    }
     while let Some(c) = rest.chars().next() {
         let after = rest.get(c.len_utf8()..).unwrap_or("");
         if let Some(len) = repetition(rest) {
@@ -30,13 +40,21 @@ pub fn from_re2(pattern: &str) -> Result<String, String> {
             if let Some(before) = repeated {
                 return Err(format!("invalid nested repetition operator: `{before}{operator}`"));
             }
-            check_counts(operator)?;
+            if let Some((min, max)) = counts(operator)? {
+                let counted = repeats.counted(min, max);
+                counted.map_err(|_| bad_count(operator))?;
+            }
             out.push_str(operator);
             repeated = Some(operator);
             rest = tail;
             continue;
         }
         repeated = None;
+        match c {
+            '(' => repeats.open(),
+            ')' => repeats.close(),
+            _ => repeats.one(),
+        }
         rest = match c {
             '\\' => {
                 check_escape(after, "AbBQz")?;
@@ -88,19 +106,35 @@ fn repetition(text: &str) -> Option<usize> {
     Some(len + usize::from(lazy))
 }
 
-/// RE2 counts to 1000.
-fn check_counts(operator: &str) -> Result<(), String> {
-    let operator = operator.strip_suffix('?').unwrap_or(operator);
-    let Some(inner) = operator.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
-        return Ok(());
+/// How often at least and at most; `None` of a star and its like. RE2 counts to 1000.
+fn counts(operator: &str) -> Result<Option<(u32, Option<u32>)>, String> {
+    let plain = operator.strip_suffix('?').unwrap_or(operator);
+    let Some(inner) = plain.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+        return Ok(None);
     };
     let (min, max) = inner.split_once(',').unwrap_or((inner, inner));
-    let count = |text: &str| text.parse::<u16>().unwrap_or(u16::MAX);
-    let (min, max) = (count(min), if max.is_empty() { 1000 } else { count(max) });
-    if min > 1000 || max > 1000 || max < min {
-        return Err(format!("invalid repeat count: `{operator}`"));
+    let count = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
+    let (min, max) = (count(min), (!max.is_empty()).then(|| count(max)));
+    if min > 1000 || max.is_some_and(|max| max > 1000 || max < min) {
+        return Err(bad_count(operator));
     }
-    Ok(())
+    Ok(Some((min, max)))
+}
+
+fn bad_count(operator: &str) -> String {
+    let operator = operator.strip_suffix('?').unwrap_or(operator);
+    format!("invalid repeat count: `{operator}`")
+}
+
+/// How many properties of characters a pattern asks for.
+fn properties(pattern: &str) -> usize {
+    let mut escaped = false;
+    let mut found = 0;
+    for c in pattern.chars() {
+        found += usize::from(escaped && matches!(c, 'p' | 'P'));
+        escaped = c == '\\' && !escaped;
+    }
+    found
 }
 
 /// What RE2 knows behind a backslash: what a class knows as well, and `more`.
@@ -400,6 +434,13 @@ mod tests {
             ("a{1,1001}?", "invalid repeat count: `{1,1001}`"),
             ("a{1001,}", "invalid repeat count: `{1001,}`"),
             ("a{2,1}", "invalid repeat count: `{2,1}`"),
+            ("((a{100}){100}){100}", "invalid repeat count: `{100}`"),
+            ("(a{2}){501}?", "invalid repeat count: `{501}`"),
+            ("(a{2}|b{3}){400}", "invalid repeat count: `{400}`"),
+            ("((a{0}b{100}){10}){2}", "invalid repeat count: `{2}`"),
+            ("((a{5,}){100}){3}", "invalid repeat count: `{3}`"),
+            ("(((a{10}b)c)[d{2}]){101}", "invalid repeat count: `{101}`"),
+            ("x(?:(?i)a{3}){334}", "invalid repeat count: `{334}`"),
             ("(?x)a b", "invalid or unsupported Perl syntax: `(?x`"),
             ("(?-u:a)", "invalid or unsupported Perl syntax: `(?-u`"),
             ("(?i-)a", "invalid or unsupported Perl syntax: `(?i-)`"),
@@ -418,6 +459,11 @@ mod tests {
             "(?s-i:a.)",
             "(?ii)a",
             "a{1000}",
+            "(a{2}){500}",
+            "((a{100}){0}){100}",
+            "a{1000}(b{1000})*c{1000}|d{1000}",
+            "(?:a*){1000}",
+            r"(\{9}[{5}]){100}",
             "a{0,}",
             "a{,5000}",
             r"\400",

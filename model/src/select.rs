@@ -129,6 +129,24 @@ pub trait SeriesGroup: Send + Sync + Debug {
     /// # Errors
     /// Cancelled, over budget, or damage.
     fn read<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf) -> Result<Column<'b>, SelectError>;
+
+    /// Tells when a series has samples and which of them are stale markers, for who does not look at values: a store
+    /// that knows that without decoding need not decode.
+    ///
+    /// # Errors
+    /// As [`SeriesGroup::read`].
+    fn presence<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf) -> Result<Presence<'b>, SelectError> {
+        self.read(series, buf).map(Presence::Column)
+    }
+}
+
+/// When a series has samples.
+#[derive(Debug, Clone, Copy)]
+pub enum Presence<'b> {
+    /// At each of the group's timestamps there is a float, and none is a stale marker.
+    Full,
+    /// Where the column has them. Stale markers are there, floats that are none may be any others.
+    Column(Column<'b>),
 }
 
 /// The kind of a column's values; one column has one.

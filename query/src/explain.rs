@@ -216,7 +216,7 @@ impl Teller<'_> {
             rows: leaf.rows,
             values: leaf.values,
             wall: leaf.wall,
-            streamed: done.is_none(),
+            streamed: done.as_ref().is_none_or(|done| done.streamed),
             parts,
             ..empty(what)
         };
@@ -224,7 +224,7 @@ impl Teller<'_> {
             part.rows = done.rows;
             part.values = done.values;
             part.wall = done.wall;
-            part.held_bytes = Some(done.held_bytes);
+            part.held_bytes = (!done.streamed).then_some(done.held_bytes);
         }
         part
     }

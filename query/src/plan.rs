@@ -1,6 +1,8 @@
 //! From the tree to what is evaluated: durations and times resolved, parts that are the same at each step marked,
 //! for each selector the samples it needs.
 
+mod presence;
+
 use crate::engine::{EngineOptions, Shape};
 use crate::error::QueryError;
 use crate::parser::{
@@ -52,6 +54,8 @@ pub(crate) struct Select {
     pub(crate) offset_ms: i64,
     pub(crate) at: Option<i64>,
     pub(crate) extent: Option<Extent>,
+    /// Nobody looks at the values: only when there are samples matters.
+    pub(crate) presence_only: bool,
 }
 
 /// A range selector or a subquery.
@@ -199,7 +203,8 @@ impl Plan {
             default_step_ms: options.default_subquery_step_ms.max(1),
         };
         let (root, steps) = planner.node(expr)?;
-        let root = steps.wrap(root);
+        let mut root = steps.wrap(root);
+        presence::mark(&mut root);
         let mut range = None;
         need(&root, grid, lookback_ms, &mut range);
         Ok(Self {
@@ -328,6 +333,7 @@ impl Planner {
             offset_ms,
             at: self.at(selector.at),
             extent: selector.extent,
+            presence_only: false,
         })
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Done {
     pub(crate) held_bytes: u64,
     /// What of upstream's limit it takes.
     pub(crate) load: Load,
+    /// Its rows went on one by one.
+    pub(crate) streamed: bool,
 }
 
 /// Samples as upstream counts them against its limit.

@@ -12,6 +12,7 @@ mod global;
 mod http;
 mod job;
 mod kubernetes;
+mod problem;
 mod protocol;
 mod refused;
 mod secret;
@@ -24,6 +25,7 @@ pub use global::GlobalConfig;
 pub use http::{Authorization, BasicAuth, HeaderValues, HttpConfig, OAuth2, ProxyConfig, TlsConfig, TlsVersion};
 pub use job::ScrapeConfig;
 pub use kubernetes::{KubernetesAttach, KubernetesNamespaces, KubernetesRole, KubernetesSdConfig, KubernetesSelector};
+pub use problem::{Problem, Step};
 pub use refused::{Discovery, Reason, Refused, SecretManager};
 pub use secret::{MASK, Opaque, Secret};
 pub use units::{ByteSize, PromDuration, UnitError};
@@ -47,15 +49,25 @@ pub enum ConfigError {
     DuplicateJob(String),
     /// `global` contradicts itself.
     #[error("{0}")]
-    Global(String),
+    Global(Problem),
     /// A job contradicts itself or `global`.
     #[error("{problem} for scrape config with job name {job:?}")]
     Invalid {
         /// The job.
         job: String,
         /// What is wrong with it.
-        problem: String,
+        problem: Problem,
     },
+}
+
+impl ConfigError {
+    /// The way from the job, or from `global`, to what is wrong.
+    pub fn path(&self) -> &[Step] {
+        match self {
+            Self::Global(problem) | Self::Invalid { problem, .. } => &problem.path,
+            Self::EmptyJob | Self::NoJobName | Self::DuplicateJob(_) => &[],
+        }
+    }
 }
 
 /// One of `static_configs`: targets and labels for all of them.
@@ -67,6 +79,19 @@ pub struct StaticConfig {
     /// Labels of these targets.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+impl StaticConfig {
+    fn check(&self) -> Result<(), Problem> {
+        for (at, target) in self.targets.iter().enumerate() {
+            check_address(target).map_err(|problem| Problem::from(problem).below(at).below("targets"))?;
+        }
+        if let Some((name, value)) = self.labels.iter().find(|(name, _)| name.is_empty()) {
+            let problem = Problem::from(format!("\"\" is not a valid label name (its value is {value:?})"));
+            return Err(problem.below(name.as_str()).below("labels"));
+        }
+        Ok(())
+    }
 }
 
 /// One of `file_sd_configs`: files with target groups, in JSON or YAML.
@@ -111,22 +136,21 @@ pub(crate) fn check_address(address: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_protocols(protocols: &[ScrapeProtocol]) -> Result<(), String> {
+fn check_protocols(protocols: &[ScrapeProtocol]) -> Result<(), Problem> {
     for (at, protocol) in protocols.iter().enumerate() {
         if protocols.iter().take(at).any(|earlier| earlier == protocol) {
             let all: Vec<&str> = protocols.iter().map(|p| p.as_str()).collect();
-            return Err(format!(
-                "duplicated protocol in scrape_protocols, got [{}]",
-                all.join(" ")
-            ));
+            let message = format!("duplicated protocol in scrape_protocols, got [{}]", all.join(" "));
+            return Err(Problem::from(message).below(at).below("scrape_protocols"));
         }
     }
     Ok(())
 }
 
-fn check_names(validation: Option<NameScheme>, escaping: Option<EscapingScheme>) -> Result<(), &'static str> {
+fn check_names(validation: Option<NameScheme>, escaping: Option<EscapingScheme>) -> Result<(), Problem> {
     if validation == Some(NameScheme::Legacy) && escaping == Some(EscapingScheme::AllowUtf8) {
-        return Err("utf8 metric names requested but validation scheme is not set to UTF8");
+        let problem = Problem::from("utf8 metric names requested but validation scheme is not set to UTF8");
+        return Err(problem.below("metric_name_escaping_scheme"));
     }
     Ok(())
 }

@@ -50,8 +50,8 @@ mod thread;
 mod walk;
 
 #[cfg(feature = "kubernetes")]
-pub use discovery::kubernetes::{InCluster, KubernetesOptions};
-pub use discovery::{Discovered, DiscoveryOptions, Outcome, ProviderStatus, discover_once};
+pub use discovery::kubernetes::{InCluster, KubernetesOptions, check_kubeconfig};
+pub use discovery::{Discovered, DiscoveryOptions, Outcome, ProviderStatus, discover_once, files_named};
 pub use error::ScrapeError;
 pub use manager::{Manager, RelabelStep, ScrapeOptions, TargetMetadata, TargetsSnapshot};
 pub use metrics::{Family, Metrics};

@@ -90,6 +90,9 @@ metrics! {
     sd_updates: Counter "tidegauge_sd_updates_total" "Target groups received from discovery.";
     sd_failures: Counter "tidegauge_sd_failures_total" "Times discovery failed to read its source, or a part of it.";
     sd_unhealthy: Gauge "tidegauge_sd_unhealthy_providers" "Sections of discovery whose source could not be read the last time.";
+    sd_targets: Gauge "tidegauge_sd_targets" "Targets in the groups that discovery has found, of all jobs; those of static_configs are not counted.";
+    sd_bytes: Gauge "tidegauge_sd_groups_bytes" "Bytes that these groups take.";
+    sd_refused: Counter "tidegauge_sd_groups_refused_total" "Target groups left out because all of them together would have passed a limit.";
     duplicate_targets: Gauge "tidegauge_scrape_duplicate_targets" "Targets whose labels are those of another target of their job.";
 }
 

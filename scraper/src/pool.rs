@@ -8,7 +8,7 @@
 //! most every few seconds, so that a source that changes all the time costs no more than that.
 
 use crate::config::ScrapeConfig;
-use crate::discovery::{Found, ProviderStatus, Taken, UPDATES_WAITING, Update};
+use crate::discovery::{Found, ProviderStatus, Started, Taken, UPDATES_WAITING, Update};
 use crate::failure_log::FailureLog;
 use crate::fetch::JobClient;
 use crate::manager::{Shared, TargetMetadata};
@@ -113,7 +113,7 @@ impl Pool {
     pub(crate) fn start(shared: &Arc<Shared>, job: Job) -> Arc<Self> {
         let inner = Inner {
             job: Arc::new(job),
-            found: Found::default(),
+            found: Found::new(&shared.discovery.room),
             running: BTreeMap::new(),
             leaving: BTreeMap::new(),
             dropped: Vec::new(),
@@ -179,6 +179,23 @@ impl Pool {
             self.reconfigured.notify_one();
         }
         drop(inner);
+        self.run(started);
+    }
+
+    /// Has found once more what was left out for want of room, if there is some now. Whether something is left out.
+    fn find_left_out(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let is_airy = self.shared.discovery.room.is_airy();
+        if !is_airy || !inner.found.has_left_out() || self.end.is_cancelled() {
+            return inner.found.has_left_out();
+        }
+        let started = inner.found.find_left_out(&self.shared.discovery, &self.end);
+        drop(inner);
+        self.run(started);
+        false
+    }
+
+    fn run(&self, started: Vec<Started>) {
         for one in started {
             let metrics = Arc::clone(&self.shared.metrics);
             let found = one.provider.run(one.number, self.to.clone(), metrics);
@@ -191,17 +208,15 @@ impl Pool {
     /// Takes what providers find, and has targets made of it in time.
     async fn follow(self: Arc<Self>, mut updates: mpsc::Receiver<Update>) {
         let interval = self.shared.options.discovery.sync_interval;
+        let room_interval = self.shared.options.discovery.room_interval;
         let mut last: Option<Instant> = None;
         let mut due: Option<Instant> = None;
         // When what a reload has left behind goes in any case.
         let mut give_up: Option<Instant> = None;
+        // When it is looked whether there is room for what was left out.
+        let mut look: Option<Instant> = None;
         loop {
-            let wait = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let wait = until(due);
             tokio::select! {
                 biased;
                 () = wait => {
@@ -217,6 +232,7 @@ impl Pool {
                     }
                     (last, due) = (Some(Instant::now()), give_up);
                 }
+                () = until(look) => look = self.find_left_out().then(|| Instant::now() + room_interval),
                 () = self.reconfigured.notified() => {
                     let at = Instant::now() + interval;
                     give_up = Some(at);
@@ -233,6 +249,9 @@ impl Pool {
                         self.shared.metrics.sd.delayed.inc();
                     }
                     due = Some(due.map_or(at, |due| due.min(at)));
+                    if look.is_none() && self.inner.lock().found.has_left_out() {
+                        look = Some(now + room_interval);
+                    }
                 }
             }
         }
@@ -455,6 +474,14 @@ impl Pool {
                 metadata: Arc::clone(&family.metadata),
             }));
         }
+    }
+}
+
+/// Waits until then; for ever if there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

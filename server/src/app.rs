@@ -8,46 +8,46 @@
 //! The configuration comes first, because it is what is wrong most often; the listener opens before the store, so that
 //! a probe is answered while the log is read back. A reload goes through the same code as a start.
 
-use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Readiness, Registry, ReloadReply};
+use crate::access::{Access, AccessFiles};
+use crate::active::ActiveQueries;
+use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Listing, Readiness, Registry, ReloadReply};
 use crate::budget::Shares;
 use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
-use crate::http::{self, ServeOptions};
+use crate::gate::Gate;
+use crate::http::{self, ServeOptions, Traffic};
 use crate::preset;
+use crate::query_log::QueryLog;
+use crate::remote::ProtoMessage;
 use crate::site::{Site, bind};
 use anyhow::{Context, anyhow};
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{self, Poll};
 use std::time::Duration;
 use tidegauge_model::{Clock, Meter, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{DiscoveryOptions, Manager, ScrapeOptions};
 use tidegauge_tsdb::column::EncodingChoice;
-use tidegauge_tsdb::{Db, Error as StoreError, Fsync, Options as StoreOptions};
+use tidegauge_tsdb::{Db, Error as StoreError, Fsync, Options as StoreOptions, Replay};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 use url::Url;
 
 /// Requests to reload that may wait; a further one waits at the sender.
 const RELOADS_WAITING: usize = 4;
 /// What `interval` means for the log.
 const SYNC_INTERVAL: PromDuration = PromDuration::from_millis(1000);
+/// Ten years.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Time that scrapes have to end at shutdown.
 const SCRAPE_GRACE: Duration = Duration::from_secs(2);
 /// Time that requests have to end at shutdown. Both together leave the store time within ten seconds.
@@ -74,10 +74,18 @@ pub struct AppOptions {
     pub admin_api: bool,
     /// Whether remote write is taken.
     pub remote_write_receiver: bool,
+    /// The messages of remote write that are taken.
+    pub remote_write_messages: Vec<ProtoMessage>,
     /// Most connections on each address.
     pub max_connections: usize,
     /// Longest time for a request's head.
     pub read_timeout: PromDuration,
+    /// Longest time in which a client takes nothing of its answer.
+    pub write_timeout: PromDuration,
+    /// Who may ask.
+    pub access: AccessFiles,
+    /// Whether each request is logged.
+    pub access_log: bool,
     /// How long samples are kept; `None`: for ever.
     pub retention: Option<PromDuration>,
     /// How many bytes may be stored; 0 sets no limit.
@@ -209,14 +217,23 @@ pub async fn run(
     let begun = clock.now();
     // What is asked for comes before anything else is touched; the built-in configuration needs the address.
     let asked = match &options.config_file {
-        Some(path) => Some(Source::File(path.clone(), options.presets)),
-        None if options.presets.kubernetes => Some(Source::Presets(options.presets)),
+        Some(path) => Some(Source::File(path.clone(), options.presets.clone())),
+        None if options.presets.kubernetes => Some(Source::Presets(options.presets.clone())),
         None => None,
     };
     let loaded = asked.as_ref().map(Source::load).transpose()?;
+    let access = match options.access == AccessFiles::default() {
+        true => None,
+        false => Some(Access::open(options.access.clone(), clock.clone())?),
+    };
     let listeners = bind(&options.listen).await?;
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-    let site = Site::new(&options, &addresses)?;
+    let site = Site::new(
+        &options,
+        &addresses,
+        access.as_ref().is_some_and(|access| access.uses_tls()),
+    )?;
+    warn_if_open(access.as_deref(), &addresses);
     let source = asked.unwrap_or_else(|| Source::BuiltIn(format!("{}{}", site.local, site.prefix)));
     let loaded = match loaded {
         Some(config) => config,
@@ -224,10 +241,16 @@ pub async fn run(
     };
     let config = Reloader::new(source, loaded, clock.clone());
 
-    let gate = Gate::default();
+    let web = Web {
+        access,
+        traffic: Arc::default(),
+        replay: Arc::default(),
+        query_log: Arc::default(),
+    };
+    let gate = Gate::new(web.access.clone(), &site.prefix, options.access_log, web.replay.clone());
     let stop_http = CancellationToken::new();
-    let mut servers = serve(listeners, &gate, &options, &stop_http);
-    let running = match Running::start(&options, config, &clock, begun, &site, &shutdown).await {
+    let mut servers = serve(listeners, &gate, &options, &web, &stop_http);
+    let running = match Running::start(&options, config, &clock, begun, &site, &web, &shutdown).await {
         Ok(running) => running,
         Err(error) => {
             stop_http.cancel();
@@ -256,6 +279,7 @@ pub async fn run(
         scraper: scraper.clone(),
         db: db.clone(),
         exemplars,
+        web,
     };
     control(&shutdown, reloads, &config, reloaded, &mut servers).await?;
 
@@ -290,6 +314,7 @@ impl Running {
         clock: &Arc<dyn Clock>,
         begun: Timestamp,
         site: &Site,
+        web: &Web,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let shares = Shares::new(options.memory_limit_bytes);
@@ -304,11 +329,13 @@ impl Running {
         if features.exemplar_storage {
             store.max_exemplars = config.config().max_exemplars();
         }
+        store.replay = web.replay.clone();
         let (dir, store_clock) = (options.data_dir.clone(), clock.clone());
         let db = tokio::task::spawn_blocking(move || Db::open(&dir, store, store_clock))
             .await?
             .map_err(|e| advise(&e, options))?;
         tell_replay(&db);
+        let active = active_queries(options);
         let engine = Arc::new(Engine::new(EngineOptions {
             lookback_ms: i64::try_from(options.lookback.millis()).unwrap_or(i64::MAX),
             max_samples: options.max_samples,
@@ -338,6 +365,8 @@ impl Running {
         scraper
             .apply(loaded.jobs().to_vec(), loaded.external_labels())
             .context("cannot start scraping")?;
+        let query_log = Path::new(&loaded.global().query_log_file);
+        web.query_log.reopen(query_log).map_err(|problem| anyhow!(problem))?;
 
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING);
         let mut registry = Registry::new();
@@ -346,7 +375,9 @@ impl Running {
         registry.add(move || b.metrics().list());
         registry.add(move || c.metrics().list());
         registry.add(move || d.list());
+        let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
+        registry.add(web.listings());
         let state = Arc::new(ApiState {
             db: db.clone(),
             engine,
@@ -361,12 +392,19 @@ impl Running {
             },
             admin_api: options.admin_api,
             remote_write_receiver: options.remote_write_receiver,
+            remote_write_messages: options.remote_write_messages.clone(),
             external_url: site.external.clone(),
             ready: Readiness::not_ready("starting"),
             started: begun,
+            replay: web.replay.clone(),
+            query_log: web.query_log.clone(),
+            active,
             build: BuildInfo::default(),
             metrics: registry,
-            limits: ApiLimits::default(),
+            limits: ApiLimits {
+                write_memory: remote_write,
+                ..ApiLimits::default()
+            },
         });
         Ok(Self {
             db,
@@ -386,10 +424,13 @@ struct Reloaded {
     db: Arc<Db>,
     /// Whether exemplars are kept.
     exemplars: bool,
+    web: Web,
 }
 
 impl Reloaded {
     fn take(&self, new: &Config) -> Result<(), String> {
+        // What can fail comes first: a reload is taken whole or not at all.
+        self.web.query_log.reopen(Path::new(&new.global().query_log_file))?;
         let applied = self.scraper.apply(new.jobs().to_vec(), new.external_labels());
         applied.map_err(|e| e.to_string())?;
         self.db.set_out_of_order_ms(out_of_order_ms(new));
@@ -419,6 +460,10 @@ async fn control(
                 return Ok(());
             }
         };
+        // Told in the log if it cannot be used; what the configuration says is another matter.
+        if let Some(access) = &parts.web.access {
+            drop(access.reload().await);
+        }
         let (config, parts) = (config.clone(), parts.clone());
         let done = tokio::task::spawn_blocking(move || config.reload(|new| parts.take(new)))
             .await
@@ -430,63 +475,84 @@ async fn control(
     }
 }
 
-/// Lets requests through to the routes once there are any; before that, says that the process is alive and starting.
-#[derive(Clone, Default)]
-struct Gate(Arc<OnceLock<api::Front>>);
+/// What requests come through, from the listener to the log of queries.
+#[derive(Clone)]
+struct Web {
+    access: Option<Arc<Access>>,
+    traffic: Arc<Traffic>,
+    replay: Arc<Replay>,
+    query_log: Arc<QueryLog>,
+}
 
-impl Gate {
-    fn open(&self, front: api::Front) {
-        drop(self.0.set(front));
+impl Web {
+    fn listings(&self) -> impl Fn() -> Vec<Listing> + Send + Sync + 'static {
+        let web = self.clone();
+        move || {
+            let mut listings = web.traffic.list();
+            listings.extend(web.query_log.list());
+            if let Some(access) = &web.access {
+                listings.extend(access.list());
+            }
+            listings
+        }
     }
 }
 
-impl Service<Request> for Gate {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+/// Whoever reaches the listener may read everything; with the switches for it, also write and stop.
+fn warn_if_open(access: Option<&Access>, addresses: &[SocketAddr]) {
+    if access.is_some_and(|access| !access.is_open()) {
+        return;
     }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let gate = self.clone();
-        Box::pin(async move {
-            Ok(match gate.0.get() {
-                Some(front) => front.answer(request).await,
-                None => starting(&request),
-            })
-        })
+    for address in addresses.iter().filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(
+            %address,
+            "anyone who reaches this address may ask: --web.config.file or --web.read-token-file and \
+             --web.write-token-file say who may"
+        );
     }
 }
 
-fn starting(request: &Request) -> Response {
-    if request.uri().path().ends_with("/-/healthy") {
-        return "Prometheus Server is Healthy.\n".into_response();
+/// The file of queries that run; those that the last run left are told.
+fn active_queries(options: &AppOptions) -> Arc<ActiveQueries> {
+    match ActiveQueries::open(&options.data_dir, options.max_concurrency.max(1)) {
+        Ok((active, unfinished)) => {
+            if !unfinished.is_empty() {
+                tracing::warn!(queries = ?unfinished, "these queries did not end in the last run");
+            }
+            Arc::new(active)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "queries that run are not written down: a crash will not name them");
+            Arc::default()
+        }
     }
-    let why = "service unavailable: the store is being opened";
-    if request.uri().path().contains("/api/v1/") {
-        return api::starting(why);
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
 }
 
 fn serve(
     listeners: Vec<TcpListener>,
     gate: &Gate,
     options: &AppOptions,
+    web: &Web,
     stop: &CancellationToken,
 ) -> JoinSet<std::io::Result<()>> {
     let serve_options = ServeOptions {
         max_connections: options.max_connections.max(1),
-        read_timeout: options.read_timeout.get(),
+        read_timeout: or_never(options.read_timeout),
+        write_timeout: or_never(options.write_timeout),
         grace: REQUEST_GRACE,
+        access: web.access.clone(),
+        traffic: web.traffic.clone(),
     };
     let mut servers = JoinSet::new();
     for listener in listeners {
         servers.spawn(http::serve(listener, gate.clone(), serve_options.clone(), stop.clone()));
     }
     servers
+}
+
+/// A time limit of 0 is none, as upstream.
+fn or_never(limit: PromDuration) -> Duration {
+    if limit.is_zero() { NEVER } else { limit.get() }
 }
 
 fn millis(span: PromDuration) -> i64 {
@@ -568,39 +634,6 @@ fn advise(error: &StoreError, options: &AppOptions) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tower::ServiceExt;
-
-    #[tokio::test]
-    async fn until_the_store_is_open_every_client_is_told_in_its_own_form() {
-        for (path, status, content_type, body) in [
-            (
-                "/p/-/healthy",
-                200,
-                "text/plain; charset=utf-8",
-                "Prometheus Server is Healthy.\n",
-            ),
-            (
-                "/p/-/ready",
-                503,
-                "text/plain; charset=utf-8",
-                "service unavailable: the store is being opened\n",
-            ),
-            (
-                "/p/api/v1/query?query=up",
-                503,
-                "application/json",
-                r#"{"status":"error","errorType":"unavailable","error":"service unavailable: the store is being opened"}"#,
-            ),
-        ] {
-            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
-            let response = Gate::default().oneshot(request).await.unwrap();
-            assert_eq!(response.status().as_u16(), status, "{path}");
-            assert_eq!(response.headers()["content-type"], content_type, "{path}");
-            let bytes = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
-            assert_eq!(bytes, body, "{path}");
-        }
-    }
-
     #[test]
     fn fsync_is_a_word_or_a_duration() {
         assert_eq!("always".parse(), Ok(FsyncChoice::Always));

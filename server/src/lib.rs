@@ -5,6 +5,7 @@
 //!                    |-- telemetry, clock
 //!                    |-- config      the YAML file, read once and again at each reload
 //!                    |-- preset      jobs that need no file
+//!                    |-- access      who may ask, and over what: TLS, users, tokens
 //!                    |-- tsdb::Db    <- model's two doors -> scraper::Manager, query::Engine
 //!                    '-- http + api  listener, /api/v1, /metrics, the page
 //! ```
@@ -13,6 +14,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod active;
 pub mod api;
 pub mod app;
 mod budget;
@@ -20,9 +23,14 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod features;
+mod gate;
 pub mod http;
 pub mod preset;
+pub mod query_log;
 mod remote;
 mod site;
 pub mod telemetry;
 mod ui;
+
+#[cfg(any(test, feature = "fuzz"))]
+pub use remote::fuzz;

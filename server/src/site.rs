@@ -45,7 +45,8 @@ pub(crate) struct Site {
 
 impl Site {
     /// From the addresses that are listened on and what the command line says about them.
-    pub(crate) fn new(options: &AppOptions, addresses: &[SocketAddr]) -> anyhow::Result<Self> {
+    pub(crate) fn new(options: &AppOptions, addresses: &[SocketAddr], tls: bool) -> anyhow::Result<Self> {
+        let scheme = if tls { "https" } else { "http" };
         let first = *addresses.first().context("no address to listen on")?;
         let local = SocketAddr::new(
             match first.ip() {
@@ -60,7 +61,7 @@ impl Site {
             None => {
                 let host = if first.ip().is_unspecified() { host_name() } else { None };
                 let host = host.map_or_else(|| local.to_string(), |name| format!("{name}:{}", local.port()));
-                Url::parse(&format!("http://{host}/"))?
+                Url::parse(&format!("{scheme}://{host}/"))?
             }
         };
         if let Some(prefix) = &options.route_prefix {
@@ -68,7 +69,7 @@ impl Site {
         }
         let prefix = external.path().trim_end_matches('/').to_owned();
         external.set_path(&format!("{prefix}/"));
-        let page = Url::parse(&format!("http://{local}{prefix}/"))?;
+        let page = Url::parse(&format!("{scheme}://{local}{prefix}/"))?;
         Ok(Self {
             local,
             prefix,

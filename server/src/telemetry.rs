@@ -6,10 +6,12 @@ use std::fmt::{self, Write as _};
 use tidegauge_model::Clock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The least severity that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -38,20 +40,19 @@ pub enum LogFormat {
 /// Starts logging to standard error. A second call does nothing, so that tests can start the program twice.
 pub fn init(level: LogLevel, format: LogFormat) {
     let ours = match level {
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
     };
     // What the libraries below us say is of interest only where it hints at a fault.
-    let filter = EnvFilter::new(format!(
-        "warn,tidegauge={ours},tidegauge_server={ours},tidegauge_scraper={ours},tidegauge_query={ours},tidegauge_tsdb={ours}"
-    ));
-    let builder = tracing_subscriber::fmt()
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("tidegauge", ours);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_env_filter(filter)
         .event_format(Lines(format));
-    drop(builder.try_init());
+    drop(tracing_subscriber::registry().with(filter).with(lines).try_init());
 }
 
 /// Writes events in one of the formats.

@@ -136,12 +136,14 @@ impl Db {
         let began = Instant::now();
         let (fsync, bytes) = (options.fsync, options.segment_bytes);
         let (encoding, every) = (options.encoding, options.maintenance);
+        let progress = Arc::clone(&options.replay);
         let mut head = Head::new(options, Arc::clone(&metrics));
         let (restored, files) = checkpoint::restore(&*fs, dir, flushed, &metrics)?;
         let (from, known) = (restored.from, restored.segments);
         head.restore(restored.state, flushed);
         head.restore_exemplars(restored.exemplars);
-        let (segments, replayed) = reader::replay(&*fs, &dir.join(WAL), from, &known, &mut head, &metrics)?;
+        let (segments, replayed) =
+            reader::replay(&*fs, &dir.join(WAL), from, &known, &mut head, (&metrics, &progress))?;
         head.replayed();
         Metrics::set(&metrics.replay_milliseconds, began.elapsed().as_millis() as u64);
         let mut wal = Wal::start(

@@ -101,6 +101,7 @@ mod numbered;
 mod offload;
 mod opening;
 mod options;
+mod replay;
 mod select;
 mod snapshot;
 mod timeline;
@@ -115,6 +116,7 @@ pub use delete::{Cleaned, Deleted};
 pub use error::Error;
 pub use metrics::{MetricFamily, Metrics};
 pub use options::{EARLIEST_MS, Fsync, Options};
+pub use replay::Replay;
 pub use tombstones::Intervals;
 pub use verify::{Finding, Progress, Report, verify};
 

@@ -1,6 +1,8 @@
 //! What the user can set about the store, with defaults and bounds.
 
 use crate::column::EncodingChoice;
+use crate::replay::Replay;
+use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::Meter;
 
@@ -89,6 +91,8 @@ pub struct Options {
     pub maintenance: Option<Duration>,
     /// Called after each round of maintenance: what it freed may be given back to the system then.
     pub after_round: Option<fn()>,
+    /// Told how far the log has been read while the store opens.
+    pub replay: Arc<Replay>,
 }
 
 impl Default for Options {
@@ -121,6 +125,7 @@ impl Default for Options {
             block_cache_bytes: 16 << 20,
             maintenance: Some(Duration::from_secs(1)),
             after_round: None,
+            replay: Arc::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::codec::{Cursor, Malformed, varint};
 use crate::head::delta;
 use crate::head::run::Run;
 use crate::head::symbols::reserve;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -595,10 +596,20 @@ pub(crate) fn decode_open(
     rows: u32,
     mut each: impl FnMut(u32, f64),
 ) -> Result<(), Malformed> {
+    decode_changes(column, chain, rows, |rows, value| rows.for_each(|row| each(row, value)))
+}
+
+/// As [`decode_open`], with rows of one value together.
+pub(crate) fn decode_changes(
+    column: &OpenColumn,
+    chain: &[u8],
+    rows: u32,
+    mut each: impl FnMut(Range<u32>, f64),
+) -> Result<(), Malformed> {
     let end = column.end.min(rows);
     let mut row = column.start;
     if chain.is_empty() {
-        (row..end).for_each(|r| each(r, column.last));
+        each(row..end, column.last);
         return Ok(());
     }
     let mut cursor = Cursor::new(chain);
@@ -617,14 +628,13 @@ pub(crate) fn decode_open(
         let value = values.value();
         values.next(&mut cursor, x)?;
         let until = row.saturating_add(passed);
-        (row..until.min(end)).for_each(|r| each(r, value));
+        each(row..until.min(end), value);
         row = until;
         if row >= end {
             return Ok(());
         }
     }
-    let value = values.value();
-    (row..end).for_each(|r| each(r, value));
+    each(row..end, values.value());
     Ok(())
 }
 

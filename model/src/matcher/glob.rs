@@ -45,6 +45,16 @@ impl Glob {
         pieces(hir)?.into_iter().map(Self::new).collect()
     }
 
+    /// The same of a pattern of nothing but literals, `.*`, `.+` and bars, as most are. Parsing one takes many times as
+    /// long as to see that.
+    pub(super) fn read(pattern: &str) -> Option<Vec<Self>> {
+        if pattern.bytes().filter(|b| *b == b'|').count() >= MAX_ALTERNATIVES {
+            return None;
+        }
+        let alternatives = pattern.split('|');
+        alternatives.map(|one| Self::new(plain_pieces(one)?)).collect()
+    }
+
     fn new(mut pieces: Vec<Piece>) -> Option<Self> {
         // The ends are what every pattern is anchored to.
         let starts = pieces.iter().take_while(|piece| **piece == Piece::Start).count();
@@ -110,6 +120,35 @@ impl Glob {
         }
         (rest.len() >= *least).then_some(())
     }
+}
+
+/// The pieces of an alternative of nothing but literals, `.*` and `.+`.
+fn plain_pieces(text: &str) -> Option<Vec<Piece>> {
+    let (mut pieces, mut literal) = (Vec::new(), String::new());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => literal.push(rest.next().filter(char::is_ascii_punctuation)?),
+            '.' => {
+                let min = match rest.next()? {
+                    '*' => 0,
+                    '+' => 1,
+                    _ => return None,
+                };
+                if !literal.is_empty() {
+                    pieces.push(Piece::Text(std::mem::take(&mut literal)));
+                }
+                pieces.push(Piece::Gap(min));
+            }
+            // Also what makes a gap lazy, or is an error behind it.
+            '*' | '+' | '?' | '{' | '}' | '(' | ')' | '[' | ']' | '^' | '$' => return None,
+            c => literal.push(c),
+        }
+    }
+    if !literal.is_empty() {
+        pieces.push(Piece::Text(literal));
+    }
+    Some(pieces)
 }
 
 /// The literal prefix that all have in common.

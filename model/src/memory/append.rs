@@ -157,13 +157,14 @@ impl Appender for MemoryAppender<'_> {
             done.rejected.push(rejected);
         }
         done.rejected.sort_by_key(|r| r.ordinal);
-        for (series, at, exemplar) in &self.exemplars {
+        for (place, (series, at, exemplar)) in (0u64..).zip(&self.exemplars) {
             let labels = next.name(*series)?;
             let stored = next.exemplars.entry(labels).or_default();
             match stored.last() {
                 Some((last_at, last)) if last.is_repeated_by(*last_at, exemplar, *at) => done.exemplars.repeated += 1,
                 Some((last_at, last)) if last.order(*last_at, exemplar, *at).is_gt() => {
                     done.exemplars.out_of_order += 1;
+                    done.late_exemplars.push(place);
                 }
                 _ => {
                     stored.push((*at, exemplar.clone()));

@@ -1,4 +1,4 @@
-//! Binary operators: numbers, a vector and a number, two vectors matched by a part of their labels, sets.
+//! Binary operators: numbers, two vectors matched by a part of their labels, sets. A vector and a number: [`super::each`].
 
 use super::matching::match_vectors;
 use super::subset::{Groups, Subset};
@@ -20,12 +20,6 @@ pub(crate) fn binary(cx: &Cx<'_>, node: &BinaryNode, grid: Grid) -> Result<Outpu
                 *l = scalar_binary(node.op, *l, r);
             }
             Output::Scalar(l)
-        }
-        (Output::Vector(table), Output::Scalar(scalar)) => {
-            Output::Vector(vector_scalar(cx, node, table, &scalar, Side::Left)?)
-        }
-        (Output::Scalar(scalar), Output::Vector(table)) => {
-            Output::Vector(vector_scalar(cx, node, table, &scalar, Side::Right)?)
         }
         (Output::Vector(l), Output::Vector(r)) => Output::Vector(match (&node.matching, node.op.is_set()) {
             (Some(matching), true) => set(cx, node.op, matching, l, r)?,
@@ -50,13 +44,6 @@ fn plain_matching() -> VectorMatching {
     }
 }
 
-/// On which side the vector stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Left,
-    Right,
-}
-
 /// Whether the result is no longer what the metric was.
 pub(crate) fn changes_meaning(op: BinaryOp) -> bool {
     use BinaryOp as Op;
@@ -76,7 +63,7 @@ pub(crate) fn scalar_binary(op: BinaryOp, l: f64, r: f64) -> f64 {
 }
 
 #[inline]
-fn arithmetic(op: BinaryOp, l: f64, r: f64) -> f64 {
+pub(crate) fn arithmetic(op: BinaryOp, l: f64, r: f64) -> f64 {
     match op {
         BinaryOp::Add => l + r,
         BinaryOp::Sub => l - r,
@@ -91,7 +78,7 @@ fn arithmetic(op: BinaryOp, l: f64, r: f64) -> f64 {
 }
 
 #[inline]
-fn compare(op: BinaryOp, l: f64, r: f64) -> bool {
+pub(crate) fn compare(op: BinaryOp, l: f64, r: f64) -> bool {
     match op {
         BinaryOp::Eq => l == r,
         BinaryOp::Ne => l != r,
@@ -126,43 +113,6 @@ pub(crate) fn refuses_floats(cx: &Cx<'_>, node: &BinaryNode) -> bool {
         cx.info(Note::Other(text), node.span);
     }
     refuses
-}
-
-fn vector_scalar(
-    cx: &Cx<'_>,
-    node: &BinaryNode,
-    mut table: Table,
-    scalar: &[f64],
-    vector: Side,
-) -> Result<Table, QueryError> {
-    let op = node.op;
-    if table.len() > 0 && refuses_floats(cx, node) {
-        return Ok(cx.table(table.width));
-    }
-    match (op, vector) {
-        (BinaryOp::Add, _) => table.map_steps(|step, v| v + scalar[step]),
-        (BinaryOp::Mul, _) => table.map_steps(|step, v| v * scalar[step]),
-        (BinaryOp::Sub, Side::Left) => table.map_steps(|step, v| v - scalar[step]),
-        (BinaryOp::Sub, Side::Right) => table.map_steps(|step, v| scalar[step] - v),
-        (BinaryOp::Div, Side::Left) => table.map_steps(|step, v| v / scalar[step]),
-        _ => table.map_steps(|step, value| {
-            let s = scalar[step];
-            let (l, r) = if vector == Side::Left { (value, s) } else { (s, value) };
-            if op.is_comparison() && !node.return_bool {
-                // The vector's value is kept, on whichever side it stands.
-                return if compare(op, l, r) { value } else { ABSENT };
-            }
-            sample_binary(op, node.return_bool, l, r)
-        }),
-    }
-    if op.is_comparison() && !node.return_bool {
-        table.drop_empty();
-    }
-    if changes_meaning(op) || node.return_bool {
-        table.drop_names(cx.drop_names());
-        cx.join_twins(&mut table)?;
-    }
-    Ok(table)
 }
 
 /// The labels by which series of two vectors find each other.

@@ -1,8 +1,8 @@
 //! Function calls: arguments evaluated, names dropped or kept, and the functions that look at whole vectors.
 
 use super::aggregate::operand;
-use super::collect::collect;
-use super::selector::{Take, instant_rows};
+use super::collect::{Gather, collect, gather};
+use super::row::{MakeSink, Row, Who};
 use super::table::{ABSENT, Head, Table, is_absent, is_present};
 use super::{Cx, Output, buckets, info, scalar, stream};
 use crate::annotation::Note;
@@ -50,7 +50,7 @@ pub(crate) fn call(cx: &Cx<'_>, node: &CallNode, whole: &Node, grid: Grid) -> Re
         return range_function(cx, node, whole, grid);
     }
     if let Some(f) = elementwise(node.function) {
-        return Ok(Output::Vector(elements(cx, node, grid, f)?));
+        return Ok(Output::Vector(of_time(cx, grid, f)?));
     }
     let table = |index: usize| match node.args.get(index) {
         Some(arg) => operand(cx, arg, grid),
@@ -81,9 +81,10 @@ pub(crate) fn call(cx: &Cx<'_>, node: &CallNode, whole: &Node, grid: Grid) -> Re
             out.push(head, &number(0)?)?;
             Output::Vector(out)
         }
-        F::Absent => Output::Vector(absent(cx, node, &table(0)?, grid)?),
-        F::Timestamp => Output::Vector(timestamp(cx, node, grid)?),
-        F::Clamp | F::ClampMin | F::ClampMax | F::Round => Output::Vector(bounded(cx, node, grid)?),
+        F::Absent => Output::Vector(match node.args.first() {
+            Some(arg) => absent(cx, node, grid, |make| stream::stream(cx, arg, grid, make))?,
+            None => cx.table(grid.len),
+        }),
         F::Sort | F::SortDesc | F::SortByLabel | F::SortByLabelDesc => {
             let mut table = table(0)?;
             sort(cx, node, &mut table, grid);
@@ -115,70 +116,27 @@ pub(crate) fn text(node: &CallNode, index: usize) -> &str {
 }
 
 fn range_function(cx: &Cx<'_>, node: &CallNode, whole: &Node, grid: Grid) -> Result<Output, QueryError> {
-    let table = collect(cx, grid, |make| stream::rows(cx, whole, grid, make))?;
+    let rows = |make: &MakeSink<'_>| stream::rows(cx, whole, grid, make);
     if node.function == Function::AbsentOverTime {
-        return Ok(Output::Vector(absent(cx, node, &table, grid)?));
+        return Ok(Output::Vector(absent(cx, node, grid, rows)?));
     }
+    let table = collect(cx, grid, rows)?;
     if !cx.features.delayed_name_removal && table.has_twins() {
         return Err(super::table::same_labelset());
     }
     Ok(Output::Vector(table))
 }
 
-/// Functions of one number; without an argument those of the calendar take the time.
-fn elements(cx: &Cx<'_>, node: &CallNode, grid: Grid, f: fn(f64) -> f64) -> Result<Table, QueryError> {
-    let Some(arg) = node.args.first() else {
-        let mut out = cx.table(grid.len);
-        let values: Vec<f64> = grid.times().map(|t| f(t.div_euclid(1000) as f64)).collect();
-        let head = Head {
-            labels: Labels::empty(),
-            drop_name: false,
-        };
-        out.push(head, &values)?;
-        return Ok(out);
+/// Functions of the calendar without an argument take the time.
+fn of_time(cx: &Cx<'_>, grid: Grid, f: fn(f64) -> f64) -> Result<Table, QueryError> {
+    let mut out = cx.table(grid.len);
+    let values: Vec<f64> = grid.times().map(|t| f(t.div_euclid(1000) as f64)).collect();
+    let head = Head {
+        labels: Labels::empty(),
+        drop_name: false,
     };
-    let mut table = operand(cx, arg, grid)?;
-    table.map(f);
-    renamed(cx, table)
-}
-
-/// A table whose series have lost their names.
-fn renamed(cx: &Cx<'_>, mut table: Table) -> Result<Table, QueryError> {
-    table.drop_names(cx.drop_names());
-    cx.join_twins(&mut table)?;
-    Ok(table)
-}
-
-fn bounded(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Table, QueryError> {
-    let Some(arg) = node.args.first() else {
-        return Ok(cx.table(grid.len));
-    };
-    let mut table = operand(cx, arg, grid)?;
-    let param = |index: usize, default: f64| match node.args.get(index) {
-        Some(arg) => scalar(cx, arg, grid),
-        None => Ok(vec![default; grid.len]),
-    };
-    if node.function == Function::Round {
-        let nearest = param(1, 1.0)?;
-        table.map_steps(|step, value| {
-            let inverse = 1.0 / nearest[step];
-            (value * inverse + 0.5).floor() / inverse
-        });
-        return renamed(cx, table);
-    }
-    let (least, greatest) = match node.function {
-        Function::ClampMin => (param(1, f64::NAN)?, vec![f64::INFINITY; grid.len]),
-        Function::ClampMax => (vec![f64::NEG_INFINITY; grid.len], param(1, f64::NAN)?),
-        _ => (param(1, f64::NAN)?, param(2, f64::NAN)?),
-    };
-    table.map_steps(|step, value| {
-        if greatest[step] < least[step] {
-            return ABSENT;
-        }
-        math::max(least[step], math::min(greatest[step], value))
-    });
-    table.drop_empty();
-    renamed(cx, table)
+    out.push(head, &values)?;
+    Ok(out)
 }
 
 /// The value of the only series at each step; NaN if there is none or another.
@@ -200,15 +158,14 @@ fn only_value(table: &Table) -> Vec<f64> {
 }
 
 /// One series where no other is: `absent`, `absent_over_time`.
-fn absent(cx: &Cx<'_>, node: &CallNode, table: &Table, grid: Grid) -> Result<Table, QueryError> {
-    let mut values = vec![1.0; grid.len];
-    for row in 0..table.len() {
-        for (cell, value) in values.iter_mut().zip(table.row(row)) {
-            if is_present(*value) {
-                *cell = ABSENT;
-            }
-        }
-    }
+fn absent(
+    cx: &Cx<'_>,
+    node: &CallNode,
+    grid: Grid,
+    rows: impl FnOnce(&MakeSink<'_>) -> Result<(), QueryError>,
+) -> Result<Table, QueryError> {
+    let nothing = || Absence(vec![1.0; grid.len]);
+    let values = gather(nothing, rows)?.unwrap_or_else(nothing).0;
     let selector = match node.args.first().map(bare) {
         Some(Node::Select(select)) => Some(select),
         Some(Node::Window(window)) => match &window.source {
@@ -224,6 +181,29 @@ fn absent(cx: &Cx<'_>, node: &CallNode, table: &Table, grid: Grid) -> Result<Tab
     };
     out.push(head, &values)?;
     Ok(out)
+}
+
+/// 1 at the steps at which no row has a value.
+struct Absence(Vec<f64>);
+
+impl Gather for Absence {
+    fn row(&mut self, _who: &Who<'_>, row: Row<'_>) -> Result<(), QueryError> {
+        for (cell, value) in self.0.iter_mut().zip(row.values) {
+            if is_present(*value) {
+                *cell = ABSENT;
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, next: Self) -> Result<(), QueryError> {
+        for (cell, other) in self.0.iter_mut().zip(next.0) {
+            if is_absent(other) {
+                *cell = ABSENT;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The labels that a selector asks for by a single `=`.
@@ -247,22 +227,6 @@ fn labels_asked_for(select: &Select) -> Labels {
         }
     }
     builder.build()
-}
-
-/// The time of each sample: of what a selector found, else of the step.
-fn timestamp(cx: &Cx<'_>, node: &CallNode, grid: Grid) -> Result<Table, QueryError> {
-    let Some(arg) = node.args.first() else {
-        return Ok(cx.table(grid.len));
-    };
-    let table = match bare(arg) {
-        Node::Select(select) => collect(cx, grid, |make| instant_rows(cx, select, grid, Take::Time, make))?,
-        _ => {
-            let mut table = operand(cx, arg, grid)?;
-            table.map_steps(|step, _| grid.at(step) as f64 / 1000.0);
-            table
-        }
-    };
-    renamed(cx, table)
 }
 
 fn sort(cx: &Cx<'_>, node: &CallNode, table: &mut Table, grid: Grid) {

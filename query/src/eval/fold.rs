@@ -51,7 +51,8 @@ enum Acc {
     },
     /// The least, the greatest, or 1; [`ABSENT`] says nothing came yet.
     One(Vec<f64>),
-    Count(Vec<f64>),
+    /// Values by step, and rows with one at each step.
+    Count(Vec<f64>, f64),
     Mean(Means),
     Variance(Vec<Variance>),
     /// The rows themselves, one after the other.
@@ -202,7 +203,7 @@ impl Acc {
                 count: vec![0.0; width],
                 incremental: Vec::new(),
             }),
-            Op::Count => Self::Count(vec![0.0; width]),
+            Op::Count => Self::Count(vec![0.0; width], 0.0),
             Op::Stddev | Op::Stdvar => Self::Variance(vec![Variance::default(); width]),
             Op::Quantile => Self::All(Vec::new()),
             _ => Self::One(vec![ABSENT; width]),
@@ -212,7 +213,7 @@ impl Acc {
     fn bytes(&self) -> usize {
         let cells = match self {
             Self::Sum { sum, .. } => sum.len() * 2,
-            Self::One(values) | Self::Count(values) | Self::All(values) => values.len(),
+            Self::One(values) | Self::Count(values, _) | Self::All(values) => values.len(),
             Self::Mean(means) => means.sum.len() * 3,
             Self::Variance(values) => values.len() * 3,
         };
@@ -224,9 +225,10 @@ impl Acc {
         match self {
             Self::Sum { sum, lost } => add_row(sum, lost, row, fill),
             Self::One(all) => one(op, all, row, fill),
-            Self::Count(counts) => {
+            Self::Count(_, full) if row.full => *full += 1.0,
+            Self::Count(counts, _) => {
                 for (count, value) in counts.iter_mut().zip(row.values) {
-                    *count += if row.full || is_present(*value) { 1.0 } else { 0.0 };
+                    *count += if is_present(*value) { 1.0 } else { 0.0 };
                 }
             }
             Self::Mean(means) => means.add_row(row, fill),
@@ -255,7 +257,8 @@ impl Acc {
                 }
             }
             (Self::One(all), Self::One(more)) => one(op, all, row(&more), fill),
-            (Self::Count(counts), Self::Count(more)) => {
+            (Self::Count(counts, full), Self::Count(more, more_full)) => {
+                *full += more_full;
                 for (count, more) in counts.iter_mut().zip(more) {
                     *count += more;
                 }
@@ -294,8 +297,9 @@ impl Acc {
                 sum
             }
             Self::One(values) => values,
-            Self::Count(mut counts) => {
+            Self::Count(mut counts, full) => {
                 for count in &mut counts {
+                    *count += full;
                     if *count == 0.0 {
                         *count = ABSENT;
                     }
@@ -380,6 +384,7 @@ fn one(op: AggregateOp, all: &mut [f64], row: Row<'_>, fill: Fill) {
             fill,
             |best, v| if best < v || best.is_nan() { v } else { best },
         ),
+        _ if fill == Fill::All => {}
         _ if row.full => all.fill(1.0),
         _ => {
             for (cell, value) in all.iter_mut().zip(row.values) {

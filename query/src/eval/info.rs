@@ -187,6 +187,7 @@ fn fetch(
         offset_ms,
         at,
         extent: None,
+        presence_only: true,
     };
     collect(cx, grid, |make| instant_rows(cx, &select, grid, Take::Time, make))
 }

@@ -1,9 +1,9 @@
 //! Evaluation: one file per kind of node, columns in, columns out.
 //!
 //! ```text
-//!   selector --rows--> [ range function ] --rows--> [ aggregation ]      streamed: a row at a time, see `stream`
-//!        \                                  \
-//!         `-------------------------------- Table                        else: all series by all steps
+//!   selector --rows--> [ range function ] --rows--> [ each value ] --rows--> [ aggregation ]   streamed, see `stream`
+//!        \                                  \                     \
+//!         `----------------------------------`--------------------- Table                      else: all by all steps
 //! ```
 //!
 //! A row is a series' values at all steps, [`ABSENT`](table::ABSENT) where there is none.
@@ -14,6 +14,7 @@ mod binary;
 mod buckets;
 mod call;
 mod collect;
+mod each;
 mod fold;
 mod info;
 mod matching;
@@ -26,8 +27,9 @@ mod subset;
 mod table;
 mod whole;
 
-pub(crate) use binary::scalar_binary;
+pub(crate) use binary::{changes_meaning, scalar_binary};
 pub(crate) use call::{bare, range_call};
+pub(crate) use each::is_elementwise;
 pub(crate) use table::{ABSENT, is_absent};
 
 use crate::account;
@@ -260,7 +262,7 @@ impl<'q> Cx<'q> {
     /// # Errors
     /// With it the query holds more samples than it may.
     fn record(&self, node: &Node, grid: Grid, output: &Output, began: Began) -> Result<(), QueryError> {
-        let mut done = match output {
+        let done = match output {
             Output::Scalar(values) => Done {
                 rows: 1,
                 values: values.len() as u64,
@@ -271,7 +273,9 @@ impl<'q> Cx<'q> {
             Output::Vector(table) => Done {
                 rows: table.len() as u64,
                 values: table.cells.iter().filter(|v| is_present(**v)).count() as u64,
-                by_step: self.wants_steps(table).then(|| table.present_by_step()),
+                by_step: self
+                    .wants_steps(table.cells.len() as u64)
+                    .then(|| table.present_by_step()),
                 ..Done::default()
             },
             Output::Matrix(series) => Done {
@@ -280,6 +284,21 @@ impl<'q> Cx<'q> {
                 ..Done::default()
             },
         };
+        self.record_done(node, grid, done, began)
+    }
+
+    /// Takes down what a node gave whose rows went on one by one.
+    ///
+    /// # Errors
+    /// As [`Cx::record`].
+    pub(crate) fn record_rows(&self, node: &Node, grid: Grid, mut done: Done, began: Began) -> Result<(), QueryError> {
+        if !self.wants_steps(done.rows.saturating_mul(grid.len as u64)) {
+            done.by_step = None;
+        }
+        self.record_done(node, grid, done, began)
+    }
+
+    fn record_done(&self, node: &Node, grid: Grid, mut done: Done, began: Began) -> Result<(), QueryError> {
         if done.by_step.is_some() {
             // Once for these, and once for those of the leaf that may lie below.
             let bytes = (grid.len as u64).saturating_mul(2 * size_of::<u64>() as u64);
@@ -293,9 +312,9 @@ impl<'q> Cx<'q> {
         self.allows(peak)
     }
 
-    /// Whether it matters how the values of a table lie: somebody asked, or the limit is not far.
-    fn wants_steps(&self, table: &Table) -> bool {
-        self.recorder.by_step() || table.cells.len() as u64 > self.limits.0.max_samples / 16
+    /// Whether it matters at which steps values of so many cells lie: somebody asked, or the limit is not far.
+    pub(crate) fn wants_steps(&self, cells: u64) -> bool {
+        self.recorder.by_step() || cells > self.limits.0.max_samples / 16
     }
 
     pub(crate) fn warn(&self, note: Note, span: Span) {
@@ -386,6 +405,9 @@ pub(crate) fn evaluate(cx: &Cx<'_>, node: &Node, grid: Grid) -> Result<Output, Q
 }
 
 fn evaluate_part(cx: &Cx<'_>, node: &Node, grid: Grid) -> Result<Output, QueryError> {
+    if each::operand(node).is_some() {
+        return Ok(Output::Vector(each::table(cx, node, grid)?));
+    }
     Ok(match node {
         Node::Number(value) => Output::Scalar(vec![*value; grid.len]),
         Node::Text(text) => Output::Text(text.clone()),
@@ -398,14 +420,6 @@ fn evaluate_part(cx: &Cx<'_>, node: &Node, grid: Grid) -> Result<Output, QueryEr
             Output::Scalar(mut values) => {
                 values.iter_mut().for_each(|v| *v = -*v);
                 Output::Scalar(values)
-            }
-            Output::Vector(mut table) => {
-                table.map(|v| -v);
-                table.drop_names(cx.drop_names());
-                if !cx.features.delayed_name_removal {
-                    table.join_twins()?;
-                }
-                Output::Vector(table)
             }
             other => other,
         },

@@ -2,7 +2,9 @@
 
 use super::Cx;
 use super::row::{MakeSink, Row, Sink, Who};
-use super::selector::{BUFFERS, PARTS, StepCounts, check_now_and_then, floats, parts, run, select, without_stale};
+use super::selector::{
+    BUFFERS, PARTS, StepCounts, check_now_and_then, floats, parts, read, run, select, wants_steps, without_stale,
+};
 use super::stream::{keeps_name, stream};
 use crate::annotation::Note;
 use crate::error::QueryError;
@@ -13,7 +15,7 @@ use crate::plan::{Select, Source, Window};
 use crate::record::Key;
 use crate::watch::Watch;
 use crate::window::{Frame, Grid, Span, Windowing};
-use tidegauge_model::{ColumnBuf, Timestamp, is_stale, reserved::METRIC_NAME};
+use tidegauge_model::{ColumnBuf, Presence, Timestamp, is_stale, reserved::METRIC_NAME};
 
 /// A function over a range vector, ready to run.
 pub(crate) struct RangeCall<'n> {
@@ -48,7 +50,7 @@ impl RangeCall<'_> {
                         kept: (Vec::new(), Vec::new()),
                         own: Shared::default(),
                         out: vec![0.0; grid.len],
-                        counts: StepCounts::new(cx, Key::window(self.window), grid),
+                        counts: StepCounts::new(cx, Key::window(self.window), grid, cx.recorder.by_step()),
                         names: Names::new(self, cx, None),
                         watch: cx.watch(),
                         sink: make(part),
@@ -72,35 +74,46 @@ impl RangeCall<'_> {
         let name = self.function.signature().name;
         let set = select(cx, selector, frame, name, self.window.range_ms)?;
         let _room = cx.room(grid, PARTS * BUFFERS)?;
+        let by_step = wants_steps(cx, &set, grid);
         run(cx, &parts(&set, grid.len), |part, pieces| {
             let mut sink = make(part);
             let mut buf = ColumnBuf::default();
             let (mut shared, mut own) = (Shared::default(), Shared::default());
             let mut shared_of = None;
             let mut kept = (Vec::new(), Vec::new());
+            // In place of values that nobody looks at.
+            let mut ones = Vec::new();
             let mut out = vec![0.0; grid.len];
-            let mut counts = StepCounts::new(cx, Key::select(selector), grid);
+            let mut counts = StepCounts::new(cx, Key::select(selector), grid, by_step);
             let watch = cx.watch();
             let mut names = Names::new(self, cx, selector.metric_name());
             for piece in pieces {
                 let group = &*set[piece.group];
+                if selector.presence_only {
+                    ones.resize(group.timestamps().len(), 1.0);
+                }
                 for series in piece.series.clone() {
                     check_now_and_then(cx, piece, series)?;
-                    let column = group.read(series, &mut buf)?;
-                    let values = floats(&column.values, || group.labels(series))?;
-                    if values.is_empty() {
-                        continue;
+                    let (mut times, mut values, mut dense) = (group.timestamps(), ones.as_slice(), true);
+                    let mut decoded = 0;
+                    if let Presence::Column(column) = read(selector, group, series, &mut buf)? {
+                        (times, dense) = (column.timestamps, column.dense);
+                        values = floats(&column.values, || group.labels(series))?;
+                        if values.is_empty() {
+                            continue;
+                        }
+                        decoded = values.len();
+                        dense &= !(column.has_stale && values.iter().any(|v| is_stale(*v)));
                     }
-                    let stale = column.has_stale && values.iter().any(|v| is_stale(*v));
-                    counts.read(values.len(), column.dense && !stale);
-                    let (found, timestamps, values) = if column.dense && !stale {
+                    counts.read(decoded, dense);
+                    let (found, timestamps, values) = if dense {
                         if shared_of != Some(piece.group) {
-                            shared.find(self, column.timestamps, frame, selector.extent, &watch);
+                            shared.find(self, times, frame, selector.extent, &watch);
                             shared_of = Some(piece.group);
                         }
-                        (&shared, column.timestamps, values)
+                        (&shared, times, values)
                     } else {
-                        let (timestamps, values) = without_stale(column.timestamps, values, &mut kept);
+                        let (timestamps, values) = without_stale(times, values, &mut kept);
                         own.find(self, timestamps, frame, selector.extent, &watch);
                         (&own, timestamps, values)
                     };

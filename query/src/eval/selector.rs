@@ -18,7 +18,7 @@ use crate::plan::Select;
 use crate::record::{Key, Leaf};
 use crate::window::{Frame, Grid, NONE, Windowing, newest, spans};
 use std::ops::Range;
-use tidegauge_model::{ColumnBuf, Labels, SelectHints, SeriesGroup, SeriesSet, Timestamp, Values, is_stale};
+use tidegauge_model::{ColumnBuf, Labels, Presence, SelectHints, SeriesGroup, SeriesSet, Timestamp, Values, is_stale};
 
 /// A stretch of series of one group.
 pub(crate) struct Piece {
@@ -146,18 +146,30 @@ pub(crate) fn instant_rows(
     // Without a function, and at one step, the newest sample of each series is all that is looked at.
     let set = select(cx, selector, &frame, if smoothed { "smoothed" } else { "" }, 0)?;
     let _room = cx.room(grid, PARTS * BUFFERS)?;
+    let by_step = wants_steps(cx, &set, grid);
     run(cx, &parts(&set, grid.len), |part, pieces| {
         let mut sink = make(part);
         let mut buf = ColumnBuf::default();
         let (mut shared, mut own) = (Newest::default(), Newest::default());
-        let mut shared_of = None;
         let mut row = vec![0.0; grid.len];
-        let mut counts = StepCounts::new(cx, Key::select(selector), grid);
+        let mut counts = StepCounts::new(cx, Key::select(selector), grid, by_step);
         for piece in pieces {
             let group = &*set[piece.group];
             for series in piece.series.clone() {
                 check_now_and_then(cx, piece, series)?;
-                let column = group.read(series, &mut buf)?;
+                let who = Who::stored(group, series);
+                let column = match read(selector, group, series, &mut buf)? {
+                    Presence::Column(column) => column,
+                    Presence::Full => {
+                        counts.read(0, true);
+                        shared.find_of(piece.group, group.timestamps(), &frame);
+                        let row = shared.presence(take, group.timestamps());
+                        if counts.present(row)? {
+                            sink.row(&who, row)?;
+                        }
+                        continue;
+                    }
+                };
                 let values = floats(&column.values, || group.labels(series))?;
                 if values.is_empty() {
                     continue;
@@ -168,10 +180,7 @@ pub(crate) fn instant_rows(
                     smoothed_row(column.timestamps, values, &frame, &mut row);
                 } else {
                     let found = if column.dense {
-                        if shared_of != Some(piece.group) {
-                            shared.find(column.timestamps, &frame);
-                            shared_of = Some(piece.group);
-                        }
+                        shared.find_of(piece.group, column.timestamps, &frame);
                         &shared
                     } else {
                         own.find(column.timestamps, &frame);
@@ -180,16 +189,12 @@ pub(crate) fn instant_rows(
                     full = found.all && !column.has_stale;
                     found.take(values, &mut row);
                     if take == Take::Time {
-                        for (cell, index) in row.iter_mut().zip(&found.indices) {
-                            if is_present(*cell) {
-                                *cell = column.timestamps[*index as usize].seconds();
-                            }
-                        }
+                        found.times(column.timestamps, &mut row);
                     }
                 }
                 let row = Row { values: &row, full };
                 if counts.present(row)? {
-                    sink.row(&Who::stored(group, series), row)?;
+                    sink.row(&who, row)?;
                 }
             }
         }
@@ -198,18 +203,70 @@ pub(crate) fn instant_rows(
     })
 }
 
+/// Reads a series; if nobody looks at its values, only when it has some.
+pub(crate) fn read<'b>(
+    selector: &Select,
+    group: &'b dyn SeriesGroup,
+    series: usize,
+    buf: &'b mut ColumnBuf,
+) -> Result<Presence<'b>, QueryError> {
+    if selector.presence_only {
+        return Ok(group.presence(series, buf)?);
+    }
+    Ok(Presence::Column(group.read(series, buf)?))
+}
+
 /// The newest sample of each step.
 #[derive(Debug, Default)]
 struct Newest {
     indices: Vec<u32>,
     /// Whether each step has one.
     all: bool,
+    /// The group whose timestamps these are of.
+    of: Option<usize>,
+    /// A row that has a value wherever there is one, once it was asked for.
+    row: Vec<f64>,
 }
 
 impl Newest {
     fn find(&mut self, timestamps: &[Timestamp], frame: &Frame) {
         newest(timestamps, frame, &mut self.indices);
+        self.row.clear();
         self.all = self.indices.iter().all(|index| *index != NONE);
+    }
+
+    /// As [`Newest::find`] for the timestamps of a group, which are looked at once.
+    fn find_of(&mut self, group: usize, timestamps: &[Timestamp], frame: &Frame) {
+        if self.of != Some(group) {
+            self.find(timestamps, frame);
+            self.of = Some(group);
+        }
+    }
+
+    /// The row of a series that has a sample at each of these times, of which nobody looks at the value.
+    fn presence(&mut self, take: Take, timestamps: &[Timestamp]) -> Row<'_> {
+        if self.row.is_empty() {
+            let present = |index: &u32| if *index == NONE { super::ABSENT } else { 1.0 };
+            self.row.extend(self.indices.iter().map(present));
+            if take == Take::Time {
+                let mut row = std::mem::take(&mut self.row);
+                self.times(timestamps, &mut row);
+                self.row = row;
+            }
+        }
+        Row {
+            values: &self.row,
+            full: self.all,
+        }
+    }
+
+    /// Puts the times of samples in place of their values.
+    fn times(&self, timestamps: &[Timestamp], row: &mut [f64]) {
+        for (cell, index) in row.iter_mut().zip(&self.indices) {
+            if is_present(*cell) {
+                *cell = timestamps[*index as usize].seconds();
+            }
+        }
     }
 
     fn take(&self, values: &[f64], row: &mut [f64]) {
@@ -251,6 +308,12 @@ pub(crate) fn without_stale<'a>(
     (&kept.0, &kept.1)
 }
 
+/// Whether values of a selection are to be counted by step.
+pub(crate) fn wants_steps(cx: &Cx<'_>, set: &SeriesSet, grid: Grid) -> bool {
+    let series: usize = set.iter().map(|group| group.len()).sum();
+    cx.wants_steps((series as u64).saturating_mul(grid.len as u64))
+}
+
 /// Counts what one part reads, looks at and gives.
 pub(crate) struct StepCounts<'c, 'q> {
     cx: &'c Cx<'q>,
@@ -259,8 +322,9 @@ pub(crate) struct StepCounts<'c, 'q> {
 }
 
 impl<'c, 'q> StepCounts<'c, 'q> {
-    pub(crate) fn new(cx: &'c Cx<'q>, key: Key, grid: Grid) -> Self {
-        let by_step = cx.recorder.by_step().then(|| vec![0; grid.len]);
+    /// `by_step`: samples and values are counted by step, too.
+    pub(crate) fn new(cx: &'c Cx<'q>, key: Key, grid: Grid, by_step: bool) -> Self {
+        let by_step = by_step.then(|| vec![0; grid.len]);
         Self {
             cx,
             key,

@@ -4,7 +4,7 @@ use super::call::{range_call, scalar_args};
 use super::range::RangeCall;
 use super::row::{MakeSink, Row, Who};
 use super::selector::{Take, instant_rows};
-use super::{Cx, Output, evaluate};
+use super::{Cx, Output, each, evaluate};
 use crate::error::QueryError;
 use crate::parser::{Function, Grouping};
 use crate::plan::{Node, Source, Window};
@@ -23,6 +23,10 @@ pub(crate) fn stream(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) 
 /// As [`stream`], but series that have become one by losing their names come as they are.
 pub(crate) fn rows(cx: &Cx<'_>, node: &Node, grid: Grid, make: &MakeSink<'_>) -> Result<(), QueryError> {
     let began = cx.recorder.begin();
+    if each::operand(node).is_some() {
+        let done = each::rows(cx, node, grid, make)?;
+        return cx.record_rows(node, grid, done, began);
+    }
     match node {
         Node::Select(select) => {
             instant_rows(cx, select, grid, Take::Value, make)?;
@@ -69,6 +73,11 @@ fn may_make_twins(cx: &Cx<'_>, node: &Node) -> bool {
     if cx.features.delayed_name_removal {
         return false;
     }
+    if let Some(operand) = each::operand(node) {
+        // A metric may have several types, which go with its name.
+        let alike = is_one_metric(operand) && !cx.features.type_and_unit_labels;
+        return each::drops_names(node) && !alike;
+    }
     let Node::Call(call) = node else {
         return false;
     };
@@ -87,6 +96,9 @@ fn source_is_one_metric(window: &Window) -> bool {
 
 /// Whether the series of a node differ in more than their names.
 fn is_one_metric(node: &Node) -> bool {
+    if let Some(operand) = each::operand(node) {
+        return each::drops_names(node) || is_one_metric(operand);
+    }
     match node {
         Node::Select(select) => select.metric_name().is_some(),
         Node::Aggregate(aggregate) => match &aggregate.grouping {
@@ -94,7 +106,7 @@ fn is_one_metric(node: &Node) -> bool {
             Grouping::Without(_) => true,
         },
         Node::Call(call) => match range_call(call) {
-            Some((window, _)) => source_is_one_metric(window),
+            Some((window, _)) => !keeps_name(call.function) || source_is_one_metric(window),
             None => false,
         },
         Node::Negate(inner) | Node::Once(inner) => is_one_metric(inner),

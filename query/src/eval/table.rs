@@ -115,44 +115,11 @@ impl Table {
         counts
     }
 
-    /// Changes each value that is there.
-    pub(crate) fn map(&mut self, mut f: impl FnMut(f64) -> f64) {
-        for cell in &mut self.cells {
-            if is_present(*cell) {
-                *cell = f(*cell);
-            }
-        }
-    }
-
-    /// Changes, or takes away, each value that is there; `f` has the step too.
-    pub(crate) fn map_steps(&mut self, mut f: impl FnMut(usize, f64) -> f64) {
-        if self.width == 0 {
-            return;
-        }
-        for row in self.cells.chunks_exact_mut(self.width) {
-            for (step, cell) in row.iter_mut().enumerate() {
-                if is_present(*cell) {
-                    *cell = f(step, *cell);
-                }
-            }
-        }
-    }
-
     /// Takes over the series of another.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.heads.append(&mut other.heads);
         self.cells.append(&mut other.cells);
         self.held.take_over(other.held);
-    }
-
-    /// Takes the names away, now or (delayed) at the end.
-    pub(crate) fn drop_names(&mut self, when: DropNames) {
-        for head in &mut self.heads {
-            match when {
-                DropNames::Now => head.labels = without_metadata(&head.labels),
-                DropNames::AtTheEnd => head.drop_name = true,
-            }
-        }
     }
 
     /// Keeps the series for which `keep` holds, with those after them moved up.

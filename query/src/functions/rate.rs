@@ -8,6 +8,10 @@ use crate::window::Span;
 #[derive(Debug)]
 pub(crate) struct Extrapolations {
     steps: Vec<Extrapolation>,
+    /// Of each step what is needed at every step, one behind another so that loops take several at once.
+    intervals: Vec<f64>,
+    to_starts: Vec<f64>,
+    factors: Vec<f64>,
     /// Each window has two samples or more.
     all: bool,
     /// What the factor is divided by: the range in seconds for a rate, else 1.
@@ -46,7 +50,7 @@ impl Extrapolations {
             Unit::PerSecond => windows.range_ms as f64 / 1000.0,
             Unit::Whole => 1.0,
         };
-        let steps = (0..windows.spans.len())
+        let steps: Vec<Extrapolation> = (0..windows.spans.len())
             .map(|step| {
                 let (first, end) = windows.spans[step];
                 let times = &windows.timestamps[first as usize..end as usize];
@@ -74,7 +78,50 @@ impl Extrapolations {
             })
             .collect();
         let all = windows.spans.iter().all(|(first, end)| end - first > 1);
-        Self { steps, all, per }
+        Self {
+            intervals: steps.iter().map(|e| e.interval).collect(),
+            to_starts: steps.iter().map(|e| e.to_start).collect(),
+            factors: steps.iter().map(|e| e.factor).collect(),
+            steps,
+            all,
+            per,
+        }
+    }
+}
+
+/// What is known of some steps.
+struct Known<'e> {
+    steps: &'e [Extrapolation],
+    intervals: &'e [f64],
+    to_starts: &'e [f64],
+    factors: &'e [f64],
+}
+
+impl Extrapolations {
+    /// Steps that are computed together.
+    fn chunks(&self) -> impl Iterator<Item = Known<'_>> {
+        let of_times = self.intervals.chunks(TOGETHER).zip(self.to_starts.chunks(TOGETHER));
+        let steps = self.steps.chunks(TOGETHER).zip(self.factors.chunks(TOGETHER));
+        of_times
+            .zip(steps)
+            .map(|((intervals, to_starts), (steps, factors))| Known {
+                steps,
+                intervals,
+                to_starts,
+                factors,
+            })
+    }
+
+    /// Takes the values out that come of windows without two samples.
+    fn take_out_short(&self, spans: &[Span], cells: &mut [f64]) {
+        if self.all {
+            return;
+        }
+        for (cell, (first, end)) in cells.iter_mut().zip(spans) {
+            if end - first < 2 {
+                *cell = ABSENT;
+            }
+        }
     }
 }
 
@@ -88,21 +135,10 @@ impl Extrapolation {
 }
 
 impl Extrapolation {
-    /// Whether a counter may have been at zero less than `to_start` before its first sample.
-    ///
-    /// Seconds since it was zero are `interval * (start / rise)`. Nearly always these are far more than `to_start`, and a
-    /// product says so without a division: by the margin for certain, unless it is too small to be exact.
-    #[inline]
-    fn may_begin_near_zero(&self, start: f64, rise: f64) -> bool {
-        let far = start * self.interval;
-        let is_far = (far > self.to_start * rise * MARGIN) & (far > SMALL);
-        (rise > 0.0) & (start >= 0.0) & !is_far
-    }
-
     /// What a counter's rise is multiplied with: it began at zero or above.
     #[inline]
     fn by(&self, start: f64, rise: f64, per: f64) -> f64 {
-        if !self.may_begin_near_zero(start, rise) {
+        if !may_begin_near_zero(start, rise, self.interval, self.to_start) {
             return self.factor;
         }
         let to_zero = self.interval * (start / rise);
@@ -112,6 +148,17 @@ impl Extrapolation {
             self.factor
         }
     }
+}
+
+/// Whether a counter may have been at zero less than `to_start` before its first sample.
+///
+/// Seconds since it was zero are `interval * (start / rise)`. Nearly always these are far more than `to_start`, and a
+/// product says so without a division: by the margin for certain, unless it is too small to be exact.
+#[inline]
+fn may_begin_near_zero(start: f64, rise: f64, interval: f64, to_start: f64) -> bool {
+    let far = start * interval;
+    let is_far = (far > to_start * rise * MARGIN) & (far > SMALL);
+    (rise > 0.0) & (start >= 0.0) & !is_far
 }
 
 /// More than rounding makes of three operations.
@@ -133,12 +180,19 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, extrapolations: &Extrapolation
         }
         return;
     }
+    let values = windows.values;
+    let moves = Moves::of(values);
+    if !moves.changes && values.first().is_some_and(|v| v.is_finite()) {
+        // Nothing less nothing, whatever it is multiplied with.
+        out.fill(0.0);
+        extrapolations.take_out_short(windows.spans, out);
+        return;
+    }
     // Resets are rare: most columns have none, of others they are found once.
-    if !falls(windows.values) {
+    if !moves.falls {
         rises(windows, extrapolations, out);
         return;
     }
-    let values = windows.values;
     let resets: Vec<u32> = (1..values.len())
         .filter(|i| values[*i] < values[*i - 1])
         .map(|i| i as u32)
@@ -168,33 +222,30 @@ fn rises(windows: &Windows<'_>, extrapolations: &Extrapolations, out: &mut [f64]
     let chunks = out
         .chunks_mut(TOGETHER)
         .zip(windows.spans.chunks(TOGETHER))
-        .zip(extrapolations.steps.chunks(TOGETHER));
-    for ((cells, spans), steps) in chunks {
+        .zip(extrapolations.chunks());
+    for ((cells, spans), known) in chunks {
         let (mut starts, mut rises) = ([0.0; TOGETHER], [0.0; TOGETHER]);
-        for ((start, rise), span) in starts.iter_mut().zip(&mut rises).zip(spans) {
-            // A window without two samples is far from zero, and is taken out below.
-            if let Some((first, last)) = ends(windows.values, *span) {
-                (*start, *rise) = (first, last - first);
-            }
+        for ((start, rise), (first, end)) in starts.iter_mut().zip(&mut rises).zip(spans) {
+            // Of a window without two samples whatever comes of it is taken out below.
+            let value = |at: usize| windows.values.get(at).copied().unwrap_or(0.0);
+            *start = value(*first as usize);
+            *rise = value((*end as usize).wrapping_sub(1)) - *start;
         }
         // First without a branch, as if none of them had begun near zero; then those that may have.
         let mut near = false;
-        for (((cell, start), rise), e) in cells.iter_mut().zip(starts).zip(rises).zip(steps) {
-            near |= e.may_begin_near_zero(start, rise);
-            *cell = rise * e.factor;
+        let of_times = known.intervals.iter().zip(known.to_starts).zip(known.factors);
+        for (((cell, start), rise), ((interval, to_start), factor)) in
+            cells.iter_mut().zip(starts).zip(rises).zip(of_times)
+        {
+            near |= may_begin_near_zero(start, rise, *interval, *to_start);
+            *cell = rise * factor;
         }
         if near {
-            for (((cell, start), rise), e) in cells.iter_mut().zip(starts).zip(rises).zip(steps) {
+            for (((cell, start), rise), e) in cells.iter_mut().zip(starts).zip(rises).zip(known.steps) {
                 *cell = rise * e.by(start, rise, extrapolations.per);
             }
         }
-        if !extrapolations.all {
-            for (cell, (first, end)) in cells.iter_mut().zip(spans) {
-                if end - first < 2 {
-                    *cell = ABSENT;
-                }
-            }
-        }
+        extrapolations.take_out_short(spans, cells);
     }
 }
 
@@ -207,10 +258,26 @@ fn ends(values: &[f64], (first, end): Span) -> Option<(f64, f64)> {
     Some((*values.get(first as usize)?, *values.get(end as usize - 1)?))
 }
 
-/// Whether some value is below the one before. Looks at all of them: without a way out the loop takes several at once.
-fn falls(values: &[f64]) -> bool {
-    let after = values.get(1..).unwrap_or_default();
-    values.iter().zip(after).fold(false, |falls, (a, b)| falls | (b < a))
+/// What values do from one to the next.
+struct Moves {
+    /// Some value is below the one before.
+    falls: bool,
+    /// Some value has other bits than the one before.
+    changes: bool,
+}
+
+impl Moves {
+    /// Looks at all of them: without a way out the loop takes several at once.
+    fn of(values: &[f64]) -> Self {
+        let after = values.get(1..).unwrap_or_default();
+        let (falls, bits) = values.iter().zip(after).fold((false, 0), |(falls, bits), (a, b)| {
+            (falls | (b < a), bits | (a.to_bits() ^ b.to_bits()))
+        });
+        Self {
+            falls,
+            changes: bits != 0,
+        }
+    }
 }
 
 /// What is made of the last two samples.
@@ -295,6 +362,45 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn shortcuts_give_what_windows_give_one_by_one(
+            times in proptest::collection::btree_set(0i64..2_000, 1..60),
+            values in proptest::collection::vec(prop_oneof![0.0..50.0f64, Just(0.0), Just(-0.0), Just(7.5)], 60),
+            still in any::<bool>(), start in 0i64..500, step in 1i64..90, len in 1usize..40, range_ms in 1i64..600,
+        ) {
+            let timestamps: Vec<_> = times.iter().map(|t| Timestamp::from_millis(*t)).collect();
+            let values: Vec<f64> = (0..timestamps.len()).map(|i| if still { values[0] } else { values[i] }).collect();
+            let mut rising = values.clone();
+            rising.sort_by(f64::total_cmp);
+            let frame = Frame { grid: Grid { start, step_ms: step, len }, at: None, offset_ms: 0, back_ms: range_ms, ahead_ms: 0 };
+            let mut found = Vec::new();
+            spans(&timestamps, &frame, &mut found);
+            for values in [values, rising] {
+                let windows = Windows {
+                    timestamps: &timestamps,
+                    values: &values,
+                    spans: &found,
+                    frame: &frame,
+                    range_ms,
+                    extent: None,
+                    watch: &crate::watch::Watch::new(tidegauge_model::Cancel::new(), None),
+                };
+                let known = Extrapolations::new(&windows, Unit::PerSecond);
+                let mut out = vec![1.0; len];
+                extrapolated(&windows, &known, true, &mut out);
+                for (cell, (span, e)) in out.iter().zip(found.iter().zip(&known.steps)) {
+                    let (first, end) = (span.0 as usize, span.1 as usize);
+                    let seen = &values[first..end];
+                    let [a, .., b] = seen else {
+                        prop_assert!(crate::eval::is_absent(*cell));
+                        continue;
+                    };
+                    let resets: f64 = seen.windows(2).filter(|w| w[1] < w[0]).map(|w| w[0]).fold(b - a, |sum, v| sum + v);
+                    prop_assert_eq!(cell.to_bits(), (resets * e.by(*a, resets, known.per)).to_bits());
+                }
+            }
+        }
+
         #[test]
         fn the_product_says_what_the_division_says(
             start in prop_oneof![0.0..1e3f64, 0.0..1e-300f64, 0.0..f64::MAX, Just(f64::INFINITY), Just(f64::NAN), -5.0..5.0f64],

@@ -10,9 +10,8 @@ use super::span::Span;
 use nom::IResult;
 use nom::Parser as _;
 use nom::branch::alt;
-use nom::bytes::complete::{tag, take_till, take_while, take_while1};
-use nom::character::complete::char;
-use nom::combinator::{recognize, value};
+use nom::bytes::complete::{tag, take_while};
+use nom::combinator::value;
 
 /// One token. Its text is that of its span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +85,9 @@ const MAX_KEYWORD_BYTES: usize = 12;
 fn keyword(word: &str) -> Option<TokenKind> {
     use TokenKind::{Aggregator, Keyword as K, Operator};
     let mut lower = [0; MAX_KEYWORD_BYTES];
-    let lower = lower.get_mut(..word.len())?;
-    lower.copy_from_slice(word.as_bytes());
-    lower.make_ascii_lowercase();
-    Some(match &*lower {
+    let bytes = lower.iter_mut().zip(word.bytes());
+    bytes.for_each(|(to, from)| *to = from.to_ascii_lowercase());
+    Some(match lower.get(..word.len())? {
         b"and" => Operator(BinaryOp::And),
         b"or" => Operator(BinaryOp::Or),
         b"unless" => Operator(BinaryOp::Unless),
@@ -143,72 +141,83 @@ fn duration_keyword(word: &str) -> Option<TokenKind> {
 }
 
 pub(crate) fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\n' | '\r')
+    u8::try_from(c).is_ok_and(is_space_byte)
+}
+
+fn is_space_byte(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 fn is_word_start(c: char) -> bool {
     c.is_ascii_alphabetic() || c == '_'
 }
 
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_'
+/// Whether a byte belongs to a word. Looked up: most of a text is words.
+fn is_word(b: u8) -> bool {
+    const WORD: [bool; 256] = {
+        let (mut table, mut b) = ([false; 256], 0u8);
+        while b < 128 {
+            table[b as usize] = b.is_ascii_alphanumeric() || b == b'_';
+            b += 1;
+        }
+        table
+    };
+    WORD.get(usize::from(b)).is_some_and(|is| *is)
+}
+
+/// Splits what a condition holds for off the front. It is one of bytes, which are looked at faster than characters are
+/// made of them; it must hold for ASCII alone, or for all that is not.
+pub(super) fn split_while(text: &str, holds: impl Fn(u8) -> bool) -> (&str, &str) {
+    let taken: IResult<&[u8], &[u8]> = take_while(holds).parse(text.as_bytes());
+    let len = taken.map_or(0, |(_, taken)| taken.len());
+    text.split_at_checked(len).unwrap_or((text, ""))
 }
 
 fn skip_blanks(text: &str) -> &str {
-    text.trim_start_matches(is_space)
+    split_while(text, is_space_byte).1
 }
 
 /// Skips blanks, and comments to the end of their line.
 fn skip_blanks_and_comments(text: &str) -> &str {
-    let blank = |text| -> IResult<&str, &str> { take_while1(is_space).parse(text) };
-    let comment =
-        |text| -> IResult<&str, &str> { recognize((char('#'), take_till(|c| matches!(c, '\n' | '\r')))).parse(text) };
-    let mut rest = text;
-    while rest.starts_with(|c| is_space(c) || c == '#')
-        && let Ok((after, _)) = alt((blank, comment)).parse(rest)
-    {
-        rest = after;
+    let mut rest = skip_blanks(text);
+    while rest.starts_with('#') {
+        rest = skip_blanks(split_while(rest, |b| !matches!(b, b'\n' | b'\r')).1);
     }
     rest
 }
 
-/// A word, which may have colons in it outside of braces.
-fn word(text: &str) -> IResult<&str, &str> {
-    take_while1(|c| is_word(c) || c == ':').parse(text)
+/// A label's name and what follows it; the name is empty if there is none.
+fn label_name(text: &str) -> (&str, &str) {
+    if text.starts_with(is_word_start) {
+        split_while(text, is_word)
+    } else {
+        ("", text)
+    }
 }
 
-fn label_name(text: &str) -> IResult<&str, &str> {
-    recognize((nom::character::complete::satisfy(is_word_start), take_while(is_word))).parse(text)
-}
-
-/// Operators between expressions that no letter begins, longer ones first.
+/// Operators between expressions that no letter begins: which may come is seen by the first byte, longer ones first.
 fn operator(text: &str) -> IResult<&str, TokenKind> {
     use BinaryOp::{Add, Div, Eq, Ge, Gt, Le, Lt, Mod, Mul, Ne, Pow, Sub, TrimLower, TrimUpper};
-    alt((
-        value(Mul, char('*')),
-        value(Div, char('/')),
-        value(Mod, char('%')),
-        value(Add, char('+')),
-        value(Sub, char('-')),
-        value(Pow, char('^')),
-        value(Eq, tag("==")),
-        value(Ne, tag("!=")),
-        value(Le, tag("<=")),
-        value(TrimUpper, tag("</")),
-        value(Lt, char('<')),
-        value(Ge, tag(">=")),
-        value(TrimLower, tag(">/")),
-        value(Gt, char('>')),
-    ))
-    .map(TokenKind::Operator)
-    .parse(text)
+    match text.as_bytes().first() {
+        Some(b'*') => value(Mul, tag("*")).parse(text),
+        Some(b'/') => value(Div, tag("/")).parse(text),
+        Some(b'%') => value(Mod, tag("%")).parse(text),
+        Some(b'+') => value(Add, tag("+")).parse(text),
+        Some(b'-') => value(Sub, tag("-")).parse(text),
+        Some(b'^') => value(Pow, tag("^")).parse(text),
+        Some(b'=') => value(Eq, tag("==")).parse(text),
+        Some(b'<') => alt((value(Le, tag("<=")), value(TrimUpper, tag("</")), value(Lt, tag("<")))).parse(text),
+        Some(b'>') => alt((value(Ge, tag(">=")), value(TrimLower, tag(">/")), value(Gt, tag(">")))).parse(text),
+        _ => value(Ne, tag("!=")).parse(text),
+    }
+    .map(|(rest, op)| (rest, TokenKind::Operator(op)))
 }
 
 /// Operators between a label and its value.
 fn match_operator(text: &str) -> IResult<&str, TokenKind> {
     alt((
         value(TokenKind::EqualRegex, tag("=~")),
-        value(TokenKind::Equal, char('=')),
+        value(TokenKind::Equal, tag("=")),
         value(TokenKind::NotRegex, tag("!~")),
         value(TokenKind::Operator(BinaryOp::Ne), tag("!=")),
     ))
@@ -301,9 +310,7 @@ impl<'t> Lexer<'t> {
                 () => Ok((TokenKind::End, rest)),
             };
         };
-        if matches!(c, '*' | '/' | '%' | '+' | '-' | '^' | '=' | '!' | '<' | '>')
-            && let Ok((rest, kind)) = operator(rest)
-        {
+        if let Ok((rest, kind)) = operator(rest) {
             return Ok((kind, rest));
         }
         let after = rest.get(c.len_utf8()..).unwrap_or("");
@@ -374,16 +381,19 @@ impl<'t> Lexer<'t> {
     }
 
     fn word(&self) -> (TokenKind, &'t str) {
-        let (rest, word) = word(self.rest).unwrap_or(("", self.rest));
+        let (word, rest) = split_while(self.rest, is_word);
+        if rest.starts_with(':') {
+            let rest = split_while(rest, |b| is_word(b) || b == b':').1;
+            return (TokenKind::MetricIdentifier, rest);
+        }
         let kind = match keyword(word) {
             // Metrics of that name are older than the keyword, so it is only one before a parenthesis.
             Some(TokenKind::Keyword(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight))
-                if !rest.trim_start_matches(is_space).starts_with('(') =>
+                if !skip_blanks(rest).starts_with('(') =>
             {
                 TokenKind::Identifier
             }
             Some(kind) => kind,
-            None if word.contains(':') => TokenKind::MetricIdentifier,
             None => TokenKind::Identifier,
         };
         (kind, rest)
@@ -398,7 +408,7 @@ impl<'t> Lexer<'t> {
             self.seen_colon = true;
             return Ok((TokenKind::Colon, after));
         }
-        let (rest, word) = label_name(self.rest).unwrap_or(("", self.rest));
+        let (word, rest) = label_name(self.rest);
         match duration_keyword(word) {
             Some(kind) => Ok((kind, rest)),
             None => Err(format!("unexpected character: {}, expected ':'", quoted_char(first))),
@@ -410,8 +420,9 @@ impl<'t> Lexer<'t> {
         let Some(c) = rest.chars().next() else {
             return Err("unexpected end of input inside braces".to_owned());
         };
-        if let Ok((rest, _)) = label_name(rest) {
-            return Ok((TokenKind::Identifier, rest));
+        let (name, behind) = label_name(rest);
+        if !name.is_empty() {
+            return Ok((TokenKind::Identifier, behind));
         }
         if let Ok((rest, kind)) = match_operator(rest) {
             return Ok((kind, rest));
@@ -472,12 +483,12 @@ impl<'t> Lexer<'t> {
                 self.number()
             }
             c => {
-                let word = label_name(rest).ok();
-                match word.and_then(|(rest, word)| Some((duration_keyword(word)?, rest))) {
-                    Some((kind, rest)) => {
+                let (word, behind) = label_name(rest);
+                match duration_keyword(word) {
+                    Some(kind) => {
                         // What computes a duration may stand where one does: before a colon.
                         self.seen_duration = true;
-                        Ok((kind, rest))
+                        Ok((kind, behind))
                     }
                     None => Err(format!(
                         "unexpected character in duration expression: {}",

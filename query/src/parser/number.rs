@@ -1,12 +1,14 @@
 //! Numbers and durations: what belongs to one, what it is worth, and how it is printed.
 
+use super::lex::split_while;
 use super::quote::quoted;
 use nom::IResult;
 use nom::Parser as _;
 use nom::bytes::complete::{tag, take_while};
 use nom::character::complete::{anychar, one_of};
-use nom::combinator::{opt, peek, recognize, verify};
+use nom::combinator::{opt, recognize, verify};
 use nom::sequence::preceded;
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 /// What a run of characters that starts like a number turned out to be. `usize`: its length in bytes.
@@ -20,6 +22,11 @@ pub(crate) enum Shape {
 
 /// Finds how far a number or a duration reaches at the front of `text`, which starts with a digit or a dot.
 pub(crate) fn shape(text: &str) -> Shape {
+    // Hardly any number has more than digits.
+    let (digits, rest) = split_while(text, |b| b.is_ascii_digit());
+    if !digits.is_empty() && !rest.starts_with(|c| is_word(c) || c == '.') {
+        return Shape::Number(digits.len());
+    }
     match number(text) {
         Ok(rest) => Shape::Number(text.len() - rest.len()),
         Err(rest) => match duration_tail(rest) {
@@ -31,13 +38,13 @@ pub(crate) fn shape(text: &str) -> Shape {
 
 /// Takes one of some ASCII characters off the front.
 fn accept<'t>(text: &'t str, set: &str) -> Option<&'t str> {
-    let taken: IResult<&str, char> = one_of(set).parse(text);
-    taken.ok().map(|(rest, _)| rest)
+    if next_is(text, set) { text.get(1..) } else { None }
 }
 
+/// Whether one of some ASCII characters is next.
 fn next_is(text: &str, set: &str) -> bool {
-    let seen: IResult<&str, char> = peek(one_of(set)).parse(text);
-    seen.is_ok()
+    let next = text.as_bytes().first();
+    next.is_some_and(|next| set.as_bytes().contains(next))
 }
 
 fn is_word(c: char) -> bool {
@@ -89,8 +96,7 @@ fn number(text: &str) -> Result<&str, &str> {
             rest = after;
         } else if next_is(rest, digits) {
             // In hexadecimal an `e` within a run of digits is a digit; only at its start it is an exponent.
-            let run: IResult<&str, &str> = take_while(|c: char| digits.contains(c)).parse(rest);
-            rest = run.map_or("", |(rest, _)| rest);
+            rest = split_while(rest, |b| digits.as_bytes().contains(&b)).1;
         } else {
             break;
         }
@@ -107,8 +113,7 @@ fn duration_tail(text: &str) -> Result<&str, &str> {
     let mut rest = accept(text, "smhdwy").ok_or(text)?;
     rest = accept(rest, "s").unwrap_or(rest);
     while next_is(rest, "0123456789") {
-        let digits: IResult<&str, &str> = take_while(|c: char| c.is_ascii_digit()).parse(rest);
-        rest = digits.map_or("", |(rest, _)| rest);
+        rest = split_while(rest, |b| b.is_ascii_digit()).1;
         rest = accept(rest, "smhdw").ok_or(rest)?;
         rest = accept(rest, "s").unwrap_or(rest);
     }
@@ -133,15 +138,25 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
     if !underscores_stand_between_digits(text) {
         return Err(fail("invalid syntax"));
     }
-    let plain: String = text.chars().filter(|c| *c != '_').collect();
-    match plain.to_ascii_lowercase().as_str() {
-        "inf" => Ok(f64::INFINITY),
-        "nan" => Ok(f64::NAN),
-        digits => match digits.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(value),
-            Ok(_) => Err(fail("value out of range")),
-            Err(_) => Err(fail("invalid syntax")),
-        },
+    let plain = without_underscores(text);
+    if plain.eq_ignore_ascii_case("inf") {
+        return Ok(f64::INFINITY);
+    }
+    if plain.eq_ignore_ascii_case("nan") {
+        return Ok(f64::NAN);
+    }
+    match plain.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        Ok(_) => Err(fail("value out of range")),
+        Err(_) => Err(fail("invalid syntax")),
+    }
+}
+
+fn without_underscores(text: &str) -> Cow<'_, str> {
+    if text.contains('_') {
+        text.chars().filter(|c| *c != '_').collect()
+    } else {
+        text.into()
     }
 }
 
@@ -165,11 +180,7 @@ fn parse_integer(text: &str) -> Option<i64> {
     if digits.ends_with('_') || digits.contains("__") || digits.starts_with(['+', '-']) {
         return None;
     }
-    if digits.contains('_') {
-        let digits: String = digits.chars().filter(|c| *c != '_').collect();
-        return i64::from_str_radix(&digits, radix).ok();
-    }
-    i64::from_str_radix(digits, radix).ok()
+    i64::from_str_radix(&without_underscores(digits), radix).ok()
 }
 
 /// The units of durations in milliseconds, the largest first, which is also the order they must stand in.

@@ -7,7 +7,8 @@ use super::error::ParseError;
 use super::lex::{Keyword, Lexer, Token, TokenKind};
 use super::quote::quoted;
 use super::span::Span;
-use tidegauge_model::Matcher;
+use std::collections::VecDeque;
+use tidegauge_model::{MatchOp, Matcher, MatcherError};
 
 /// An expression and the height of its tree.
 #[derive(Debug)]
@@ -25,6 +26,9 @@ pub(crate) struct Expected {
 
 /// What all regexes of a text may take when they are compiled.
 const MAX_REGEX_BYTES: u64 = 64 << 20;
+
+/// How many regexes are looked through for one that is repeated.
+const MAX_REGEXES: usize = 8;
 
 /// Reads one text.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(crate) struct Parser<'t> {
     pub(crate) duration_operators: usize,
     /// What the regexes read so far may take when they are compiled.
     regex_bytes: u64,
+    /// The last of those that need compiling.
+    regexes: VecDeque<Matcher>,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, ParseError>;
@@ -67,6 +73,7 @@ impl<'t> Parser<'t> {
             depth: 0,
             duration_operators: 0,
             regex_bytes: 0,
+            regexes: VecDeque::new(),
         })
     }
 
@@ -186,6 +193,26 @@ impl<'t> Parser<'t> {
             return Err(self.too_deep(span));
         }
         Ok(())
+    }
+
+    /// Makes a matcher. Expressions repeat their patterns: one that came shortly before is not read (nor, later, compiled)
+    /// again.
+    pub(crate) fn make_matcher(
+        &mut self,
+        op: MatchOp,
+        name: String,
+        value: String,
+    ) -> std::result::Result<Matcher, MatcherError> {
+        let known = self.regexes.iter().find(|known| known.value() == value);
+        if let Some(known) = known.and_then(|known| known.again(op, name.as_str())) {
+            return Ok(known);
+        }
+        let matcher = Matcher::new(op, name, value)?;
+        if matcher.regex_bytes() > 0 {
+            self.regexes.truncate(MAX_REGEXES - 1);
+            self.regexes.push_front(matcher.clone());
+        }
+        Ok(matcher)
     }
 
     /// Counts what a matcher may take when it is compiled. Each by itself is bounded, but a text has room for many.

@@ -128,7 +128,8 @@ impl Parser<'_> {
             let message = format!("error parsing regexp: invalid UTF-8: `{text}`");
             return Err(self.error(span, message));
         }
-        let matcher = Matcher::new(op, self.label_text(name), self.label_text(value)).map_err(|error| {
+        let (label, text) = (self.label_text(name), self.label_text(value));
+        let matcher = self.make_matcher(op, label, text).map_err(|error| {
             let shown = quoted(&shortened(&error.pattern));
             let (label, op) = (label_shown(&self.label_text(name)), op.as_str());
             self.error(

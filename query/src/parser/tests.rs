@@ -407,7 +407,7 @@ fn regexes_are_bounded_and_named_in_one_line() {
         ),
         (
             r#"a{b=~"(a{900}){900}"}"#,
-            r#"error parsing regexp in b=~"(a{900}){900}": Compiled regex exceeds size limit of 4194304 bytes."#,
+            r#"error parsing regexp in b=~"(a{900}){900}": invalid repeat count: `{900}`"#,
         ),
         ("a{b=~\"(\\n\"}", r#"error parsing regexp in b=~"(\n": unclosed group"#),
     ] {
@@ -427,6 +427,28 @@ fn regexes_are_bounded_and_named_in_one_line() {
         "{error}"
     );
     assert!(parse(&format!("a{{{}}}", r#"b=~"x.+y[0-9]","#.repeat(100)), &plain()).is_ok());
+}
+
+#[test]
+fn a_pattern_that_is_repeated_is_that_of_each_label() {
+    let others: String = (0..20).map(|i| format!(r#", o{i}=~"{i}[0-9]+""#)).collect();
+    let text = format!(r#"a{{b=~"x[0-9]+", c!~"x[0-9]+", b!="x[0-9]+"{others}, d=~"x[0-9]+"}}"#);
+    let matchers = parse_metric_selector(&text, &plain()).unwrap();
+    let on = |name: &str, op| matchers.iter().find(|m| m.name() == name && m.op() == op).unwrap();
+    for (name, op, hit) in [
+        ("b", MatchOp::Regex, true),
+        ("c", MatchOp::NotRegex, false),
+        ("b", MatchOp::NotEqual, true),
+        ("d", MatchOp::Regex, true),
+    ] {
+        assert_eq!(on(name, op).matches("x1"), hit, "{name}");
+        assert_eq!(on(name, op).value(), "x[0-9]+", "{name}");
+    }
+    assert!(
+        matchers
+            .iter()
+            .all(|m| !m.name().starts_with('o') || m.matches(&format!("{}7", &m.name()[1..])))
+    );
 }
 
 #[test]

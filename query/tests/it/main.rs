@@ -22,4 +22,5 @@ mod promqltest;
 mod property;
 mod script;
 mod store;
+mod streamed;
 mod world;

@@ -93,7 +93,7 @@ impl Section for HttpSdConfig {
         if self.refresh_interval.is_zero() {
             return Err("refresh_interval must be greater than 0".to_owned());
         }
-        self.check_http()
+        self.check_http().map_err(|problem| problem.message)
     }
 
     fn settle(&mut self) {

@@ -1,6 +1,6 @@
 //! The section `global`.
 
-use super::{ByteSize, ConfigError, PromDuration, check_names, check_protocols, is_false, is_zero};
+use super::{ByteSize, ConfigError, Problem, PromDuration, check_names, check_protocols, is_false, is_zero};
 use crate::naming::{EscapingScheme, NameScheme};
 use crate::parse::ScrapeProtocol;
 use serde::{Deserialize, Serialize};
@@ -118,14 +118,13 @@ impl GlobalConfig {
     pub fn finish(mut self) -> Result<Self, ConfigError> {
         self.fill();
         if self.scrape_timeout > self.scrape_interval {
-            return Err(ConfigError::Global(
-                "global scrape timeout greater than scrape interval".to_owned(),
-            ));
+            let problem = Problem::from("global scrape timeout greater than scrape interval");
+            return Err(ConfigError::Global(problem.below("scrape_timeout")));
         }
         check_protocols(&self.scrape_protocols)
-            .map_err(|problem| ConfigError::Global(format!("{problem} in global config")))?;
+            .map_err(|problem| ConfigError::Global(problem.told(|said| format!("{said} for global config"))))?;
         check_names(self.metric_name_validation_scheme, self.metric_name_escaping_scheme)
-            .map_err(|problem| ConfigError::Global(problem.to_owned()))?;
+            .map_err(ConfigError::Global)?;
         Ok(self)
     }
 
@@ -136,17 +135,5 @@ impl GlobalConfig {
                 *path = folder.join(&*path).to_string_lossy().into_owned();
             }
         }
-    }
-
-    /// The keys that were set, are valid upstream and have no effect here.
-    pub fn unsupported(&self) -> Vec<String> {
-        let mut keys = Vec::new();
-        let mut note = |key: &str, set: bool| {
-            if set {
-                keys.push(format!("global.{key}"));
-            }
-        };
-        note("query_log_file", !self.query_log_file.is_empty());
-        keys
     }
 }

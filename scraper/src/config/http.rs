@@ -1,8 +1,8 @@
 //! How servers are called: authentication, TLS, proxy, extra headers.
 
-use super::is_false;
 use super::refused::{Refused, SecretManager};
 use super::secret::Secret;
+use super::{Problem, is_false};
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -325,7 +325,7 @@ macro_rules! http_section {
             }
 
             /// What is wrong with the keys of the client, in upstream's words.
-            pub(crate) fn check_http(&self) -> Result<(), String> {
+            pub(crate) fn check_http(&self) -> Result<(), $crate::config::Problem> {
                 let older = (&self.bearer_token, &self.bearer_token_file);
                 $crate::config::http::check_older(older, &self.basic_auth, &self.oauth2, &self.authorization)?;
                 $crate::config::http::check(&self.http())
@@ -420,10 +420,10 @@ pub(crate) fn check_older(
 }
 
 /// The checks of upstream's `HTTPClientConfig.Validate`, in its words.
-pub(crate) fn check(http: &HttpConfig) -> Result<(), String> {
+pub(crate) fn check(http: &HttpConfig) -> Result<(), Problem> {
     check_authentication(http)?;
     if let Some(oauth2) = &http.oauth2 {
-        check_oauth2(oauth2)?;
+        check_oauth2(oauth2).map_err(|problem| problem.below("oauth2"))?;
     }
     if let Some(tls) = &http.tls_config {
         check_tls(tls)?;
@@ -432,21 +432,34 @@ pub(crate) fn check(http: &HttpConfig) -> Result<(), String> {
     check_headers(&http.http_headers)
 }
 
-fn check_authentication(http: &HttpConfig) -> Result<(), &'static str> {
+fn check_authentication(http: &HttpConfig) -> Result<(), Problem> {
+    let fail = |key: &str, message: &str| Err(Problem::from(message).below(key));
     if let Some(basic) = &http.basic_auth {
         if !basic.username.is_empty() && basic.username_file.is_some() {
-            return Err("at most one of basic_auth username, username_file & username_ref must be configured");
+            return fail(
+                "basic_auth",
+                "at most one of basic_auth username, username_file & username_ref must be configured",
+            );
         }
         if !basic.password.is_empty() && basic.password_file.is_some() {
-            return Err("at most one of basic_auth password, password_file & password_ref must be configured");
+            return fail(
+                "basic_auth",
+                "at most one of basic_auth password, password_file & password_ref must be configured",
+            );
         }
     }
     if let Some(authorization) = &http.authorization {
         if !authorization.credentials.is_empty() && authorization.credentials_file.is_some() {
-            return Err("at most one of authorization credentials & credentials_file must be configured");
+            return fail(
+                "authorization",
+                "at most one of authorization credentials & credentials_file must be configured",
+            );
         }
         if authorization.kind.eq_ignore_ascii_case("basic") {
-            return Err("authorization type cannot be set to \"basic\", use \"basic_auth\" instead");
+            return fail(
+                "authorization",
+                "authorization type cannot be set to \"basic\", use \"basic_auth\" instead",
+            );
         }
     }
     let ways = [
@@ -455,13 +468,13 @@ fn check_authentication(http: &HttpConfig) -> Result<(), &'static str> {
         http.authorization.is_some(),
     ];
     if ways.iter().filter(|given| **given).count() > 1 {
-        return Err("at most one of basic_auth, oauth2 & authorization must be configured");
+        return Err("at most one of basic_auth, oauth2 & authorization must be configured".into());
     }
     Ok(())
 }
 
-fn check_oauth2(oauth2: &OAuth2) -> Result<(), String> {
-    let fail = |text: &str| Err(text.to_owned());
+fn check_oauth2(oauth2: &OAuth2) -> Result<(), Problem> {
+    let fail = |text: &str| Err(text.into());
     if oauth2.client_id.is_empty() {
         return fail("oauth2 client_id must be configured");
     }
@@ -477,26 +490,28 @@ fn check_oauth2(oauth2: &OAuth2) -> Result<(), String> {
     check_proxy(&oauth2.proxy())
 }
 
-fn check_headers(headers: &BTreeMap<String, HeaderValues>) -> Result<(), String> {
+fn check_headers(headers: &BTreeMap<String, HeaderValues>) -> Result<(), Problem> {
     for (name, values) in headers {
+        let fail = |message: String| Err(Problem::from(message).below(name.as_str()).below("http_headers"));
         if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(format!("setting header {name:?} is not allowed"));
+            return fail(format!("setting header {name:?} is not allowed"));
         }
-        name.parse::<HeaderName>()
-            .map_err(|_| format!("{name:?} is not the name of a header"))?;
+        if name.parse::<HeaderName>().is_err() {
+            return fail(format!("{name:?} is not the name of a header"));
+        }
         if let Some(at) = values
             .values
             .iter()
             .position(|text| HeaderValue::from_str(text).is_err())
         {
-            return Err(format!("value {at} of header {name:?} cannot be sent"));
+            return fail(format!("value {at} of header {name:?} cannot be sent"));
         }
     }
     Ok(())
 }
 
-fn check_tls(tls: &TlsConfig) -> Result<(), String> {
-    let fail = |text: &str| Err(text.to_owned());
+fn check_tls(tls: &TlsConfig) -> Result<(), Problem> {
+    let fail = |text: &str| Err(Problem::from(text).below("tls_config"));
     if !tls.ca.is_empty() && tls.ca_file.is_some() {
         return fail("at most one of ca, ca_file & ca_ref must be configured");
     }
@@ -528,28 +543,39 @@ fn check_tls(tls: &TlsConfig) -> Result<(), String> {
     }
 }
 
-fn check_proxy(proxy: &ProxyConfig) -> Result<(), String> {
-    let fail = |text: &str| Err(text.to_owned());
+fn check_proxy(proxy: &ProxyConfig) -> Result<(), Problem> {
+    let fail = |key: &str, message: &str| Err(Problem::from(message).below(key));
     if !proxy.connect_header.is_empty() && !proxy.from_environment && proxy.url.is_empty() {
         return fail(
+            "proxy_connect_header",
             "if proxy_connect_header is configured, proxy_url or proxy_from_environment must also be configured",
         );
     }
     if proxy.from_environment && !proxy.url.is_empty() {
-        return fail("if proxy_from_environment is configured, proxy_url must not be configured");
+        return fail(
+            "proxy_from_environment",
+            "if proxy_from_environment is configured, proxy_url must not be configured",
+        );
     }
     if proxy.from_environment && !proxy.except.is_empty() {
-        return fail("if proxy_from_environment is configured, no_proxy must not be configured");
+        return fail(
+            "proxy_from_environment",
+            "if proxy_from_environment is configured, no_proxy must not be configured",
+        );
     }
     if proxy.url.is_empty() && !proxy.except.is_empty() {
-        return fail("if no_proxy is configured, proxy_url must also be configured");
+        return fail(
+            "no_proxy",
+            "if no_proxy is configured, proxy_url must also be configured",
+        );
     }
     if let Some(name) = proxy
         .connect_header
         .keys()
         .find(|name| name.parse::<HeaderName>().is_err())
     {
-        return Err(format!("proxy_connect_header: {name:?} is not the name of a header"));
+        let problem = Problem::from(format!("proxy_connect_header: {name:?} is not the name of a header"));
+        return Err(problem.below(name.as_str()).below("proxy_connect_header"));
     }
     Ok(())
 }

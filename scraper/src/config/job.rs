@@ -4,7 +4,7 @@ use super::discovery::sections;
 use super::http::http_section;
 use super::{
     ByteSize, ConfigError, Discovery, DnsSdConfig, FileSdConfig, GlobalConfig, HttpSdConfig, KubernetesSdConfig,
-    PromDuration, Refused, Section, StaticConfig, check_address, check_names, check_protocols, is_false, is_zero,
+    Problem, PromDuration, Refused, Section, StaticConfig, check_names, check_protocols, is_false, is_zero,
 };
 use crate::naming::{EscapingScheme, NameScheme};
 use crate::parse::ScrapeProtocol;
@@ -388,38 +388,37 @@ impl ScrapeConfig {
         self
     }
 
-    fn check(&mut self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), Problem> {
         if self.scrape_timeout > self.scrape_interval {
-            return Err("scrape timeout greater than scrape interval".to_owned());
+            return Err(Problem::from("scrape timeout greater than scrape interval").below("scrape_timeout"));
         }
         check_protocols(&self.scrape_protocols)?;
         check_names(self.metric_name_validation_scheme, self.metric_name_escaping_scheme)?;
         let scheme = self.metric_name_validation_scheme.unwrap_or_default();
-        for rule in self.relabel_configs.iter_mut().chain(&mut self.metric_relabel_configs) {
-            rule.set_scheme(scheme).map_err(|problem| problem.to_string())?;
-        }
-        for group in &self.static_configs {
-            for target in &group.targets {
-                check_address(target)?;
-            }
-            if let Some((_, value)) = group.labels.iter().find(|(name, _)| name.is_empty()) {
-                return Err(format!("\"\" is not a valid label name (its value is {value:?})"));
+        for (key, rules) in [
+            ("relabel_configs", &mut self.relabel_configs),
+            ("metric_relabel_configs", &mut self.metric_relabel_configs),
+        ] {
+            for (at, rule) in rules.iter_mut().enumerate() {
+                rule.set_scheme(scheme)
+                    .map_err(|problem| Problem::from(problem.to_string()).below(at).below(key))?;
             }
         }
-        Ok(())
+        for (at, group) in self.static_configs.iter().enumerate() {
+            group
+                .check()
+                .map_err(|problem| problem.below(at).below("static_configs"))?;
+        }
+        self.check_kinds()
     }
 
-    /// The keys that were set, are valid upstream and have no effect here: to be warned of loudly.
-    pub fn unsupported(&self) -> Vec<String> {
-        let mut keys = Vec::new();
-        let mut note = |key: &str, set: bool| {
-            if set {
-                keys.push(key.to_owned());
-            }
-        };
-        let kubernetes = !self.kubernetes_sd_configs.is_empty();
-        note("kubernetes_sd_configs", kubernetes && !cfg!(feature = "kubernetes"));
-        keys
+    /// Whether all kinds of discovery that it names are built in.
+    fn check_kinds(&self) -> Result<(), Problem> {
+        if !cfg!(feature = "kubernetes") && !self.kubernetes_sd_configs.is_empty() {
+            let problem = Problem::from("this program was built without discovery in Kubernetes");
+            return Err(problem.below("kubernetes_sd_configs"));
+        }
+        Ok(())
     }
 }
 

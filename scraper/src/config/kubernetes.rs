@@ -176,7 +176,7 @@ impl Section for KubernetesSdConfig {
         let Some(role) = self.role else {
             return fail("role missing (one of: pod, service, endpoints, endpointslice, node, ingress)");
         };
-        self.check_http()?;
+        self.check_http().map_err(|problem| problem.message)?;
         let has_server = !self.api_server.is_empty();
         let has_file = self.kubeconfig_file.is_some();
         let has_http = self.http() != Self::default().http();

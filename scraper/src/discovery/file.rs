@@ -28,8 +28,10 @@ use tokio::time::Instant;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// After a change, what is still being written gets this long.
 const SETTLE: Duration = Duration::from_millis(100);
-/// The most files that one section names.
+/// The most files that one section names; what comes behind them in order is left out, and told.
 const MAX_FILES: usize = 10_000;
+/// The most files whose faults are told at a time.
+const MAX_TOLD: usize = 10;
 /// The label that names the file.
 const PATH_LABEL: &str = "__meta_filepath";
 
@@ -42,6 +44,7 @@ pub(crate) struct FileDiscovery {
     metrics: Arc<Metrics>,
     report: Report,
     known: BTreeMap<PathBuf, Known>,
+    max_files: usize,
 }
 
 /// What a file was when it was last read, and how many groups it gave.
@@ -91,6 +94,7 @@ impl FileDiscovery {
             metrics: Arc::clone(&context.metrics),
             report,
             known: BTreeMap::new(),
+            max_files: MAX_FILES,
         }
     }
 
@@ -98,7 +102,7 @@ impl FileDiscovery {
     fn look(&mut self, everything: bool) -> Vec<TargetGroup> {
         let begun = Instant::now();
         let mut changed = Vec::new();
-        let paths = self.paths();
+        let (paths, too_many) = self.paths();
         for path in &paths {
             let before = self.known.get(path);
             let Ok(meta) = std::fs::metadata(path) else { continue };
@@ -133,17 +137,25 @@ impl FileDiscovery {
             stays
         });
         self.metrics.sd.file_scans.note(begun.elapsed());
-        self.tell(begun.elapsed());
+        self.tell(begun.elapsed(), too_many);
         changed
     }
 
-    /// Reports how all files are.
-    fn tell(&self, took: Duration) {
-        let problems: Vec<&str> = self
+    /// Reports how all files are, and whether there are too many.
+    fn tell(&self, took: Duration, too_many: bool) {
+        let mut problems: Vec<&str> = self
             .known
             .values()
             .filter_map(|known| known.problem.as_deref())
+            .take(MAX_TOLD)
             .collect();
+        let over = format!(
+            "more than the {} files allowed fit the patterns: the last in order of name are not read",
+            self.max_files
+        );
+        if too_many {
+            problems.push(&over);
+        }
         if problems.is_empty() {
             self.report.succeeded(took);
         } else {
@@ -151,10 +163,18 @@ impl FileDiscovery {
         }
     }
 
-    /// The files that exist now.
-    fn paths(&self) -> BTreeSet<PathBuf> {
-        let all = self.files.iter().flat_map(|pattern| glob::expand(pattern, MAX_FILES));
-        all.take(MAX_FILES).collect()
+    /// The files that exist now, and whether there are more of them than are read.
+    fn paths(&self) -> (BTreeSet<PathBuf>, bool) {
+        let mut paths = BTreeSet::new();
+        let mut too_many = false;
+        for pattern in &self.files {
+            paths.extend(glob::expand(pattern, self.max_files + 1));
+            while paths.len() > self.max_files {
+                too_many = true;
+                paths.pop_last();
+            }
+        }
+        (paths, too_many)
     }
 
     fn read(&self, path: &Path) -> Result<Vec<TargetGroup>, FileError> {
@@ -383,5 +403,26 @@ mod tests {
                 .3
                 .is_empty()
         );
+    }
+    #[test]
+    fn files_beyond_the_most_are_told_and_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["a.yml", "b.yml", "c.yml"] {
+            std::fs::write(path(name), format!("- targets: ['{name}:1']\n")).unwrap();
+        }
+        // One file that two patterns name is one.
+        let (mut discovery, metrics) = discovery(&[path("*.yml"), path("b.yml")]);
+        discovery.max_files = 2;
+        assert_eq!(discovery.look(true).len(), 2);
+        assert_eq!(
+            discovery.report.problem().unwrap(),
+            "more than the 2 files allowed fit the patterns: the last in order of name are not read"
+        );
+        assert_eq!(metrics.sd_failures.get(), 1);
+        std::fs::remove_file(path("a.yml")).unwrap();
+        let groups = discovery.look(false);
+        assert_eq!(counts(&groups), [1, 0], "one is read, one is gone");
+        assert_eq!(discovery.report.problem(), None);
     }
 }

@@ -4,7 +4,8 @@
 //! way is known and dropped. A provider whose section a reload has changed is *retired*: its groups stay until the one
 //! that takes its place has found its own, or for as long as a change waits at most.
 
-use super::{Context, Discover, ProviderStatus, Report, SourceConfig, TargetGroup, Update, fixed_groups};
+use super::room::Size;
+use super::{Context, Discover, ProviderStatus, Report, Room, SourceConfig, TargetGroup, Update, fixed_groups};
 use crate::config::ScrapeConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_util::sync::CancellationToken;
@@ -13,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 const FIXED: usize = 0;
 
 /// All that discovery knows of a job.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Found {
+    /// What the groups of all jobs may take; those of retired providers are about to go and do not count.
+    room: Room,
     groups: BTreeMap<(usize, String), TargetGroup>,
     providers: BTreeMap<usize, Provider>,
     retired: BTreeSet<usize>,
@@ -28,6 +31,8 @@ struct Provider {
     source: SourceConfig,
     report: Report,
     stop: CancellationToken,
+    /// Whether something that it found was left out for want of room.
+    left_out: bool,
 }
 
 /// A provider to be run.
@@ -50,6 +55,18 @@ pub(crate) enum Taken {
 }
 
 impl Found {
+    /// Nothing yet.
+    pub(crate) fn new(room: &Room) -> Self {
+        Self {
+            room: room.clone(),
+            groups: BTreeMap::new(),
+            providers: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            last_number: 0,
+        }
+    }
+
     /// Makes the providers those of a job: what stays goes on, what is new is to be run. `end` stops them all.
     pub(crate) fn configure(&mut self, job: &ScrapeConfig, context: &Context, end: &CancellationToken) -> Vec<Started> {
         self.groups.retain(|(number, _), _| *number != FIXED);
@@ -62,14 +79,13 @@ impl Found {
             let same = before.iter().find(|(_, provider)| provider.source == source);
             if let Some((number, provider)) = same.map(|(number, _)| *number).and_then(|n| before.remove_entry(&n)) {
                 self.providers.insert(number, provider);
-            } else if let Some(new) = self.start(&job.job_name, source, context, end) {
-                started.push(new);
+            } else {
+                let report = Report::new(&job.job_name, &source, context);
+                started.extend(self.start(source, report, context, end));
             }
         }
         for (number, provider) in before {
-            provider.stop.cancel();
-            self.awaited.remove(&number);
-            self.retired.insert(number);
+            self.retire(number, &provider);
         }
         if self.awaited.is_empty() {
             self.drop_retired();
@@ -77,14 +93,46 @@ impl Found {
         started
     }
 
+    /// Stops a provider that is none of this job's any more. Its groups stay for a while.
+    fn retire(&mut self, number: usize, provider: &Provider) {
+        provider.stop.cancel();
+        self.awaited.remove(&number);
+        self.retired.insert(number);
+        self.leave_room(number);
+    }
+
+    /// Gives the room of a provider's groups back.
+    fn leave_room(&self, number: usize) {
+        let groups = self.groups.range((number, String::new())..(number + 1, String::new()));
+        groups.for_each(|(_, group)| self.room.give_back(Size::of(group)));
+    }
+
+    /// Whether something was left out for want of room.
+    pub(crate) fn has_left_out(&self) -> bool {
+        self.providers.values().any(|provider| provider.left_out)
+    }
+
+    /// Begins the providers anew of which something was left out: each tells all that it finds.
+    pub(crate) fn find_left_out(&mut self, context: &Context, end: &CancellationToken) -> Vec<Started> {
+        let numbers = self.providers.iter().filter(|(_, provider)| provider.left_out);
+        let numbers: Vec<usize> = numbers.map(|(number, _)| *number).collect();
+        let mut started = Vec::new();
+        for number in numbers {
+            if let Some(provider) = self.providers.remove(&number) {
+                self.retire(number, &provider);
+                started.extend(self.start(provider.source, provider.report, context, end));
+            }
+        }
+        started
+    }
+
     fn start(
         &mut self,
-        job: &str,
         source: SourceConfig,
+        report: Report,
         context: &Context,
         end: &CancellationToken,
     ) -> Option<Started> {
-        let report = Report::new(job, &source, context);
         self.last_number += 1;
         let number = self.last_number;
         let stop = end.child_token();
@@ -93,6 +141,7 @@ impl Found {
             source,
             report,
             stop: stop.clone(),
+            left_out: false,
         };
         let provider = match provider {
             Ok(provider) => {
@@ -116,21 +165,33 @@ impl Found {
     /// Takes what a provider has found.
     pub(crate) fn take(&mut self, update: Update) -> Taken {
         let number = update.provider;
-        if !self.providers.contains_key(&number) {
+        let Some(provider) = self.providers.get_mut(&number) else {
             return Taken::Nothing;
-        }
+        };
         for group in update.groups {
             let key = (number, group.source.clone());
+            let old = self.groups.get(&key).map(Size::of).unwrap_or_default();
             if group.targets.is_empty() {
                 self.groups.remove(&key);
-            } else {
-                self.groups.insert(key, group);
+                self.room.give_back(old);
+                continue;
+            }
+            match self.room.exchange(old, Size::of(&group)) {
+                Ok(()) => drop(self.groups.insert(key, group)),
+                Err(full) => {
+                    provider.left_out = true;
+                    provider.report.left_out(&full);
+                }
             }
         }
-        match self.awaited.remove(&number) {
-            true => Taken::First,
-            false => Taken::Another,
+        if !self.awaited.remove(&number) {
+            return Taken::Another;
         }
+        // The first update is all that there is.
+        if !provider.left_out {
+            provider.report.all_taken();
+        }
+        Taken::First
     }
 
     /// Whether a provider has yet to send something.
@@ -151,12 +212,13 @@ impl Found {
 
     /// Stops every provider and forgets all groups.
     pub(crate) fn clear(&mut self) {
-        for provider in self.providers.values() {
+        for (number, provider) in &self.providers {
             provider.stop.cancel();
+            self.leave_room(*number);
         }
         *self = Self {
             last_number: self.last_number,
-            ..Self::default()
+            ..Self::new(&self.room)
         };
     }
 
@@ -234,7 +296,8 @@ mod tests {
 
     #[test]
     fn providers_whose_section_stays_go_on() {
-        let (mut found, context, end) = (Found::default(), context(), CancellationToken::new());
+        let (context, end) = (context(), CancellationToken::new());
+        let mut found = Found::new(&context.room);
         let both = job("file_sd_configs: [{files: [a.json]}, {files: [b.json]}], static_configs: [{targets: [s:1]}]");
         let started = found.configure(&both, &context, &end);
         let numbers: Vec<usize> = started.iter().map(|s| s.number).collect();
@@ -270,7 +333,8 @@ mod tests {
 
     #[test]
     fn a_section_that_cannot_be_obeyed_is_told_and_leaves_the_others_alone() {
-        let (mut found, context, end) = (Found::default(), context(), CancellationToken::new());
+        let (context, end) = (context(), CancellationToken::new());
+        let mut found = Found::new(&context.room);
         let job = job(
             "http_sd_configs: [{url: 'http://h/', proxy_url: 'http://[bad'}], file_sd_configs: [{files: [a.json]}]",
         );
@@ -284,5 +348,69 @@ mod tests {
         assert_eq!(context.metrics.sd.failed_configs.get(), 1);
         found.clear();
         assert_eq!(context.metrics.sd.failed_configs.get(), 0);
+    }
+    #[test]
+    fn what_has_no_room_is_left_out_and_found_when_there_is() {
+        let (mut context, end) = (context(), CancellationToken::new());
+        context.room = Room::new(10, 1 << 20, &context.metrics);
+        let (mut one, mut other) = (Found::new(&context.room), Found::new(&context.room));
+        let job = job("file_sd_configs: [{files: [a.json]}], static_configs: [{targets: [s:1, s:2]}]");
+        for found in [&mut one, &mut other] {
+            assert_eq!(found.configure(&job, &context, &end).len(), 1);
+        }
+        let metrics = &context.metrics;
+        one.take(update(1, &[("x", 6), ("y", 2)]));
+        other.take(update(1, &[("x", 2)]));
+        assert!(!one.has_left_out() && metrics.sd_targets.get() == 10);
+        // A group that grows stays as it was; one that shrinks makes room.
+        other.take(update(1, &[("x", 3), ("y", 1)]));
+        assert!(other.has_left_out() && !context.room.is_airy());
+        assert_eq!((other.targets(), metrics.sd_refused.get()), (4, 2));
+        let told = &other.status()[0].last_error;
+        assert_eq!(
+            told,
+            "not all targets are taken: those of all jobs together would be more than 10 targets (raise --discovery.max-targets)"
+        );
+        assert_eq!(metrics.sd_unhealthy.get(), 1);
+        one.take(update(1, &[("x", 0)]));
+        assert!(context.room.is_airy());
+
+        let again = other.find_left_out(&context, &end);
+        assert_eq!(again.iter().map(|s| s.number).collect::<Vec<_>>(), [2]);
+        assert_eq!((metrics.sd_targets.get(), metrics.sd_unhealthy.get()), (2, 1));
+        assert_eq!(other.targets(), 4, "what was known stays until the new one is heard");
+        assert_eq!(other.take(update(2, &[("x", 3), ("y", 1)])), Taken::First);
+        other.drop_retired();
+        assert!(!other.has_left_out() && other.targets() == 6);
+        assert_eq!(
+            (metrics.sd_unhealthy.get(), other.status()[0].last_error.as_str()),
+            (0, "")
+        );
+
+        one.clear();
+        assert_eq!(metrics.sd_targets.get(), 4);
+        other.clear();
+        assert_eq!((metrics.sd_targets.get(), metrics.sd_bytes.get()), (0, 0));
+    }
+
+    #[test]
+    fn the_bytes_of_groups_are_bounded_too() {
+        let (mut context, end) = (context(), CancellationToken::new());
+        context.room = Room::new(1000, 1000, &context.metrics);
+        let mut found = Found::new(&context.room);
+        found.configure(&job("file_sd_configs: [{files: [a.json]}]"), &context, &end);
+        let name = "n".repeat(800);
+        found.take(update(1, &[(name.as_str(), 1), ("small", 1)]));
+        assert_eq!(found.targets(), 1);
+        let told = &found.status()[0].last_error;
+        assert!(
+            told.contains("more than 1000 bytes (raise --discovery.max-size)"),
+            "{told}"
+        );
+        assert_eq!(
+            context.metrics.sd_targets.get(),
+            1,
+            "nothing is taken of what is refused"
+        );
     }
 }

@@ -6,8 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-/// The files a pattern names that are there now, sorted; at most so many.
-pub(super) fn expand(pattern: &str, most: usize) -> Vec<PathBuf> {
+/// The most names of one folder that are looked at.
+const MAX_NAMES: usize = 1_000_000;
+
+/// The files a pattern names that are there now, sorted; the first of them, if there are more than `most`.
+pub fn expand(pattern: &str, most: usize) -> Vec<PathBuf> {
     let (mut found, parts) = match pattern.strip_prefix('/') {
         Some(rest) => (vec![PathBuf::from("/")], rest),
         None => (vec![PathBuf::new()], pattern),
@@ -47,6 +50,7 @@ fn entries(folder: &Path, part: &str) -> Vec<PathBuf> {
     };
     let mut fitting: Vec<PathBuf> = names
         .filter_map(Result::ok)
+        .take(MAX_NAMES)
         .filter(|entry| {
             let name = entry.file_name();
             name.to_str()

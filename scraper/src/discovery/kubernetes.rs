@@ -47,5 +47,13 @@ use kind::Kind;
 pub(crate) use metrics::KubernetesMetrics;
 pub use server::InCluster;
 
+/// What in a kubeconfig cannot be obeyed, as a section that names it would tell. Blocks.
+///
+/// # Errors
+/// In words, without secrets.
+pub fn check_kubeconfig(path: &std::path::Path) -> Result<(), String> {
+    kubeconfig::access(path).map(drop)
+}
+
 #[cfg(test)]
 mod tests;

@@ -28,15 +28,18 @@ mod http;
 pub(crate) mod kubernetes;
 mod once;
 mod report;
+mod room;
 mod source;
 mod watch;
 
 pub(crate) use counts::Counts;
 pub(crate) use fixed::fixed_groups;
-pub(crate) use found::{Found, Taken};
+pub(crate) use found::{Found, Started, Taken};
+pub use glob::expand as files_named;
 pub use once::{Discovered, Outcome, discover_once};
 pub use report::ProviderStatus;
 pub(crate) use report::Report;
+pub(crate) use room::Room;
 pub(crate) use source::{Context, SourceConfig};
 
 use crate::metrics::Metrics;
@@ -57,6 +60,12 @@ pub struct DiscoveryOptions {
     pub sync_interval: Duration,
     /// The longest answer of a URL, and the longest file.
     pub max_answer_bytes: usize,
+    /// The most targets in all groups of all jobs, `static_configs` apart.
+    pub max_targets: u64,
+    /// The most bytes that all these groups take.
+    pub max_groups_bytes: u64,
+    /// How long after something was left out for want of room it is looked whether there is room again.
+    pub room_interval: Duration,
     /// DNS servers to ask in order, instead of those that `resolv_conf` names.
     pub dns_servers: Vec<SocketAddr>,
     /// Names the DNS servers, the domains that are searched, and from how many dots on a name is tried as it is.
@@ -73,6 +82,9 @@ impl Default for DiscoveryOptions {
         Self {
             sync_interval: Duration::from_secs(5),
             max_answer_bytes: 64 << 20,
+            max_targets: 100_000,
+            max_groups_bytes: 64 << 20,
+            room_interval: Duration::from_secs(30),
             dns_servers: Vec::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             dns_timeout: Duration::from_secs(2),

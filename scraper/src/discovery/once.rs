@@ -55,7 +55,7 @@ pub async fn discover_once(
     let _end = end.clone().drop_guard();
     let context = Context::new(options, &Arc::default(), &clock, &TaskTracker::new(), &end);
     let deadline = Instant::now() + wait;
-    let mut found = Found::default();
+    let mut found = Found::new(&context.room);
     let started = found.configure(job, &context, &end);
     let (to, mut updates) = mpsc::channel(UPDATES_WAITING);
     // Dropped at the end, and with it whatever still runs.

@@ -48,13 +48,21 @@ struct Inner {
 struct State {
     last_success: Option<Timestamp>,
     last_error: Option<String>,
+    /// Why not all that was found is taken.
+    left_out: Option<String>,
     /// Whether its provider could not be made at all.
     never_ran: bool,
 }
 
+impl State {
+    fn is_healthy(&self) -> bool {
+        self.last_error.is_none() && self.left_out.is_none()
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.state.get_mut().last_error.is_some() {
+        if !self.state.get_mut().is_healthy() {
             self.metrics.sd_unhealthy.dec();
         }
         if self.state.get_mut().never_ran {
@@ -83,7 +91,7 @@ impl Report {
         let recovered = {
             let mut state = self.0.state.lock();
             state.last_success = Some(self.0.clock.now());
-            state.last_error.take().is_some()
+            state.last_error.take().is_some() && state.is_healthy()
         };
         if recovered {
             self.0.metrics.sd_unhealthy.dec();
@@ -104,7 +112,7 @@ impl Report {
         let problem = problem.to_string();
         let known = {
             let mut state = self.0.state.lock();
-            if state.last_error.is_none() {
+            if state.is_healthy() {
                 self.0.metrics.sd_unhealthy.inc();
             }
             let known = state.last_error.as_ref() == Some(&problem);
@@ -114,6 +122,34 @@ impl Report {
         if !known {
             tracing::error!(job = %self.0.job, mechanism = self.0.mechanism, place = %self.0.place, problem, "discovery failed; what was found before stays");
         }
+    }
+
+    /// All that was found is taken.
+    pub(crate) fn all_taken(&self) {
+        let recovered = {
+            let mut state = self.0.state.lock();
+            state.left_out.take().is_some() && state.is_healthy()
+        };
+        if recovered {
+            self.0.metrics.sd_unhealthy.dec();
+            tracing::info!(job = %self.0.job, mechanism = self.0.mechanism, place = %self.0.place, "all that discovery finds is taken again");
+        }
+    }
+
+    /// Not all that was found is taken; told once until all is.
+    pub(crate) fn left_out(&self, problem: &dyn Display) {
+        let problem = problem.to_string();
+        {
+            let mut state = self.0.state.lock();
+            if state.left_out.is_some() {
+                return;
+            }
+            if state.is_healthy() {
+                self.0.metrics.sd_unhealthy.inc();
+            }
+            state.left_out = Some(problem.clone());
+        }
+        tracing::error!(job = %self.0.job, mechanism = self.0.mechanism, place = %self.0.place, problem, "discovery found too much");
     }
 
     /// The provider could not be made: nothing is found until the configuration changes.
@@ -130,7 +166,8 @@ impl Report {
 
     /// What went wrong last, if something did.
     pub(crate) fn problem(&self) -> Option<String> {
-        self.0.state.lock().last_error.clone()
+        let state = self.0.state.lock();
+        state.last_error.clone().or_else(|| state.left_out.clone())
     }
 
     /// In words, which provider this is.
@@ -140,12 +177,13 @@ impl Report {
 
     /// As the API shows it, with what its groups hold.
     pub(crate) fn status(&self, groups: usize, targets: usize) -> ProviderStatus {
+        let last_error = self.problem().unwrap_or_default();
         let state = self.0.state.lock();
         ProviderStatus {
             scrape_pool: self.0.job.clone(),
             mechanism: self.0.mechanism,
             place: self.0.place.clone(),
-            last_error: state.last_error.clone().unwrap_or_default(),
+            last_error,
             last_success: state.last_success,
             groups,
             targets,

@@ -5,7 +5,7 @@ use super::file::FileDiscovery;
 use super::http::HttpDiscovery;
 #[cfg(feature = "kubernetes")]
 use super::kubernetes::{Hub, KubernetesDiscovery};
-use super::{Discover, DiscoveryOptions, Report};
+use super::{Discover, DiscoveryOptions, Report, Room};
 #[cfg(feature = "kubernetes")]
 use crate::config::KubernetesSdConfig;
 use crate::config::{DnsSdConfig, FileSdConfig, HttpSdConfig, ScrapeConfig};
@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) user_agent: String,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What all that is found may take.
+    pub(crate) room: Room,
     /// The watches that sections share.
     #[cfg(feature = "kubernetes")]
     pub(crate) kubernetes: Arc<Hub>,
@@ -47,6 +49,11 @@ impl Context {
             user_agent: options.user_agent.clone(),
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
+            room: Room::new(
+                options.discovery.max_targets,
+                options.discovery.max_groups_bytes,
+                metrics,
+            ),
             #[cfg(feature = "kubernetes")]
             kubernetes: Hub::new(options, metrics, tasks, shutdown),
         }

@@ -31,11 +31,18 @@ impl Pattern {
     pub(super) fn new(source: &str) -> Result<Self, String> {
         let matcher = Matcher::new(MatchOp::Regex, "", source).map_err(|error| error.to_string())?;
         // The groups are to be those of the very pattern that the matcher reads.
-        let rewritten = from_re2(source).map_err(|problem| format!("error parsing regexp: {problem}: `{source}`"))?;
+        let rewritten = from_re2(source).map_err(|problem| format!("error parsing regexp: {problem}"))?;
         let regex = regex::RegexBuilder::new(&format!("^(?s:{rewritten})$"))
             .size_limit(REGEX_SIZE_BYTES)
             .build()
-            .map_err(|error| format!("error parsing regexp: {error}"))?;
+            .map_err(|error| match error {
+                regex::Error::CompiledTooBig(limit) => {
+                    format!(
+                        "error parsing regexp: expression too large: it would take more than {limit} bytes: `{source}`"
+                    )
+                }
+                other => format!("error parsing regexp: {other}"),
+            })?;
         let groups = match regex.captures_len() {
             1 => Groups::None,
             2 if is_one_group(&rewritten) => Groups::Whole,
@@ -223,6 +230,13 @@ mod tests {
         let error = Pattern::new("(a**)").unwrap_err();
         assert!(
             error.starts_with("error parsing regexp: invalid nested repetition operator"),
+            "{error}"
+        );
+        let error = Pattern::new("((a{100}){100}){100}").unwrap_err();
+        assert_eq!(error, "error parsing regexp: invalid repeat count: `{100}`");
+        let error = Pattern::new(r"([\pL\pN]{1000})").unwrap_err();
+        assert!(
+            error.contains("expression too large") && error.lines().count() == 1,
             "{error}"
         );
     }

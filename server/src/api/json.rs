@@ -73,6 +73,55 @@ pub(crate) fn push_labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'}');
 }
 
+/// Writes label sets one after another, each as an object. Sets beside each other have most pairs in common, so the text
+/// of each pair is kept, by its place, for as long as the next set has the same there.
+#[derive(Debug, Default)]
+pub(crate) struct LabelSets {
+    pairs: Vec<PairText>,
+}
+
+#[derive(Debug, Default)]
+struct PairText {
+    name: String,
+    value: String,
+    /// With what stands before it: `,"name":"value"`.
+    text: Vec<u8>,
+}
+
+impl LabelSets {
+    /// Writes the next set.
+    pub(crate) fn push(&mut self, out: &mut Vec<u8>, labels: &Labels) {
+        let mut len = 0;
+        for (name, value) in labels.iter() {
+            if len == self.pairs.len() {
+                self.pairs.push(PairText::default());
+            }
+            if let Some(pair) = self.pairs.get_mut(len) {
+                if pair.text.is_empty() || pair.value != value || pair.name != name {
+                    pair.set(if len == 0 { b'{' } else { b',' }, name, value);
+                }
+                out.extend_from_slice(&pair.text);
+            }
+            len += 1;
+        }
+        out.extend_from_slice(if len == 0 { b"{}" } else { b"}" });
+    }
+}
+
+impl PairText {
+    fn set(&mut self, before: u8, name: &str, value: &str) {
+        if self.name != name {
+            name.clone_into(&mut self.name);
+        }
+        value.clone_into(&mut self.value);
+        self.text.clear();
+        self.text.push(before);
+        push_string(&mut self.text, name);
+        self.text.push(b':');
+        push_string(&mut self.text, value);
+    }
+}
+
 /// Writes one value: an object or array with its members, separators in place.
 #[derive(Debug, Default)]
 pub(crate) struct Json {
@@ -208,6 +257,27 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "\"a\\\"b\\\\c\\n\\r\\t\\u0001\\u001fé\u{2028}\""
         );
+    }
+
+    #[test]
+    fn label_sets_are_written_the_same_whether_others_came_before_or_not() {
+        let sets: [&[(&str, &str)]; 7] = [
+            &[("a", "1"), ("b", "2")],
+            &[("a", "1"), ("b", "3")],
+            &[("b", "3")],
+            &[],
+            &[("a", "1"), ("b", "3"), ("c", "\"é\"")],
+            &[("a", "1"), ("c", "3"), ("d", "\"é\"")],
+            &[("a", "1"), ("b", "2")],
+        ];
+        let mut writer = LabelSets::default();
+        for pairs in sets {
+            let labels = Labels::from_pairs(pairs.iter().copied()).unwrap();
+            let (mut out, mut alone) = (Vec::new(), Vec::new());
+            writer.push(&mut out, &labels);
+            push_labels(&mut alone, &labels);
+            assert_eq!(String::from_utf8(out), String::from_utf8(alone));
+        }
     }
 
     #[test]

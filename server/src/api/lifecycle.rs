@@ -73,7 +73,7 @@ pub(crate) async fn metrics(State(shared): State<Shared>) -> Response {
     let api = shared.api.clone();
     let mut listings = api.metrics.gather();
     listings.extend(shared.http.list());
-    listings.extend(shared.receiver.metrics().list());
+    listings.extend(shared.receiver.metrics().list(shared.receiver.declared()));
     listings.extend(process::list());
     listings.extend(api.build.list());
     let mut response = Response::new(exposition::write_text(listings).into());

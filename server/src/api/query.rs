@@ -7,6 +7,7 @@ use super::render::{Data, Reply};
 use super::shared::Shared;
 use super::state::ApiState;
 use super::tree;
+use crate::query_log::{Asker, Logged};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
@@ -14,13 +15,14 @@ use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 use tidegauge_model::{Cancel, ExemplarQueryable, SeriesExemplars, Timestamp};
 use tidegauge_query::parser::{ParseOptions, ValueType};
-use tidegauge_query::{ParseError, Query, QueryOutput, StatsLevel, Value};
+use tidegauge_query::{ParseError, Query, QueryError, QueryOutput, StatsLevel, Value};
 
 /// A range query has at most this many steps; `const` in upstream too.
 const MAX_POINTS: i64 = 11_000;
 
 /// `GET|POST /api/v1/query`
 pub(crate) async fn instant(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, ApiError> {
+    let asker = asker(&shared, &request);
     let params = shared.params(request).await?;
     let limit = params.limit()?;
     let at = params.time_or("time", shared.api.clock.now())?;
@@ -31,7 +33,9 @@ pub(crate) async fn instant(State(shared): State<Shared>, request: Request<Body>
     shared
         .read_for(&params, wait, move |api, cancel| {
             let query = Query { cancel, ..query };
-            let output = api.engine.instant(&*api.db, &query, at)?;
+            let output = api.engine.instant(&*api.db, &query, at);
+            log(api, asker.as_ref(), &query, (at, at, 0), &output);
+            let output = output?;
             Ok(reply(output, limit, with_stats, api).into_response())
         })
         .await
@@ -39,6 +43,7 @@ pub(crate) async fn instant(State(shared): State<Shared>, request: Request<Body>
 
 /// `GET|POST /api/v1/query_range`
 pub(crate) async fn range(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, ApiError> {
+    let asker = asker(&shared, &request);
     let params = shared.params(request).await?;
     let limit = params.limit()?;
     let (start, end, step) = steps(&params)?;
@@ -50,10 +55,39 @@ pub(crate) async fn range(State(shared): State<Shared>, request: Request<Body>) 
     shared
         .read_for(&params, wait, move |api, cancel| {
             let query = Query { cancel, ..query };
-            let output = api.engine.range(&*api.db, &query, start, end, step)?;
+            let output = api.engine.range(&*api.db, &query, start, end, step);
+            log(api, asker.as_ref(), &query, (start, end, step), &output);
+            let output = output?;
             Ok(reply(output, limit, with_stats, api).into_response())
         })
         .await
+}
+
+/// Who asks, if queries are logged.
+fn asker(shared: &Shared, request: &Request<Body>) -> Option<Asker> {
+    shared.api.query_log.is_open().then(|| Asker::of(request))
+}
+
+/// Logs a query over the times from `start` to `end`, if queries are logged.
+fn log(
+    api: &ApiState,
+    asker: Option<&Asker>,
+    query: &Query,
+    (start, end, step_ms): (Timestamp, Timestamp, i64),
+    outcome: &Result<QueryOutput, QueryError>,
+) {
+    let Some(asker) = asker else { return };
+    let logged = Logged {
+        query: &query.text,
+        start,
+        end,
+        step_ms,
+        outcome: outcome
+            .as_ref()
+            .map(|output| &output.stats)
+            .map_err(QueryError::to_string),
+    };
+    api.query_log.write(api.clock.now(), asker, &logged);
 }
 
 /// Fails for an expression that a range query cannot have.

@@ -108,6 +108,7 @@ struct Pieces {
     head: Vec<u8>,
     items: Items,
     times: Times,
+    labels: json::LabelSets,
     /// Whether an item of the list (or a point of the series) was written, so that a comma is due.
     any_item: bool,
     any_point: bool,
@@ -141,6 +142,7 @@ impl Pieces {
             head,
             items,
             times: Times::default(),
+            labels: json::LabelSets::default(),
             any_item: false,
             any_point: false,
             tail: Some(tail),
@@ -185,7 +187,7 @@ impl Pieces {
                 let Some(sample) = samples.next() else { return false };
                 comma(out, &mut self.any_item);
                 out.extend_from_slice(b"{\"metric\":");
-                json::push_labels(out, &sample.labels);
+                self.labels.push(out, &sample.labels);
                 out.extend_from_slice(b",\"value\":");
                 self.times.rewind();
                 self.times.push_first(out, sample.at);
@@ -213,7 +215,7 @@ impl Pieces {
                 let Some(next) = series.next() else { return false };
                 comma(out, &mut self.any_item);
                 out.extend_from_slice(b"{\"metric\":");
-                json::push_labels(out, &next.labels);
+                self.labels.push(out, &next.labels);
                 out.extend_from_slice(b",\"values\":[");
                 self.any_point = false;
                 self.times.rewind();

@@ -109,14 +109,14 @@ impl Paths<'_> {
         ] {
             router = self.add(router, path, methods);
         }
-        if shared.api.remote_write_receiver {
-            router = self.add(
-                router,
-                "/api/v1/write",
-                on(MethodFilter::POST, remote::write).fallback(|| not_allowed("OPTIONS, POST")),
-            );
-        }
-        router
+        let write = match shared.api.remote_write_receiver {
+            true => on(MethodFilter::POST, remote::write),
+            false => on(MethodFilter::POST, remote_write_is_off),
+        };
+        let write = write
+            .on(MethodFilter::OPTIONS, || async { StatusCode::NO_CONTENT })
+            .fallback(|| not_allowed("OPTIONS, POST"));
+        self.add(router, "/api/v1/write", write)
     }
 }
 
@@ -148,6 +148,13 @@ async fn not_allowed(allow: &'static str) -> Response {
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static(allow));
     response
+}
+
+async fn remote_write_is_off() -> Response {
+    edge::text(
+        StatusCode::NOT_FOUND,
+        "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n",
+    )
 }
 
 async fn not_found() -> Response {

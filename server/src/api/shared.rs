@@ -47,7 +47,7 @@ impl Shared {
     pub(crate) fn new(api: Arc<ApiState>) -> Self {
         Self {
             http: Arc::default(),
-            receiver: Arc::new(Receiver::new(&api.limits)),
+            receiver: Arc::new(Receiver::new(&api.limits, api.remote_write_messages.clone())),
             places: Arc::new(Semaphore::new(api.engine.options().max_concurrency.max(1))),
             watched: Arc::default(),
             pace: Arc::default(),
@@ -114,7 +114,13 @@ impl Shared {
         let pace = Arc::clone(&self.pace);
         let like = pace.likeness(params);
         let is_short = pace.is_short(like);
+        let query = params.text("query").unwrap_or_default();
+        let active = match is_short || query.is_empty() {
+            true => None,
+            false => self.api.active.begin(query, self.api.clock.now().millis() / 1000),
+        };
         let job = move |api: &ApiState, cancel| {
+            let _active = active;
             let begun = Instant::now();
             let result = job(api, cancel);
             pace.took(like, begun.elapsed());

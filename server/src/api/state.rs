@@ -1,14 +1,17 @@
 //! What the handlers know of the rest of the program. Filled by start-up, shared by every request.
 
 use super::exposition::{Listing, Registry};
+use crate::active::ActiveQueries;
+use crate::query_log::QueryLog;
+use crate::remote::ProtoMessage;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use tidegauge_model::{Clock, MetricKind, Timestamp};
+use tidegauge_model::{Clock, Meter, MetricKind, Timestamp};
 use tidegauge_query::Engine;
 use tidegauge_scraper::Manager;
-use tidegauge_tsdb::Db;
+use tidegauge_tsdb::{Db, Replay};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -33,6 +36,8 @@ pub struct ApiState {
     pub admin_api: bool,
     /// Whether `POST /api/v1/write` is served.
     pub remote_write_receiver: bool,
+    /// The messages it takes.
+    pub remote_write_messages: Vec<ProtoMessage>,
     /// The address users know; its path is the prefix that all routes lie below.
     pub external_url: Url,
     /// Whether queries can be answered yet.
@@ -41,6 +46,12 @@ pub struct ApiState {
     pub started: Timestamp,
     /// What `status/buildinfo` says.
     pub build: BuildInfo,
+    /// How far the log was read at the start.
+    pub replay: Arc<Replay>,
+    /// Where queries are logged.
+    pub query_log: Arc<QueryLog>,
+    /// Which queries run.
+    pub active: Arc<ActiveQueries>,
     /// What `/metrics` shows.
     pub metrics: Registry,
     /// Bounds on single requests.
@@ -191,6 +202,10 @@ pub struct ApiLimits {
     pub write_bytes: usize,
     /// Bytes of a remote-write body after decompression (upstream: 32 MiB).
     pub write_decoded_bytes: usize,
+    /// Bytes of what one remote-write request is made into until it is stored: samples, histograms, symbols.
+    pub write_pending_bytes: u64,
+    /// Pays for all remote-write requests under way.
+    pub write_memory: Meter,
     /// Bytes of path and query of a request.
     pub uri_bytes: usize,
     /// Label sets remembered between remote-write requests.
@@ -203,6 +218,8 @@ impl Default for ApiLimits {
             form_bytes: 10 << 20,
             write_bytes: 32 << 20,
             write_decoded_bytes: 32 << 20,
+            write_pending_bytes: 128 << 20,
+            write_memory: Meter::new("remote write", 192 << 20),
             uri_bytes: 64 << 10,
             write_cached_series: 1 << 20,
         }

@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::Request;
 use axum::response::{IntoResponse, Response};
 use tidegauge_model::Timestamp;
+use tidegauge_tsdb::Replay;
 
 /// Entries in each list of `status/tsdb`, unless asked otherwise; upstream's number.
 const DEFAULT_TSDB_LIMIT: usize = 10;
@@ -122,10 +123,21 @@ pub(crate) async fn build_info(State(shared): State<Shared>) -> Reply {
 }
 
 /// `GET /api/v1/status/walreplay`: the log is read back before the listener opens, so there is nothing to count.
-pub(crate) async fn wal_replay() -> Reply {
+pub(crate) async fn wal_replay(State(shared): State<Shared>) -> Reply {
+    replay_state(&shared.api.replay)
+}
+
+/// How far the log was read: the numbers of its first, last and current segment.
+pub(crate) fn replay_state(replay: &Replay) -> Reply {
+    let (first, last, current) = replay.segments();
     Reply::json(|json| {
         json.object(|o| {
-            o.key("min").integer(0).key("max").integer(0).key("current").integer(0);
+            o.key("min")
+                .count(first)
+                .key("max")
+                .count(last)
+                .key("current")
+                .count(current);
         });
     })
 }

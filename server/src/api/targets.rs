@@ -328,10 +328,16 @@ pub(crate) async fn metadata(State(shared): State<Shared>, request: Request<Body
         .scraper
         .metadata(Some(metric).filter(|metric| !metric.is_empty()));
     let mut by_metric: BTreeMap<&str, Vec<&Metadata>> = BTreeMap::new();
-    for found in &all {
-        let declared = by_metric.entry(&found.metric).or_default();
-        if declared.len() < per_metric && !declared.contains(&&*found.metadata) {
-            declared.push(&found.metadata);
+    // What senders of remote write say comes behind what targets say.
+    let told = shared
+        .receiver
+        .declared()
+        .list(Some(metric).filter(|metric| !metric.is_empty()));
+    let scraped = all.iter().map(|found| (&*found.metric, &*found.metadata));
+    for (metric, metadata) in scraped.chain(told.iter().map(|(metric, metadata)| (metric.as_str(), &**metadata))) {
+        let declared = by_metric.entry(metric).or_default();
+        if declared.len() < per_metric && !declared.contains(&metadata) {
+            declared.push(metadata);
         }
     }
     Ok(Reply::json(|json| {

@@ -1,6 +1,7 @@
 //! `tidegauge check`: the code that a start and a reload use, without starting anything.
 
 use super::{complain, print};
+use crate::access;
 use crate::clock::SystemClock;
 use crate::config::{self, PromDuration};
 use anyhow::{Context as _, bail};
@@ -18,6 +19,12 @@ use tidegauge_scraper::{Outcome, ScrapeOptions, discover_once};
 pub(crate) enum Check {
     /// Read configuration files as a start would, and say what is wrong with them
     Config {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Read files of --web.config.file as a start would, with the certificates they name
+    WebConfig {
         /// The files
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -47,6 +54,7 @@ impl Check {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Config { files } => check_files(&files),
+            Self::WebConfig { files } => check_web(&files),
             Self::Sd(sd) => sd.run(),
         }
     }
@@ -56,6 +64,7 @@ fn check_files(files: &[PathBuf]) -> anyhow::Result<()> {
     let mut bad = 0usize;
     for file in files {
         match config::load(file) {
+            Ok(config) if !kubeconfigs_can_be_used(file, &config) => bad += 1,
             Ok(config) => print(format_args!(
                 "{}: ok, {}\n{}",
                 file.display(),
@@ -70,6 +79,53 @@ fn check_files(files: &[PathBuf]) -> anyhow::Result<()> {
     }
     if bad > 0 {
         bail!("{bad} of {} configuration files cannot be used", files.len());
+    }
+    Ok(())
+}
+
+/// Whether the kubeconfigs that a file names can be used; tells what is wrong with those that cannot. A server takes such
+/// a file all the same, as they may come later.
+#[cfg(feature = "kubernetes")]
+fn kubeconfigs_can_be_used(file: &std::path::Path, config: &config::Config) -> bool {
+    let sections = config.jobs().iter().flat_map(|job| {
+        let sections = job.kubernetes_sd_configs.iter();
+        sections.map(|section| (&job.job_name, section))
+    });
+    let mut good = true;
+    for (job, section) in sections {
+        let problem = section
+            .kubeconfig_file
+            .as_deref()
+            .map(tidegauge_scraper::check_kubeconfig);
+        if let Some(Err(problem)) = problem {
+            good = false;
+            complain(format_args!(
+                "{}: job {job:?}: kubernetes_sd_configs: {problem}",
+                file.display()
+            ));
+        }
+    }
+    good
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn kubeconfigs_can_be_used(_file: &std::path::Path, _config: &config::Config) -> bool {
+    true
+}
+
+fn check_web(files: &[PathBuf]) -> anyhow::Result<()> {
+    let mut bad = 0usize;
+    for file in files {
+        match access::check(file) {
+            Ok(()) => print(format_args!("{}: ok\n", file.display())),
+            Err(error) => {
+                bad += 1;
+                complain(error);
+            }
+        }
+    }
+    if bad > 0 {
+        bail!("{bad} of {} web configuration files cannot be used", files.len());
     }
     Ok(())
 }

@@ -41,8 +41,9 @@ impl Config {
                 let flags = Flags {
                     kubernetes,
                     annotations,
+                    service_account: None,
                 };
-                print(config::load_with(&file, flags)?.effective_yaml());
+                print(config::load_with(&file, &flags)?.effective_yaml());
             }
             (None, Some(Name::Kubernetes)) => {
                 print(Kubernetes::in_a_pod(annotations.unwrap_or_default()).yaml());

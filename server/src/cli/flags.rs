@@ -82,7 +82,17 @@ pub const FLAGS: &[Flag] = &[
     value("config.auto-reload-interval", "30s", NoEffect),
     value("config.file", "", Obeyed),
     repeated("discovery.dns-server", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("discovery.kubernetes-max-objects", "100000", Own),
+    #[cfg(feature = "kubernetes")]
+    value(
+        "discovery.kubernetes-service-account",
+        crate::preset::SERVICE_ACCOUNT,
+        Own,
+    ),
     value("discovery.max-answer-size", "64MB", Own),
+    value("discovery.max-size", "64MB", Own),
+    value("discovery.max-targets", "100000", Own),
     repeated("enable-feature", "", Obeyed),
     switch("kubernetes", "false", Own),
     value("kubernetes.annotations", "", Own),
@@ -133,7 +143,8 @@ pub const FLAGS: &[Flag] = &[
     value("storage.tsdb.wal-compression-type", "snappy", NoEffect),
     value("storage.tsdb.wal-segment-size", "0B", NoEffect),
     value("storage.wal.fsync", "1s", Own),
-    value("web.config.file", "", NoEffect),
+    switch("web.access-log", "false", Own),
+    value("web.config.file", "", Obeyed),
     value("web.console.libraries", "console_libraries", NoEffect),
     value("web.console.templates", "consoles", NoEffect),
     value("web.cors.origin", ".*", NoEffect),
@@ -151,13 +162,16 @@ pub const FLAGS: &[Flag] = &[
         NoEffect,
     ),
     value("web.read-timeout", "5m", Obeyed),
+    value("web.read-token-file", "", Own),
     repeated(
         "web.remote-write-receiver.accepted-protobuf-messages",
         "prometheus.WriteRequest,io.prometheus.write.v2.Request",
-        NoEffect,
+        Obeyed,
     ),
     value("web.route-prefix", "", Obeyed),
     value("web.user-assets", "", NoEffect),
+    value("web.write-timeout", "1m", Own),
+    value("web.write-token-file", "", Own),
 ];
 
 /// A command line after the pass.
@@ -335,6 +349,16 @@ mod tests {
     #[test]
     fn names_are_sorted_and_unique() {
         assert!(FLAGS.windows(2).all(|w| w[0].name < w[1].name));
+    }
+
+    /// What is obeyed gets through to the parser, and what the parser knows is obeyed.
+    #[test]
+    fn flags_that_do_something_are_those_of_the_parser() {
+        let command = <crate::cli::serve::ServeArgs as clap::Args>::augment_args(clap::Command::new("serve"));
+        let mut parsed: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        parsed.sort_unstable();
+        let listed: Vec<&str> = FLAGS.iter().filter(|f| f.effect != NoEffect).map(|f| f.name).collect();
+        assert_eq!(parsed, listed);
     }
 
     #[test]

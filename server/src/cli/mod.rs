@@ -42,7 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Scrape, store and answer (the default: `tidegauge` alone does this)
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Check files without running anything
     #[command(subcommand)]
     Check(check::Check),

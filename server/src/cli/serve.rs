@@ -1,16 +1,21 @@
 //! `tidegauge serve`, which is also what `tidegauge` alone does.
 
 use super::{complain, flags::Sorted, memory, print};
+use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
 use crate::config::{ByteSize, PromDuration};
 use crate::preset::{self, Annotations};
+use crate::remote::ProtoMessage;
 use crate::telemetry::{self, LogFormat, LogLevel};
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
+#[cfg(feature = "kubernetes")]
+use std::path::Path;
 use std::path::PathBuf;
 use tidegauge_scraper::DiscoveryOptions;
 #[cfg(feature = "kubernetes")]
-use tidegauge_scraper::KubernetesOptions;
+use tidegauge_scraper::{InCluster, KubernetesOptions};
 use tidegauge_tsdb::column::MAX_BUCKETS;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +69,23 @@ pub struct ServeArgs {
         help_heading = "Discovery"
     )]
     max_answer: ByteSize,
+    /// Most targets that discovery may find, of all jobs together; a group that would pass it is left out and told of.
+    /// Those of static_configs are not counted
+    #[arg(
+        long = "discovery.max-targets",
+        value_name = "N",
+        default_value_t = 100_000,
+        help_heading = "Discovery"
+    )]
+    max_targets: u64,
+    /// Most that the labels of all these targets may take
+    #[arg(
+        long = "discovery.max-size",
+        value_name = "BYTES",
+        default_value = "64MB",
+        help_heading = "Discovery"
+    )]
+    max_groups: ByteSize,
     /// Most Kubernetes objects that one watch holds; more are left out, counted and told of in the log
     #[cfg(feature = "kubernetes")]
     #[arg(
@@ -73,6 +95,15 @@ pub struct ServeArgs {
         help_heading = "Discovery"
     )]
     kubernetes_max_objects: usize,
+    /// Where a pod finds its service account: the folder with token, ca.crt and namespace
+    #[cfg(feature = "kubernetes")]
+    #[arg(
+        long = "discovery.kubernetes-service-account",
+        value_name = "DIR",
+        default_value = preset::SERVICE_ACCOUNT,
+        help_heading = "Discovery"
+    )]
+    service_account: PathBuf,
 
     /// Address to listen on; may be repeated [default: 127.0.0.1:9090, or 0.0.0.0:9090 with
     /// --config.file or --kubernetes]
@@ -90,10 +121,30 @@ pub struct ServeArgs {
     /// Serve /api/v1/admin/tsdb/*
     #[arg(long = "web.enable-admin-api", help_heading = "Web")]
     admin_api: bool,
-    /// Serve POST /api/v1/write (remote write 1.0)
+    /// Serve POST /api/v1/write (remote write 1.0 and 2.0)
     #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
     remote_write_receiver: bool,
-    /// Most connections at a time on each address
+    /// File that says who may ask and over what, as Prometheus has it: TLS, users with passwords, headers, a rate; what is
+    /// changed in it is taken without a restart
+    #[arg(long = "web.config.file", value_name = "FILE", help_heading = "Web")]
+    web_config: Option<PathBuf>,
+    /// File with bearer tokens, one a line, whose holders may ask; with this or the next, nobody else may
+    #[arg(long = "web.read-token-file", value_name = "FILE", help_heading = "Web")]
+    read_tokens: Option<PathBuf>,
+    /// File with bearer tokens, one a line, whose holders may also write, delete, reload and stop
+    #[arg(long = "web.write-token-file", value_name = "FILE", help_heading = "Web")]
+    write_tokens: Option<PathBuf>,
+    /// Write a line to the log for each request
+    #[arg(long = "web.access-log", help_heading = "Web")]
+    access_log: bool,
+    /// Messages of remote write that are taken; may be repeated [default: all]
+    #[arg(
+        long = "web.remote-write-receiver.accepted-protobuf-messages",
+        value_name = "MESSAGE",
+        help_heading = "Web"
+    )]
+    remote_write_messages: Vec<ProtoMessage>,
+    /// Most connections at a time on each address; when all are taken, the longest idle one is closed for one that comes
     #[arg(
         long = "web.max-connections",
         value_name = "N",
@@ -101,7 +152,7 @@ pub struct ServeArgs {
         help_heading = "Web"
     )]
     max_connections: usize,
-    /// Longest time a client may take to send a request's head, or keep an idle connection
+    /// Longest time a client may take to send a request's head, then its body, or keep an idle connection
     #[arg(
         long = "web.read-timeout",
         value_name = "DURATION",
@@ -109,6 +160,14 @@ pub struct ServeArgs {
         help_heading = "Web"
     )]
     read_timeout: PromDuration,
+    /// Longest time a client may take no part of its answer
+    #[arg(
+        long = "web.write-timeout",
+        value_name = "DURATION",
+        default_value = "1m",
+        help_heading = "Web"
+    )]
+    write_timeout: PromDuration,
 
     /// Folder of the data; it is made if there is none
     #[arg(
@@ -278,6 +337,7 @@ impl ServeArgs {
     pub(crate) fn run(self, sorted: &Sorted) -> anyhow::Result<()> {
         telemetry::init(self.log_level, self.log_format);
         memory::use_small_pages();
+        raise_open_files();
         for name in &sorted.ignored {
             tracing::warn!(
                 flag = *name,
@@ -344,6 +404,11 @@ impl ServeArgs {
             presets: preset::Flags {
                 kubernetes: self.kubernetes,
                 annotations: self.annotations,
+                #[cfg(feature = "kubernetes")]
+                service_account: (self.service_account != Path::new(preset::SERVICE_ACCOUNT))
+                    .then(|| self.service_account.display().to_string()),
+                #[cfg(not(feature = "kubernetes"))]
+                service_account: None,
             },
             data_dir: self.data_dir,
             listen,
@@ -352,8 +417,19 @@ impl ServeArgs {
             lifecycle: self.lifecycle,
             admin_api: self.admin_api,
             remote_write_receiver: self.remote_write_receiver,
+            remote_write_messages: match self.remote_write_messages.as_slice() {
+                [] => ProtoMessage::ALL.to_vec(),
+                given => given.to_vec(),
+            },
             max_connections: self.max_connections,
             read_timeout: self.read_timeout,
+            write_timeout: self.write_timeout,
+            access: AccessFiles {
+                web_config: given(self.web_config),
+                read_tokens: given(self.read_tokens),
+                write_tokens: given(self.write_tokens),
+            },
+            access_log: self.access_log,
             retention,
             retention_bytes: self.retention_size.bytes(),
             min_block: self.min_block,
@@ -379,15 +455,41 @@ impl ServeArgs {
             discovery: DiscoveryOptions {
                 sync_interval: self.sync_interval.get(),
                 max_answer_bytes: usize::try_from(self.max_answer.bytes()).unwrap_or(usize::MAX),
+                max_targets: self.max_targets,
+                max_groups_bytes: self.max_groups.bytes(),
                 dns_servers: self.dns_servers,
                 #[cfg(feature = "kubernetes")]
                 kubernetes: KubernetesOptions {
                     max_objects_per_watch: self.kubernetes_max_objects,
+                    in_cluster: InCluster {
+                        service_account: self.service_account,
+                        ..InCluster::default()
+                    },
                     ..KubernetesOptions::default()
                 },
                 ..DiscoveryOptions::default()
             },
             flags,
+        }
+    }
+}
+
+/// A flag with an empty text is as one that is not given, as upstream.
+fn given(file: Option<PathBuf>) -> Option<PathBuf> {
+    file.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Lets this process have as many files and connections open as the system allows it: the usual bound is for programs
+/// that hold few.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let most = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, most) {
+            tracing::warn!(%error, "cannot raise the number of files that may be open");
         }
     }
 }

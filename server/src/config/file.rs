@@ -10,10 +10,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use tidegauge_model::Labels;
 use tidegauge_scraper::config::{self as scrape, GlobalConfig, ScrapeConfig};
+use tidegauge_scraper::files_named;
 use tidegauge_scraper::naming::NameScheme;
 
 /// A larger file is refused: it is read whole.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
+/// The files of `scrape_config_files` together.
+const MAX_INCLUDED_BYTES: u64 = 64 << 20;
+/// The most files that `scrape_config_files` may name.
+const MAX_INCLUDED_FILES: usize = 10_000;
 
 /// The configuration that is used without a file.
 const BUILT_IN: &str = include_str!("default.yml");
@@ -52,7 +57,7 @@ const MAX_EXEMPLARS: usize = 100_000;
 /// A section or key that is valid and has no effect in this version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unsupported {
-    /// Its name, as in `alerting` or `global.query_log_file`.
+    /// Its name, as in `alerting` or `storage.tsdb.retention`.
     pub section: String,
     /// The line where it first stands.
     pub line: usize,
@@ -108,15 +113,15 @@ impl Config {
 /// # Errors
 /// [`ConfigError`]: the first thing that is wrong.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    load_with(path, preset::Flags::default())
+    load_with(path, &preset::Flags::default())
 }
 
 /// The same with the presets that the command line asks for.
 ///
 /// # Errors
 /// [`ConfigError`]: the first thing that is wrong.
-pub fn load_with(path: &Path, presets: preset::Flags) -> Result<Config, ConfigError> {
-    let text = read_file(path)?;
+pub fn load_with(path: &Path, presets: &preset::Flags) -> Result<Config, ConfigError> {
+    let text = read_file(path, MAX_FILE_BYTES)?;
     parse(&text, path, presets, &|name| std::env::var(name).ok())
 }
 
@@ -124,7 +129,7 @@ pub fn load_with(path: &Path, presets: preset::Flags) -> Result<Config, ConfigEr
 ///
 /// # Errors
 /// Only if a preset is wrong in itself.
-pub fn presets_alone(presets: preset::Flags) -> Result<Config, ConfigError> {
+pub fn presets_alone(presets: &preset::Flags) -> Result<Config, ConfigError> {
     parse("", Path::new("(no file)"), presets, &|_| None)
 }
 
@@ -142,10 +147,11 @@ pub fn built_in(address: &str) -> Result<Config, ConfigError> {
         .replace("@ADDRESS@", address)
         .replace("@PREFIX@", prefix.trim_end_matches('/'));
     let path = Path::new("(built-in configuration)");
-    parse(&text, path, preset::Flags::default(), &|_| None)
+    parse(&text, path, &preset::Flags::default(), &|_| None)
 }
 
-fn read_file(path: &Path) -> Result<String, ConfigError> {
+/// The text of a file of at most so many bytes.
+pub(crate) fn read_file(path: &Path, most: u64) -> Result<String, ConfigError> {
     let fail = |source| ConfigError::Read {
         file: path.to_owned(),
         source,
@@ -153,9 +159,12 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
     // The size that the system tells is not asked: pipes and devices have none.
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(fail)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let message = format!("the file has more than the {MAX_FILE_BYTES} bytes allowed");
+    file.take(most + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > most {
+        let message = match most {
+            MAX_FILE_BYTES => format!("the file has more than the {most} bytes allowed"),
+            _ => format!("the files of scrape_config_files have more than the {MAX_INCLUDED_BYTES} bytes allowed"),
+        };
         return Err(fail(std::io::Error::other(message)));
     }
     String::from_utf8(bytes).map_err(|e| ConfigError::at(path, &not_utf8(&e)))
@@ -176,7 +185,7 @@ fn not_utf8(error: &std::string::FromUtf8Error) -> Fault {
 fn parse(
     text: &str,
     path: &Path,
-    presets: preset::Flags,
+    presets: &preset::Flags,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigError> {
     let root = Node::parse(text).map_err(|f| ConfigError::at(path, &f))?;
@@ -191,14 +200,15 @@ fn parse(
         None => Vec::new(),
     };
     preset::check_names(&brought, &own).map_err(|f| ConfigError::at(path, &f))?;
-    let mut unsupported = read.unsupported(&global);
-    note_jobs(&mut unsupported, &own);
-    note_jobs(&mut unsupported, &brought);
+    let mut unsupported = read.unsupported();
     let shown: Vec<ScrapeConfig> = own.into_iter().chain(brought.clone()).map(|(job, _)| job).collect();
     let mut jobs = shown.clone();
     let mut names: HashMap<String, PathBuf> = jobs.iter().map(|job| (job.job_name.clone(), path.to_owned())).collect();
+    let mut left = MAX_INCLUDED_BYTES;
     for file in read.included()? {
-        let more = included_jobs(&file, &global, env)?;
+        let text = read_file(&file, left.min(MAX_FILE_BYTES))?;
+        left -= text.len() as u64;
+        let more = included_jobs(&text, &file, &global, env)?;
         preset::check_names(&brought, &more).map_err(|f| ConfigError::at(&file, &f))?;
         for (job, at) in &more {
             if let Some(first) = names.insert(job.job_name.clone(), file.clone()) {
@@ -210,7 +220,6 @@ fn parse(
                 return Err(ConfigError::at(&file, &fault.below_key("scrape_configs", *at)));
             }
         }
-        note_jobs(&mut unsupported, &more);
         jobs.extend(more.into_iter().map(|(job, _)| job));
     }
     unsupported.sort();
@@ -244,16 +253,6 @@ fn max_exemplars(root: &Node) -> usize {
         .map_or(MAX_EXEMPLARS, |n| usize::try_from(n).unwrap_or(0))
 }
 
-/// What the jobs say without effect; of several jobs that say the same, the first line counts.
-fn note_jobs(unsupported: &mut Vec<Unsupported>, jobs: &[(ScrapeConfig, Place)]) {
-    for (job, at) in jobs {
-        unsupported.extend(job.unsupported().into_iter().map(|key| Unsupported {
-            section: format!("scrape_configs.{key}"),
-            line: at.line,
-        }));
-    }
-}
-
 /// One file on its way to a [`Config`].
 struct Reader<'r> {
     path: &'r Path,
@@ -276,9 +275,7 @@ impl Reader<'_> {
         let inside = |f: Fault| f.below_key("global", node.at);
         let mut global: GlobalConfig = de::read(node).map_err(inside)?;
         let labels = self.external_labels(node, &mut global).map_err(inside)?;
-        let global = global
-            .finish()
-            .map_err(|e| inside(Fault::new(node.at, e.to_string())))?;
+        let global = global.finish().map_err(|e| inside(fault_of(&e, node)))?;
         Ok((global, labels))
     }
 
@@ -346,15 +343,8 @@ impl Reader<'_> {
     }
 
     /// What this file says without effect, the jobs apart.
-    fn unsupported(&self, global: &GlobalConfig) -> Vec<Unsupported> {
-        let mut found: Vec<Unsupported> = global
-            .unsupported()
-            .into_iter()
-            .map(|section| Unsupported {
-                line: self.root.get("global").map_or(0, |n| n.at.line),
-                section,
-            })
-            .collect();
+    fn unsupported(&self) -> Vec<Unsupported> {
+        let mut found = Vec::new();
         for (key, node) in self.root.entries().iter().filter(|(_, n)| !n.is_null()) {
             match key.text.as_str() {
                 "global" | "scrape_configs" | "scrape_config_files" | "tidegauge" => {}
@@ -373,6 +363,10 @@ impl Reader<'_> {
     fn included(&self) -> Result<Vec<PathBuf>, ConfigError> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let patterns = self.root.get("scrape_config_files");
+        let wrong = |i: usize, item: &Node, message: String| {
+            let fault = Fault::new(item.at, message).below_item(i, item.at);
+            ConfigError::at(self.path, &fault.below_key("scrape_config_files", item.at))
+        };
         let mut files = Vec::new();
         for (i, item) in patterns.map_or(&[][..], Node::items).iter().enumerate() {
             let pattern = folder.join(item.as_text().unwrap_or_default());
@@ -381,17 +375,42 @@ impl Reader<'_> {
                 && *one == pattern
                 && let Err(problem) = fs::metadata(one)
             {
-                let message = format!("cannot read the file {}: {problem}", one.display());
-                let fault = Fault::new(item.at, message).below_item(i, item.at);
-                return Err(ConfigError::at(
-                    self.path,
-                    &fault.below_key("scrape_config_files", item.at),
+                return Err(wrong(
+                    i,
+                    item,
+                    format!("cannot read the file {}: {problem}", one.display()),
                 ));
             }
             files.extend(found);
+            if files.len() > MAX_INCLUDED_FILES {
+                let message = format!("more than the {MAX_INCLUDED_FILES} files allowed are named up to here");
+                return Err(wrong(i, item, message));
+            }
         }
         Ok(files)
     }
+}
+
+/// A fault of a section where it stands: as deep on the way that the error tells as the file goes, since a key may have
+/// its value from elsewhere.
+fn fault_of(error: &scrape::ConfigError, section: &Node) -> Fault {
+    let mut way = vec![];
+    let mut node = section;
+    for step in error.path() {
+        let next = match step {
+            scrape::Step::Key(key) => node.get(key),
+            scrape::Step::Item(item) => node.items().get(*item),
+        };
+        let Some(next) = next else { break };
+        node = next;
+        way.push(step);
+    }
+    let at = node.at;
+    let fault = Fault::new(at, error.to_string());
+    way.iter().rev().fold(fault, |fault, step| match step {
+        scrape::Step::Key(key) => fault.below_key(key, at),
+        scrape::Step::Item(item) => fault.below_item(*item, at),
+    })
 }
 
 /// `storage`: each key by itself, since some are obeyed.
@@ -428,7 +447,7 @@ pub(crate) fn jobs(list: &Node, global: &GlobalConfig) -> Result<Vec<(ScrapeConf
     for (i, item) in list.items().iter().enumerate() {
         let inside = |f: Fault| f.below_item(i, item.at);
         let job: Option<ScrapeConfig> = de::read(item).map_err(inside)?;
-        let finished = scrape::finish(vec![job], global).map_err(|e| inside(Fault::new(item.at, e.to_string())))?;
+        let finished = scrape::finish(vec![job], global).map_err(|e| inside(fault_of(&e, item)))?;
         for job in finished {
             if done.iter().any(|(other, _)| other.job_name == job.job_name) {
                 let at = item.get("job_name").map_or(item.at, |n| n.at);
@@ -443,12 +462,12 @@ pub(crate) fn jobs(list: &Node, global: &GlobalConfig) -> Result<Vec<(ScrapeConf
 
 /// The jobs of a file that `scrape_config_files` names: it holds `scrape_configs` and nothing else.
 fn included_jobs(
+    text: &str,
     path: &Path,
     global: &GlobalConfig,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<(ScrapeConfig, Place)>, ConfigError> {
-    let text = read_file(path)?;
-    let root = Node::parse(&text).map_err(|f| ConfigError::at(path, &f))?;
+    let root = Node::parse(text).map_err(|f| ConfigError::at(path, &f))?;
     let read = Reader { path, root: &root, env };
     for (key, _) in root.entries() {
         if key.text != "scrape_configs" {
@@ -467,69 +486,16 @@ fn included_jobs(
     read.jobs(global).map_err(|f| ConfigError::at(path, &f))
 }
 
-/// The files whose name fits the last part of a path, which may hold `*`, `?` and `[a-z]`; sorted.
+/// The files whose name fits the last part of a path, sorted; what has no wildcards names itself.
 fn matching_files(pattern: &Path) -> Vec<PathBuf> {
-    let Some(name) = pattern.file_name().and_then(|n| n.to_str()) else {
-        return Vec::new();
-    };
-    if !name.contains(['*', '?', '[']) {
-        return vec![pattern.to_owned()];
+    let name = pattern.file_name().unwrap_or_default().to_string_lossy();
+    if name.contains(['*', '?', '[']) {
+        files_named(&pattern.to_string_lossy(), MAX_INCLUDED_FILES + 1)
+    } else if name.is_empty() {
+        Vec::new()
+    } else {
+        vec![pattern.to_owned()]
     }
-    let folder = pattern
-        .parent()
-        .filter(|p| *p != Path::new(""))
-        .unwrap_or(Path::new("."));
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            entry
-                .file_name()
-                .to_str()
-                .is_some_and(|f| fits(name.as_bytes(), f.as_bytes()))
-        })
-        .map(|entry| pattern.with_file_name(entry.file_name()))
-        .collect();
-    files.sort();
-    files
-}
-
-/// Whether a name fits a pattern of `*`, `?` and `[a-z]`.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => fits(rest, name) || name.split_first().is_some_and(|(_, name)| fits(pattern, name)),
-        (Some((b'?', rest)), Some((_, name))) => fits(rest, name),
-        (Some((b'[', rest)), Some((n, name))) => match rest.iter().position(|&b| b == b']') {
-            Some(end) => {
-                let (class, rest) = rest.split_at(end);
-                in_class(class, *n) && fits(rest.get(1..).unwrap_or_default(), name)
-            }
-            None => false,
-        },
-        (Some((p, rest)), Some((n, name))) => p == n && fits(rest, name),
-        _ => false,
-    }
-}
-
-/// Whether a class such as `a-c_` or `^0-9` holds a byte.
-fn in_class(class: &[u8], byte: u8) -> bool {
-    let (class, wanted) = match class.strip_prefix(b"^") {
-        Some(rest) => (rest, false),
-        None => (class, true),
-    };
-    let mut rest = class;
-    let mut found = false;
-    while let Some((&from, tail)) = rest.split_first() {
-        let (to, tail) = match tail {
-            [b'-', to, tail @ ..] => (*to, tail),
-            _ => (from, tail),
-        };
-        found |= (from..=to).contains(&byte);
-        rest = tail;
-    }
-    found == wanted
 }
 
 fn is_classic_label_name(name: &str) -> bool {
@@ -573,7 +539,7 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> Result<Config, ConfigError> {
-        parse(text, Path::new("p.yml"), preset::Flags::default(), &|name| {
+        parse(text, Path::new("p.yml"), &preset::Flags::default(), &|name| {
             (name == "TEST").then(|| "value".to_owned())
         })
     }
@@ -634,6 +600,35 @@ mod tests {
                 "p.yml:3:22: scrape_configs[0].scrape_interval: not a valid duration string: \"5\"",
             ),
             (
+                "scrape_configs:\n  - job_name: a\n    static_configs:\n    - targets: [x, 'b/c']\n",
+                "p.yml:4:20: scrape_configs[0].static_configs[0].targets[1]: \"b/c\" is not a valid hostname",
+            ),
+            (
+                "scrape_configs:\n  - job_name: a\n    static_configs:\n    - targets: []\n      labels:\n        '': x\n",
+                "p.yml:6:13: scrape_configs[0].static_configs[0].labels.: \"\" is not a valid label name",
+            ),
+            (
+                "scrape_configs:\n  - job_name: a\n    metric_name_validation_scheme: legacy\n    relabel_configs:\n    - target_label: b\n    \
+                 - target_label: a-b\n",
+                "p.yml:6:7: scrape_configs[0].relabel_configs[1]: \"a-b\" is invalid 'target_label' for replace action",
+            ),
+            (
+                "global:\n  scrape_interval: 1s\n  scrape_timeout: 2s\n",
+                "p.yml:3:19: global.scrape_timeout: global scrape timeout greater than scrape interval",
+            ),
+            (
+                "global: {scrape_timeout: 20s}\nscrape_configs:\n  - job_name: a\n    scrape_timeout: 2m\n",
+                "p.yml:4:21: scrape_configs[0].scrape_timeout: scrape timeout greater than scrape interval",
+            ),
+            (
+                "scrape_configs:\n  - job_name: a\n    oauth2:\n      client_id: x\n      token_url: u\n      tls_config:\n        key: k\n",
+                "p.yml:7:9: scrape_configs[0].oauth2.tls_config: exactly one of cert or cert_file must be",
+            ),
+            (
+                "scrape_configs:\n  - job_name: a\n    http_headers:\n      Host: {values: [x]}\n",
+                "p.yml:4:13: scrape_configs[0].http_headers.Host: setting header \"Host\" is not allowed",
+            ),
+            (
                 "scrape_configs:\n  - job_name: a\n  - job_name: a\n",
                 "p.yml:3:15: scrape_configs[1].job_name: found multiple scrape configs with job name \"a\"",
             ),
@@ -678,7 +673,6 @@ mod tests {
             listed,
             [
                 ("alerting", 2),
-                ("global.query_log_file", 8),
                 ("rule_files", 1),
                 ("storage.tsdb.stale_series_compaction_threshold", 7),
             ]
@@ -808,21 +802,6 @@ mod tests {
             text.contains("more-1.yml:1:") && text.contains("first found in") && text.contains("main.yml\""),
             "{text}"
         );
-    }
-
-    #[test]
-    fn names_fit_patterns_as_upstreams_do() {
-        for (pattern, name, expected) in [
-            ("a*.yml", "abc.yml", true),
-            ("a?.yml", "ab.yml", true),
-            ("a?.yml", "abc.yml", false),
-            ("[a-c]x", "bx", true),
-            ("[^a-c]x", "bx", false),
-            ("[xa-]", "-", true),
-            ("[a", "a", false),
-        ] {
-            assert_eq!(fits(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
-        }
     }
 
     #[test]

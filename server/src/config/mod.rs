@@ -20,8 +20,8 @@ mod yaml;
 
 pub(crate) use de::{read, unknown};
 pub use error::ConfigError;
-pub(crate) use file::jobs;
 pub use file::{Config, Unsupported, built_in, load, load_with, presets_alone};
+pub(crate) use file::{MAX_FILE_BYTES, jobs, read_file};
 pub use reload::{Reloader, Source};
 pub use tidegauge_scraper::config::{ByteSize, PromDuration};
 pub use yaml::Place;

@@ -26,8 +26,8 @@ impl Source {
     /// [`super::ConfigError`].
     pub fn load(&self) -> Result<Config, super::ConfigError> {
         match self {
-            Self::File(path, presets) => file::load_with(path, *presets),
-            Self::Presets(presets) => file::presets_alone(*presets),
+            Self::File(path, presets) => file::load_with(path, presets),
+            Self::Presets(presets) => file::presets_alone(presets),
             Self::BuiltIn(address) => file::built_in(address),
         }
     }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{Extensions, HeaderMap, StatusCode, Version};
+use axum::http::{Extensions, HeaderMap, StatusCode, Version, header};
 use axum::response::Response;
 use std::convert::Infallible;
 use tower::{Layer, ServiceExt, service_fn};
@@ -17,8 +17,11 @@ pub(crate) fn layer() -> CompressionLayer<impl Predicate> {
         .compress_when(|status: StatusCode, _: Version, _: &HeaderMap, _: &Extensions| status != StatusCode::NO_CONTENT)
 }
 
-/// The same around one answer.
+/// The same around one answer. Who accepts nothing compressed gets it past the layer, which would only wrap it.
 pub(crate) async fn around<F: Future<Output = Response>>(request: Request, run: impl FnOnce(Request) -> F) -> Response {
+    if !request.headers().contains_key(header::ACCEPT_ENCODING) {
+        return run(request).await;
+    }
     let mut run = Some(run);
     let once = service_fn(|request| {
         let answer = run.take().map(|run| run(request));

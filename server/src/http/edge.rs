@@ -11,6 +11,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// A request that failed is logged up to this many bytes.
+const LOGGED_BYTES: usize = 1000;
+
 /// What the edge needs to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Edge {
@@ -47,6 +50,9 @@ pub(crate) async fn around<F: Future<Output = Response>>(
             Ok(response) => response,
             Err(panic) => {
                 edge.metrics.panicked();
+                let uri = uri.path_and_query().map_or("", |uri| uri.as_str());
+                // As far as it serves to find the defect. It is of ASCII alone.
+                let uri = uri.get(..LOGGED_BYTES).unwrap_or(uri);
                 tracing::error!(
                     request = format!("{method} {uri}"),
                     panic = panic_text(&*panic),

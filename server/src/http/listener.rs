@@ -1,31 +1,53 @@
 //! Accepts connections and serves each until it ends, up to a number of them.
+//!
+//! ```text
+//!   accept -> place (all taken: the longest idle goes) -> TLS, if there is -> HTTP/1.1 or 2 -> requests
+//! ```
+//!
+//! Nobody can hold a place by being slow: a head must come within the read timeout, a body within the same from then on,
+//! TLS within [`HANDSHAKE`], and a client that takes nothing of its answer is cut after the write timeout.
 
-use super::peer::Connection;
+use super::body::{Answering, Timely};
+use super::peer::{Caller, Connection, Peer};
+use super::places::{Held, Place, Places};
+use super::traffic::{Cut, Traffic};
+use crate::access::Access;
 use axum::body::Body;
 use axum::http::{Request, Version};
 use axum::response::Response;
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tokio_util::task::TaskTracker;
+use tower::Service;
 
-/// Bounds on connections.
+/// Bounds on connections, and who may have one.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// Connections at a time (`--web.max-connections`); further ones wait in the system's queue.
+    /// Connections at a time (`--web.max-connections`). When all are taken, one that is idle makes room; if none is,
+    /// further ones wait in the system's queue.
     pub max_connections: usize,
-    /// Time a client has to send a request's head, counted also while a kept connection is idle (`--web.read-timeout`).
+    /// Time a client has to send a request's head, counted also while a kept connection is idle, and again for its body
+    /// (`--web.read-timeout`).
     pub read_timeout: Duration,
+    /// Time a client has to take the next part of an answer (`--web.write-timeout`).
+    pub write_timeout: Duration,
     /// Time that running requests have to end once shutdown is asked for.
     pub grace: Duration,
+    /// TLS and who may ask; `None`: plain, for anyone.
+    pub access: Option<Arc<Access>>,
+    /// Counts connections.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Default for ServeOptions {
@@ -33,15 +55,27 @@ impl Default for ServeOptions {
         Self {
             max_connections: 512,
             read_timeout: Duration::from_secs(300),
+            write_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(8),
+            access: None,
+            traffic: Arc::default(),
         }
     }
 }
 
 /// At most this many bytes of request head, read buffer included.
 const MAX_HEAD_BYTES: usize = 128 << 10;
+/// Requests at a time on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 128;
+/// Streams of HTTP/2 that a client may have opened and given up again before we have looked at them: beyond it the
+/// connection ends. What is called *rapid reset* is nothing else.
+const MAX_RESET_STREAMS: usize = 20;
+/// The same for streams that were ended here for what the client did wrong.
+const MAX_WRONG_STREAMS: usize = 256;
 /// Wait after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time to agree on TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Serves a listener until `shutdown` is cancelled, then lets running requests end, for [`ServeOptions::grace`] at most.
 ///
@@ -57,7 +91,38 @@ where
     S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     listener.local_addr()?;
-    let places = Arc::new(Semaphore::new(options.max_connections.max(1)));
+    let places = Places::new(options.max_connections);
+    let cut = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let grace = options.grace;
+    let server = Arc::new(Server {
+        http: protocols(&options),
+        options,
+        shutdown: shutdown.clone(),
+        cut: cut.clone(),
+    });
+    loop {
+        let coming = async {
+            let stream = accept(&listener).await;
+            let held = places.take(|| server.options.traffic.cut(Cut::Room)).await;
+            (stream, held)
+        };
+        let (stream, held) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            coming = coming => coming,
+        };
+        tasks.spawn(Arc::clone(&server).connection(stream, held, service.clone()));
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+        tracing::warn!(?grace, "requests still running at shutdown were cut");
+        cut.cancel();
+    }
+    Ok(())
+}
+
+fn protocols(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
@@ -68,55 +133,166 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEAD_BYTES as u32)
-        .max_concurrent_streams(128);
-    let graceful = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        let Some((stream, place)) = accepted else { break };
-        let stream = Connection::new(stream);
-        let peer = stream.peer();
-        let service = service.clone().map_request(move |mut request: Request<_>| {
-            // One connection of HTTP/2 carries many requests, and each can end without it.
-            if request.version() < Version::HTTP_2 {
-                request.extensions_mut().insert(peer.clone());
-            }
-            request.map(Body::new)
-        });
-        let service = TowerToHyperService::new(service);
-        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-            drop(place);
-        });
-    }
-    drop(listener);
-    if tokio::time::timeout(options.grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!(grace = ?options.grace, "requests still running at shutdown were cut");
-    }
-    Ok(())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_WRONG_STREAMS)
+        .keep_alive_interval(options.read_timeout)
+        .keep_alive_timeout(options.write_timeout);
+    server
 }
 
-/// The next connection and its place among the allowed ones; `None` once the places are closed, which never happens.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.ok()?;
+/// The next connection.
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // Answers are written whole: waiting for more to send would only add delay.
                 let _ = stream.set_nodelay(true);
-                return Some((stream, place));
+                return stream;
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// What all connections of a listener share.
+struct Server {
+    http: auto::Builder<TokioExecutor>,
+    options: ServeOptions,
+    shutdown: CancellationToken,
+    /// Ends what is left after the grace.
+    cut: CancellationToken,
+}
+
+impl Server {
+    async fn connection<S>(self: Arc<Self>, stream: TcpStream, held: Held, service: S)
+    where
+        S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    {
+        let _open = self.options.traffic.open();
+        let stream = Connection::new(stream, self.options.write_timeout);
+        let in_force = match &self.options.access {
+            Some(access) => Some((access, access.current().await)),
+            None => None,
+        };
+        let secure = in_force.as_ref().and_then(|(access, now)| Some((access, now.tls()?)));
+        let service = Requests {
+            service,
+            place: Arc::clone(&held.place),
+            peer: stream.peer(secure.is_some()),
+            within: self.options.read_timeout,
+        };
+        let Some((access, config)) = secure else {
+            let only_http1 = in_force.as_ref().is_some_and(|(_, now)| !now.http2());
+            let http2 = only_http1.then_some(false);
+            return self.drive(stream, &held.place, service, http2).await;
+        };
+        let config = Arc::clone(config);
+        let agreed = TlsAcceptor::from(config).accept(stream);
+        let agreed = tokio::select! {
+            () = held.place.leave.cancelled() => return,
+            () = self.shutdown.cancelled() => return,
+            agreed = tokio::time::timeout(HANDSHAKE, agreed) => agreed,
+        };
+        match agreed {
+            Ok(Ok(stream)) => {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.drive(stream, &held.place, service, Some(http2)).await;
+            }
+            Ok(Err(error)) => {
+                access.handshake_failed();
+                tracing::debug!(%error, "no agreement on TLS");
+            }
+            Err(_) => access.handshake_failed(),
+        }
+    }
+
+    /// Serves a connection to its end: by its client, by the timeouts, for the room it takes, or at shutdown. `http2` says
+    /// what was agreed on; without TLS the client's first words do.
+    async fn drive<I, S>(&self, stream: I, place: &Place, service: Requests<S>, http2: Option<bool>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    {
+        let http = match http2 {
+            Some(true) => self.http.clone().http2_only(),
+            Some(false) => self.http.clone().http1_only(),
+            None => self.http.clone(),
+        };
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).into_owned());
+        let limit = self.options.read_timeout;
+        let mut idle = pin!(tokio::time::sleep(limit));
+        let (mut leaving, mut asked) = (false, false);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        self.options.traffic.ended(&*error);
+                        tracing::debug!(%error, "connection ended");
+                    }
+                    return;
+                }
+                () = self.cut.cancelled() => return,
+                () = self.shutdown.cancelled(), if !leaving => {
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = place.leave.cancelled(), if !asked => {
+                    if place.is_idle() {
+                        return;
+                    }
+                    // A request came first; it is answered.
+                    asked = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = idle.as_mut() => {
+                    let left = limit.saturating_sub(place.idle());
+                    if left.is_zero() {
+                        self.options.traffic.cut(Cut::Idle);
+                        return;
+                    }
+                    idle.as_mut().reset(tokio::time::Instant::now() + left);
+                }
+            }
+        }
+    }
+}
+
+/// Hands a connection's requests on.
+#[derive(Clone)]
+struct Requests<S> {
+    service: S,
+    place: Arc<Place>,
+    peer: Peer,
+    /// Time for a body.
+    within: Duration,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let busy = self.place.begin();
+        let mut request = request.map(|body| Timely::body(body, self.within));
+        // One connection of HTTP/2 carries many requests, and each can end without it.
+        if request.version() < Version::HTTP_2 {
+            request.extensions_mut().insert(self.peer.clone());
+        } else {
+            request.extensions_mut().insert(Caller(self.peer.address));
+        }
+        let answer = self.service.clone().call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            Ok(response.map(|body| Body::new(Answering { body, _busy: busy })))
+        })
     }
 }
 
@@ -201,6 +377,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_does_not_come_in_time_fails_its_reader() {
+        let options = ServeOptions {
+            read_timeout: Duration::from_millis(100),
+            ..ServeOptions::default()
+        };
+        let read = |body: Body| async {
+            match axum::body::to_bytes(body, 100).await {
+                Ok(bytes) => format!("read {}", bytes.len()),
+                Err(error) => format!("failed: {error}"),
+            }
+        };
+        let running = start(Router::new().route("/", axum::routing::post(read)), options).await;
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\n";
+        let whole = connect(&running, &format!("{head}abc")).await;
+        let cut = connect(&running, &format!("{head}a")).await;
+        assert!(rest(whole).await.ends_with("read 3"));
+        let cut = rest(cut).await;
+        assert!(cut.contains("did not come in time"), "{cut}");
+        running.shutdown.cancel();
+        running.task.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_makes_room_for_who_comes() {
+        let options = ServeOptions {
+            max_connections: 2,
+            ..ServeOptions::default()
+        };
+        let traffic = Arc::clone(&options.traffic);
+        let running = start(Router::new().route("/", get(|| async { "hello" })), options).await;
+        let silent = [connect(&running, "").await, connect(&running, "GET / HT").await];
+        let coming = connect(&running, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(rest(coming).await.ends_with("hello"));
+        let listings = traffic.list();
+        let cut = listings.iter().find(|l| l.0 == "tidegauge_http_connections_cut_total");
+        assert_eq!(cut.unwrap().3[0], (vec![("reason", "room".to_owned())], 1.0));
+        drop(silent);
+        running.shutdown.cancel();
+        running.task.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_head_that_does_not_come_ends_the_connection_and_frees_its_place() {
         let options = ServeOptions {
             max_connections: 1,
@@ -208,10 +426,12 @@ mod tests {
             ..ServeOptions::default()
         };
         let running = start(Router::new().route("/", get(|| async { "hello" })), options).await;
-        let slow = connect(&running, "GET / HT").await;
-        let waiting = connect(&running, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        assert!(!rest(slow).await.contains("hello"));
-        assert!(rest(waiting).await.ends_with("hello"));
+        for sent in ["", "GET / HT", "PRI * HTTP/2.0"] {
+            let slow = connect(&running, sent).await;
+            assert!(!rest(slow).await.contains("hello"));
+        }
+        let next = connect(&running, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(rest(next).await.ends_with("hello"));
         running.shutdown.cancel();
         running.task.await.unwrap().unwrap();
     }

@@ -12,36 +12,39 @@ const BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.2, 0.4, 1.0, 3.0, 8.0];
 /// The edge's counters. A handler is a route, so their number is bounded by the program.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    requests: Mutex<BTreeMap<(String, u16), u64>>,
-    durations: Mutex<BTreeMap<String, Durations>>,
+    handlers: Mutex<BTreeMap<String, Handler>>,
     panics: Mutex<u64>,
 }
 
-#[derive(Debug, Default, Clone)]
-struct Durations {
+/// What is counted of one handler.
+#[derive(Debug, Default)]
+struct Handler {
+    /// Requests by status.
+    requests: BTreeMap<u16, u64>,
     /// By bound, the last for what is beyond them; not cumulative.
     counts: [u64; BOUNDS.len() + 1],
     sum_seconds: f64,
 }
 
+impl Handler {
+    fn observe(&mut self, status: u16, took: Duration) {
+        *self.requests.entry(status).or_default() += 1;
+        let seconds = took.as_secs_f64();
+        let at = BOUNDS.iter().position(|bound| seconds <= *bound);
+        if let Some(count) = self.counts.get_mut(at.unwrap_or(BOUNDS.len())) {
+            *count += 1;
+        }
+        self.sum_seconds += seconds;
+    }
+}
+
 impl Metrics {
     /// Counts one answered request.
     pub(crate) fn observe(&self, handler: &str, status: u16, took: Duration) {
-        *self.requests.lock().entry((handler.to_owned(), status)).or_default() += 1;
-        let seconds = took.as_secs_f64();
-        let mut durations = self.durations.lock();
-        if !durations.contains_key(handler) {
-            durations.insert(handler.to_owned(), Durations::default());
-        }
-        if let Some(of_handler) = durations.get_mut(handler) {
-            let at = BOUNDS
-                .iter()
-                .position(|bound| seconds <= *bound)
-                .unwrap_or(BOUNDS.len());
-            if let Some(count) = of_handler.counts.get_mut(at) {
-                *count += 1;
-            }
-            of_handler.sum_seconds += seconds;
+        let mut handlers = self.handlers.lock();
+        match handlers.get_mut(handler) {
+            Some(handler) => handler.observe(status, took),
+            None => handlers.entry(handler.to_owned()).or_default().observe(status, took),
         }
     }
 
@@ -52,16 +55,14 @@ impl Metrics {
 
     /// All metrics. The samples of the histogram carry their suffix in the name.
     pub(crate) fn list(&self) -> Vec<Listing> {
-        let requests = self.requests.lock();
-        let requests = requests
-            .iter()
-            .map(|((handler, code), count)| {
-                (
-                    vec![("handler", handler.clone()), ("code", code.to_string())],
-                    *count as f64,
-                )
-            })
-            .collect();
+        let handlers = self.handlers.lock();
+        let mut requests = Vec::new();
+        for (name, handler) in &*handlers {
+            for (code, count) in &handler.requests {
+                let labels = vec![("handler", name.clone()), ("code", code.to_string())];
+                requests.push((labels, *count as f64));
+            }
+        }
         let panics = *self.panics.lock() as f64;
         let mut listings = vec![
             (
@@ -77,30 +78,30 @@ impl Metrics {
                 vec![(vec![], panics)],
             ),
         ];
-        listings.push(self.durations());
+        listings.push(durations(&handlers));
         listings
     }
+}
 
-    fn durations(&self) -> Listing {
-        let mut samples = Vec::new();
-        for (handler, durations) in self.durations.lock().iter() {
-            let mut total = 0;
-            let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
-            for (count, bound) in durations.counts.iter().zip(bounds) {
-                total += count;
-                samples.push((vec![("handler", handler.clone()), ("le", bound)], total as f64));
-            }
-            samples.push((
-                vec![("handler", handler.clone()), ("", "_sum".into())],
-                durations.sum_seconds,
-            ));
-            samples.push((vec![("handler", handler.clone()), ("", "_count".into())], total as f64));
+fn durations(handlers: &BTreeMap<String, Handler>) -> Listing {
+    let mut samples = Vec::new();
+    for (name, handler) in handlers {
+        let mut total = 0;
+        let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        for (count, bound) in handler.counts.iter().zip(bounds) {
+            total += count;
+            samples.push((vec![("handler", name.clone()), ("le", bound)], total as f64));
         }
-        (
-            "tidegauge_http_request_duration_seconds",
-            "Time from the head of a request to the head of its answer, by route.",
-            MetricKind::Histogram,
-            samples,
-        )
+        samples.push((
+            vec![("handler", name.clone()), ("", "_sum".into())],
+            handler.sum_seconds,
+        ));
+        samples.push((vec![("handler", name.clone()), ("", "_count".into())], total as f64));
     }
+    (
+        "tidegauge_http_request_duration_seconds",
+        "Time from the head of a request to the head of its answer, by route.",
+        MetricKind::Histogram,
+        samples,
+    )
 }

@@ -5,13 +5,17 @@
 //!   listener -> edge (URL length, panic -> 500, counters) -> compression -> handler
 //! ```
 
+mod body;
 pub(crate) mod compress;
 pub(crate) mod cors;
 pub(crate) mod edge;
 mod listener;
 mod metrics;
 mod peer;
+mod places;
+mod traffic;
 
 pub use listener::{ServeOptions, serve};
 pub(crate) use metrics::Metrics;
-pub(crate) use peer::Peer;
+pub(crate) use peer::{Caller, Peer};
+pub use traffic::Traffic;

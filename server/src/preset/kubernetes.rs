@@ -11,7 +11,7 @@ use url::Url;
 const TEMPLATE: &str = include_str!("kubernetes.yml");
 
 /// Where a pod finds the credentials of its service account.
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub(crate) const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Which pods are scraped for their annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
@@ -34,7 +34,7 @@ pub struct Kubernetes {
     #[serde(deserialize_with = "url")]
     api_server: Option<String>,
     /// The folder with `token` and `ca.crt`, if it is not a pod's.
-    service_account: Option<String>,
+    pub(super) service_account: Option<String>,
     /// Whether the certificates of kubelets must be signed by the cluster's authority.
     verify_kubelets: bool,
     /// Names of jobs that are left out.

@@ -13,6 +13,8 @@
 mod kubernetes;
 mod template;
 
+#[cfg(feature = "kubernetes")]
+pub(crate) use kubernetes::SERVICE_ACCOUNT;
 pub use kubernetes::{Annotations, Kubernetes};
 
 use crate::config::{ConfigError, Fault, Node, Place, jobs, read};
@@ -30,12 +32,14 @@ pub enum Name {
 }
 
 /// What the command line says about presets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `--kubernetes`.
     pub kubernetes: bool,
     /// `--kubernetes.annotations`.
     pub annotations: Option<Annotations>,
+    /// `--discovery.kubernetes-service-account`, where it says another folder than that of every pod.
+    pub service_account: Option<String>,
 }
 
 /// The section `tidegauge`: what is ours alone.
@@ -47,7 +51,7 @@ struct Section {
 }
 
 /// The preset that a file's section `tidegauge` and the flags ask for, if they ask for one.
-pub(crate) fn wanted(section: Option<&Node>, flags: Flags) -> Result<Option<Kubernetes>, Fault> {
+pub(crate) fn wanted(section: Option<&Node>, flags: &Flags) -> Result<Option<Kubernetes>, Fault> {
     let (at, said) = match section.filter(|node| !node.is_null()) {
         Some(node) => (
             node.at,
@@ -63,6 +67,11 @@ pub(crate) fn wanted(section: Option<&Node>, flags: Flags) -> Result<Option<Kube
         }
         return Ok(None);
     }
+    if !cfg!(feature = "kubernetes") {
+        let wrong = "the preset kubernetes (--kubernetes, or presets here): this program was built without discovery in \
+                     Kubernetes";
+        return Err(Fault::new(at, wrong).below_key("tidegauge", at));
+    }
     let mut preset = said.kubernetes.unwrap_or_default();
     if let Some(annotations) = flags.annotations {
         preset.annotations = annotations;
@@ -73,6 +82,9 @@ pub(crate) fn wanted(section: Option<&Node>, flags: Flags) -> Result<Option<Kube
             .below_key("tidegauge", at)
     };
     preset.check().map_err(placed)?;
+    if preset.service_account.is_none() {
+        preset.service_account.clone_from(&flags.service_account);
+    }
     Ok(Some(preset))
 }
 
@@ -133,4 +145,5 @@ impl Kubernetes {
 }
 
 #[cfg(test)]
+#[cfg(feature = "kubernetes")]
 mod tests;

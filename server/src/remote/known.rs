@@ -22,6 +22,13 @@ pub(crate) struct Key {
     len: u32,
 }
 
+impl Key {
+    /// The key of a series whose labels are symbols. Its length is that of no label bytes.
+    pub(super) fn of_symbols(low: u64, high: u32) -> Self {
+        Self { low, high, len: 0 }
+    }
+}
+
 /// The key of label bytes.
 #[inline]
 pub(crate) fn key(labels: &[u8]) -> Key {
@@ -140,7 +147,20 @@ impl<'k> Finger<'k> {
     }
 
     /// The series, if it was seen lately.
+    #[inline]
     pub(crate) fn find(&mut self, key: Key) -> Option<SeriesRef> {
+        let next = self.next;
+        if let Some(entry) = self.held().young.entries.get(next)
+            && entry.key == key
+        {
+            let series = entry.series;
+            self.next += 1;
+            return Some(series);
+        }
+        self.search(key)
+    }
+
+    fn search(&mut self, key: Key) -> Option<SeriesRef> {
         let known = self.held();
         if let Some(at) = known.young.find(key) {
             let series = known.young.entries.get(at)?.series;

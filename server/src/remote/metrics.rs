@@ -1,6 +1,8 @@
 //! What the receiver counts.
 
-use super::offer::Taken;
+use super::content::ProtoMessage;
+use super::declared::Declared;
+use super::ledger::Taken;
 use crate::api::Listing;
 use axum::http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +20,8 @@ pub(crate) struct Metrics {
     histograms: AtomicU64,
     exemplars: AtomicU64,
     unordered: AtomicU64,
+    rejected: AtomicU64,
+    messages: [AtomicU64; 2],
 }
 
 impl Metrics {
@@ -29,7 +33,12 @@ impl Metrics {
         }
     }
 
-    pub(super) fn count(&self, taken: &Taken, body_bytes: usize) {
+    pub(super) fn count(&self, taken: &Taken, version: ProtoMessage, body_bytes: usize) {
+        let [v1, v2] = &self.messages;
+        let messages = match version {
+            ProtoMessage::V1 => v1,
+            ProtoMessage::V2 => v2,
+        };
         for (counter, count) in [
             (&self.samples, taken.samples),
             (&self.body_bytes, body_bytes as u64),
@@ -38,13 +47,16 @@ impl Metrics {
             (&self.histograms, taken.histograms),
             (&self.exemplars, taken.exemplars),
             (&self.unordered, taken.unordered),
+            (&self.rejected, taken.rejected),
+            (messages, 1),
         ] {
             counter.fetch_add(count, Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn list(&self) -> Vec<Listing> {
-        use tidegauge_model::MetricKind::Counter;
+    pub(crate) fn list(&self, declared: &Declared) -> Vec<Listing> {
+        use tidegauge_model::MetricKind::{Counter, Gauge};
+        let [v1, v2] = &self.messages;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         let by = |label: &'static str, values: &[(&str, &AtomicU64)]| {
             values
@@ -66,6 +78,12 @@ impl Metrics {
                         ("failed", &self.failed),
                     ],
                 ),
+            ),
+            (
+                "tidegauge_remote_write_messages_total",
+                "Requests of remote-write senders that were stored, in part or whole, by the version of their message.",
+                Counter,
+                by("version", &[("1.0", v1), ("2.0", v2)]),
             ),
             (
                 "tidegauge_remote_write_samples_total",
@@ -93,7 +111,7 @@ impl Metrics {
             ),
             (
                 "tidegauge_remote_write_left_out_total",
-                "Parts of requests left out: histograms that are not valid, exemplars that do not fit, and samples behind a newer one of the same request.",
+                "Parts of requests left out: histograms that are not valid, exemplars that do not fit, samples behind a newer one of the same request, and samples of 2.0 that do not fit what is stored.",
                 Counter,
                 by(
                     "kind",
@@ -101,8 +119,21 @@ impl Metrics {
                         ("invalid_histogram", &self.histograms),
                         ("exemplar", &self.exemplars),
                         ("unordered_sample", &self.unordered),
+                        ("rejected_sample", &self.rejected),
                     ],
                 ),
+            ),
+            (
+                "tidegauge_remote_write_metadata_metrics",
+                "Metrics whose type, help or unit senders told and which are remembered.",
+                Gauge,
+                vec![(vec![], declared.len() as f64)],
+            ),
+            (
+                "tidegauge_remote_write_metadata_left_out_total",
+                "Times that metadata was not remembered because of a limit, or because it is no text.",
+                Counter,
+                vec![(vec![], declared.left_out() as f64)],
             ),
         ]
     }

@@ -1,17 +1,23 @@
-//! Walks protobuf messages of remote write 1.0 where they lie.
+//! Walks protobuf messages of remote write where they lie.
 //!
 //! ```text
-//!   WriteRequest  1: TimeSeries*   3: MetricMetadata*
-//!   TimeSeries    1: Label*        2: Sample*     3: Exemplar*   4: Histogram*
-//!   Label         1: name          2: value
-//!   Sample        1: value f64     2: timestamp i64 (milliseconds)
-//!   Exemplar      1: Label*        2: value f64   3: timestamp i64
-//!   Histogram     see [`super::histogram`]
+//!   1.0 WriteRequest  1: TimeSeries*       3: MetricMetadata*
+//!       TimeSeries    1: Label*            2: Sample*      3: Exemplar*    4: Histogram*
+//!       Label         1: name              2: value
+//!       Exemplar      1: Label*            2: value f64    3: timestamp i64
+//!   2.0 Request       4: symbol*           5: TimeSeries*
+//!       TimeSeries    1: labels_refs u32*  2: Sample*      3: Histogram*   4: Exemplar*   5: Metadata   6: start i64
+//!       Exemplar      1: labels_refs u32*  2: value f64    3: timestamp i64
+//!   both Sample       1: value f64         2: timestamp i64 (milliseconds)
+//!       Histogram     see [`super::histogram`]
 //! ```
 //!
 //! A field is a varint `number << 3 | type` and a value: a varint (0), 8 bytes (1), length and bytes (2), 4 bytes (5).
 //! Unknown fields are stepped over. Groups (3, 4) are long out of use and refused.
 
+use super::content::ProtoMessage;
+use super::labels::Pair;
+use super::symbols::MAX_PAIRS;
 use std::borrow::Cow;
 
 /// Why bytes are no message.
@@ -146,10 +152,42 @@ impl<'b> Fields<'b> {
     }
 }
 
+/// What a field of a series holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Sample,
+    Histogram,
+    Exemplar,
+    Metadata,
+    Other,
+}
+
+impl ProtoMessage {
+    /// The number of the fields that are series.
+    pub(super) fn series_field(self) -> u64 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 5,
+        }
+    }
+
+    /// What a series' field of this number holds.
+    #[inline]
+    pub(super) fn part(self, number: u64) -> Part {
+        match (self, number) {
+            (_, 2) => Part::Sample,
+            (Self::V1, 4) | (Self::V2, 3) => Part::Histogram,
+            (Self::V1, 3) | (Self::V2, 4) => Part::Exemplar,
+            (Self::V2, 5) => Part::Metadata,
+            _ => Part::Other,
+        }
+    }
+}
+
 /// One series of a request.
 #[derive(Debug)]
 pub(crate) struct TimeSeries<'b> {
-    /// The label fields as they lie in the message: equal bytes are equal labels.
+    /// The label fields as they lie in the message: in one of 1.0, equal bytes are equal labels.
     pub(crate) labels: Cow<'b, [u8]>,
     /// What follows them.
     pub(crate) rest: Fields<'b>,
@@ -157,11 +195,16 @@ pub(crate) struct TimeSeries<'b> {
 
 impl<'b> TimeSeries<'b> {
     /// Splits a message into labels and the rest. Writers put the labels first; where one does not, they are copied.
-    pub(crate) fn read(message: &'b [u8]) -> Result<Self, WireError> {
+    pub(crate) fn read(message: &'b [u8], of: ProtoMessage) -> Result<Self, WireError> {
+        let is_label = |label: Value<'_>| match of {
+            ProtoMessage::V1 => label.bytes("Labels").map(|_| ()),
+            // One reference, or many in bytes: looked at with the symbols.
+            ProtoMessage::V2 => Ok(()),
+        };
         let mut fields = Fields::new(message);
         let mut rest = fields.clone();
         while let Some((1, label)) = fields.next()? {
-            label.bytes("Labels")?;
+            is_label(label)?;
             rest = fields.clone();
         }
         let labels = message.get(..message.len() - rest.rest.len()).unwrap_or_default();
@@ -173,7 +216,7 @@ impl<'b> TimeSeries<'b> {
         let mut before = scattered.rest;
         while let Some((number, value)) = scattered.next()? {
             if number == 1 {
-                value.bytes("Labels")?;
+                is_label(value)?;
                 let field = before.get(..before.len() - scattered.rest.len()).unwrap_or_default();
                 series.labels.to_mut().extend_from_slice(field);
             }
@@ -214,11 +257,11 @@ pub(crate) fn labels_in_front(message: &[u8]) -> Option<usize> {
 /// The tag of a series' labels.
 const LABEL: u8 = 1 << 3 | 2;
 
-/// Hands on the samples of a message that holds nothing else, in the form that writers send; `None` if it has another
-/// one. Samples may have been handed on by then.
+/// Hands on the samples that a message begins with, in the form that writers send, and gives what follows them; `None` if
+/// one has another form. Samples may have been handed on by then.
 #[inline]
-pub(crate) fn plain_samples(mut message: &[u8], mut each: impl FnMut(f64, i64)) -> Option<()> {
-    while let [tag, length, rest @ ..] = message {
+pub(crate) fn plain_samples(mut message: &[u8], mut each: impl FnMut(f64, i64)) -> Option<&[u8]> {
+    while let [SAMPLE, length, rest @ ..] = message {
         let (body, behind) = rest.split_at_checked(usize::from(*length))?;
         let (value, time) = match body {
             // A writer leaves a value of zero out.
@@ -229,7 +272,7 @@ pub(crate) fn plain_samples(mut message: &[u8], mut each: impl FnMut(f64, i64)) 
             _ => (0.0, body),
         };
         let [0x10, time @ ..] = time else { return None };
-        if *tag != SAMPLE || *length >= 0x80 || time.len() > 9 {
+        if *length >= 0x80 || time.len() > 9 {
             return None;
         }
         let (last, front) = time.split_last()?;
@@ -246,11 +289,34 @@ pub(crate) fn plain_samples(mut message: &[u8], mut each: impl FnMut(f64, i64)) 
         each(value, at_ms);
         message = behind;
     }
-    message.is_empty().then_some(())
+    Some(message)
 }
 
-/// The pairs of label fields; `None` for one that is not UTF-8.
-pub(crate) fn label_pairs(labels: &[u8]) -> Result<Option<Vec<(&str, &str)>>, WireError> {
+/// What follows the samples of a series that has no histogram and no exemplar, in the form that writers of 2.0 send: its
+/// metadata, if there is any, and when it began. `None` if there is something else.
+#[inline]
+pub(crate) fn plain_metadata(message: &[u8]) -> Option<&[u8]> {
+    let (metadata, rest) = match message {
+        [METADATA, length, rest @ ..] if *length < 0x80 => rest.split_at_checked(usize::from(*length))?,
+        other => other.split_at_checked(0)?,
+    };
+    match rest {
+        [] => Some(metadata),
+        [START, start @ ..] => {
+            let mut start = Fields::new(start);
+            start.varint().ok()?;
+            start.is_empty().then_some(metadata)
+        }
+        _ => None,
+    }
+}
+
+/// The tags of what may follow the samples of a series of 2.0.
+const METADATA: u8 = 5 << 3 | 2;
+const START: u8 = 6 << 3;
+
+/// The pairs of label fields of 1.0, or why they are too many.
+pub(crate) fn label_pairs(labels: &[u8]) -> Result<Result<Vec<Pair<'_>>, String>, WireError> {
     let mut fields = Fields::new(labels);
     let mut pairs = Vec::new();
     while let Some((number, label)) = fields.next()? {
@@ -266,12 +332,12 @@ pub(crate) fn label_pairs(labels: &[u8]) -> Result<Option<Vec<(&str, &str)>>, Wi
                 _ => {}
             }
         }
-        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
-            (Ok(name), Ok(value)) => pairs.push((name, value)),
-            _ => return Ok(None),
+        if pairs.len() >= MAX_PAIRS {
+            return Ok(Err(format!("more than {MAX_PAIRS} labels")));
         }
+        pairs.push((name, value));
     }
-    Ok(Some(pairs))
+    Ok(Ok(pairs))
 }
 
 /// An exemplar's value and time in milliseconds; its labels are [`label_pairs`] of the same message.
@@ -361,9 +427,9 @@ mod tests {
                 samples: samples.iter().map(|(v, t)| Sample { value: f64::from_bits(*v), timestamp: *t }).collect(),
             }
             .encode_to_vec();
-            let series = TimeSeries::read(&message).unwrap();
+            let series = TimeSeries::read(&message, ProtoMessage::V1).unwrap();
             let pairs = label_pairs(&series.labels).unwrap().unwrap();
-            prop_assert!(pairs.iter().copied().eq(labels.iter().map(|(n, v)| (n.as_str(), v.as_str()))));
+            prop_assert!(pairs.iter().copied().eq(labels.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()))));
             let mut rest = series.rest;
             let mut read = Vec::new();
             while let Some((2, field)) = rest.next().unwrap() {
@@ -378,7 +444,7 @@ mod tests {
             }
             // The quick way says the same, or nothing.
             let mut quick = Vec::new();
-            if plain_samples(&message[series.labels.len()..], |value, at| quick.push((value.to_bits(), at))).is_some() {
+            if plain_samples(&message[series.labels.len()..], |value, at| quick.push((value.to_bits(), at))) == Some(&[][..]) {
                 prop_assert_eq!(quick, read);
             }
         }
@@ -394,25 +460,27 @@ mod tests {
             }
             .encode_to_vec();
             let front = labels_in_front(&message).unwrap();
-            prop_assert_eq!(&message[..front], &*TimeSeries::read(&message).unwrap().labels);
+            prop_assert_eq!(&message[..front], &*TimeSeries::read(&message, ProtoMessage::V1).unwrap().labels);
             let mut read = Vec::new();
-            plain_samples(&message[front..], |value, at| read.push((value.to_bits(), at))).unwrap();
+            let rest = plain_samples(&message[front..], |value, at| read.push((value.to_bits(), at)));
+            prop_assert_eq!(rest, Some(&[][..]));
             prop_assert!(read.iter().map(|(v, t)| (*v & !(1 << 63), *t)).eq(samples.iter().map(|(v, t)| (v.to_bits() & !(1 << 63), *t))));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-            if let Ok(series) = TimeSeries::read(&bytes) {
+            if let Ok(series) = TimeSeries::read(&bytes, ProtoMessage::V1) {
                 let _ = label_pairs(&series.labels);
             }
             let _ = sample(&bytes);
             if let Some(front) = labels_in_front(&bytes) {
                 prop_assert!(front < bytes.len());
-                if let Ok(TimeSeries { labels: Cow::Borrowed(labels), .. }) = TimeSeries::read(&bytes) {
+                if let Ok(TimeSeries { labels: Cow::Borrowed(labels), .. }) = TimeSeries::read(&bytes, ProtoMessage::V1) {
                     prop_assert_eq!(labels, &bytes[..front]);
                 }
             }
             let _ = plain_samples(&bytes, |_, _| {});
+            let _ = plain_metadata(&bytes);
         }
     }
 
@@ -420,9 +488,29 @@ mod tests {
     fn scattered_labels_are_gathered() {
         // label a=b, sample, label c=d
         let message = b"\x0a\x06\x0a\x01a\x12\x01b\x12\x02\x10\x05\x0a\x06\x0a\x01c\x12\x01d";
-        let series = TimeSeries::read(message).unwrap();
-        assert_eq!(label_pairs(&series.labels).unwrap().unwrap(), [("a", "b"), ("c", "d")]);
+        let series = TimeSeries::read(message, ProtoMessage::V1).unwrap();
+        assert_eq!(
+            label_pairs(&series.labels).unwrap().unwrap(),
+            [(&b"a"[..], &b"b"[..]), (b"c", b"d")]
+        );
         assert!(matches!(series.labels, Cow::Owned(_)));
+    }
+
+    #[test]
+    fn metadata_and_start_may_follow_the_samples_of_2_0() {
+        for (rest, metadata) in [
+            (&b""[..], Some(&b""[..])),
+            (b"\x2a\x00", Some(b"")),
+            (b"\x2a\x04\x08\x01\x18\x05", Some(b"\x08\x01\x18\x05")),
+            (b"\x2a\x02\x08\x01\x30\x80\x01", Some(b"\x08\x01")),
+            (b"\x30\x05", Some(b"")),
+            (b"\x30\x80", None),
+            (b"\x2a\x02\x08", None),
+            (b"\x22\x00", None),
+            (b"\x2a\x00\x2a\x00", None),
+        ] {
+            assert_eq!(plain_metadata(rest), metadata, "{rest:?}");
+        }
     }
 
     #[test]

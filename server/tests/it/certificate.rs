@@ -3,10 +3,6 @@
 /// A certificate and its key, in PEM.
 pub(crate) struct Certificate {
     pub(crate) pem: String,
-    #[cfg_attr(
-        not(feature = "kubernetes"),
-        allow(dead_code, reason = "for servers of that kind alone")
-    )]
     pub(crate) key: String,
 }
 

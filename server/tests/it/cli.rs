@@ -114,6 +114,73 @@ fn check_config_names_the_place_and_ends_with_1() {
 }
 
 #[test]
+#[cfg(feature = "kubernetes")]
+fn check_config_refuses_kubeconfigs_whose_credentials_come_from_programs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (file, kubeconfig) = (dir.path().join("a.yml"), dir.path().join("kube.yml"));
+    let text = "scrape_configs: [{job_name: pods, kubernetes_sd_configs: [{role: pod, kubeconfig_file: kube.yml}]}]\n";
+    fs::write(&file, text).expect("written");
+    let file = file.display().to_string();
+    let user = |user: &str| {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+             clusters: [{{name: k, cluster: {{server: 'https://127.0.0.1:1'}}}}]\nusers: [{{name: u, user: {user}}}]\n"
+        )
+    };
+    let (code, _, err) = texts(&["check", "config", &file]);
+    let missing = format!(
+        "kubernetes_sd_configs: kubeconfig {}: No such file",
+        kubeconfig.display()
+    );
+    assert!(code == Some(1) && err.contains(&missing), "{err}");
+    fs::write(
+        &kubeconfig,
+        user("{exec: {apiVersion: client.authentication.k8s.io/v1, command: aws, env: [{name: KEY, value: hunter2}]}}"),
+    )
+    .expect("written");
+    let (code, out, err) = texts(&["check", "config", &file]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    let told = format!(
+        "tidegauge: {file}: job \"pods\": kubernetes_sd_configs: kubeconfig {}: the user's credentials come from a program \
+         (exec: \"aws\"), which is not run here: use a token, a tokenFile or a client certificate\n",
+        kubeconfig.display()
+    );
+    assert!(err.starts_with(&told) && !err.contains("hunter2"), "{err}");
+    fs::write(&kubeconfig, user("{token: x}")).expect("written");
+    let (code, out, _) = texts(&["check", "config", &file]);
+    assert!(code == Some(0) && out.contains("ok, 1 scrape job"), "{out}");
+}
+
+#[test]
+#[cfg(not(feature = "kubernetes"))]
+fn without_kubernetes_it_is_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("a.yml");
+    let why = "this program was built without discovery in Kubernetes";
+    for (text, place) in [
+        (
+            "scrape_configs:\n- job_name: pods\n  kubernetes_sd_configs: [{role: pod}]\n",
+            "3:26: scrape_configs[0].kubernetes_sd_configs: ",
+        ),
+        ("tidegauge: {presets: [kubernetes]}\n", "1:12: tidegauge: "),
+    ] {
+        fs::write(&file, text).expect("written");
+        let path = file.display().to_string();
+        let (code, _, err) = texts(&["check", "config", &path]);
+        assert!(
+            code == Some(1) && err.contains(&format!("{path}:{place}")) && err.contains(why),
+            "{err}"
+        );
+    }
+    let data = format!("--storage.tsdb.path={}", dir.path().join("data").display());
+    let (code, _, err) = texts(&["--kubernetes", "--web.listen-address=127.0.0.1:0", &data]);
+    assert!(
+        code == Some(1) && err.contains("--kubernetes") && err.contains(why),
+        "{err}"
+    );
+}
+
+#[test]
 fn a_file_that_is_no_text_or_has_no_end_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("a.yml");

@@ -64,7 +64,7 @@ fn write_request(start_ms: i64, n: u64) -> Vec<u8> {
 }
 
 /// Answers every request with a counter that says how often it was asked.
-fn exporter() -> u16 {
+pub(crate) fn exporter() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -100,7 +100,7 @@ fn exporter() -> u16 {
     port
 }
 
-fn start(dir: &Path, port: u16) -> Running {
+pub(crate) fn start(dir: &Path, port: u16) -> Running {
     let args = [
         format!("--config.file={}", dir.join("prometheus.yml").display()),
         format!("--storage.tsdb.path={}", dir.join("data").display()),
@@ -111,7 +111,7 @@ fn start(dir: &Path, port: u16) -> Running {
 }
 
 /// All samples of a series as (milliseconds, value).
-fn samples(server: &Running, selector: &str) -> Vec<(i64, f64)> {
+pub(crate) fn samples(server: &Running, selector: &str) -> Vec<(i64, f64)> {
     let data = server.api("/api/v1/query", &[("query", &format!("{selector}[1h]"))]);
     let Some(series) = data["result"].get(0) else {
         return Vec::new();
@@ -126,7 +126,7 @@ fn samples(server: &Running, selector: &str) -> Vec<(i64, f64)> {
 }
 
 /// Sends requests until the server dies or time is up; gives the number of the first one not acknowledged.
-fn send_until(server_port: u16, start_ms: i64, from: u64, until: Instant) -> u64 {
+pub(crate) fn send_until(server_port: u16, start_ms: i64, from: u64, until: Instant) -> u64 {
     let mut n = from;
     while Instant::now() < until {
         let headers = [
@@ -141,6 +141,8 @@ fn send_until(server_port: u16, start_ms: i64, from: u64, until: Instant) -> u64
             &write_request(start_ms, n),
         ) {
             Some(answer) if answer.status == 204 => n += 1,
+            // It stops: the sender is to try again.
+            Some(answer) if answer.status == 503 => break,
             Some(answer) => panic!("remote write answered {answer:?}"),
             None => break,
         }
@@ -149,7 +151,7 @@ fn send_until(server_port: u16, start_ms: i64, from: u64, until: Instant) -> u64
 }
 
 /// Everything acknowledged or once seen must be there, whole, and nothing twice.
-fn check(server: &Running, start_ms: i64, acknowledged: u64, scraped: &[(i64, f64)], round: usize) {
+pub(crate) fn check(server: &Running, start_ms: i64, acknowledged: u64, scraped: &[(i64, f64)], round: usize) {
     for i in [0, SERIES / 2, SERIES - 1] {
         let found = samples(server, &format!("written{{i=\"{i:02}\"}}"));
         // The last request may have been stored although its answer was lost.

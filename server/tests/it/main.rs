@@ -7,9 +7,17 @@
     reason = "helpers of tests fail loudly like the tests themselves"
 )]
 
+mod access;
+mod access_peer;
 mod api;
+#[cfg(feature = "kubernetes")]
+mod apiserver;
 mod beside;
+mod browser;
+#[cfg(feature = "kubernetes")]
 mod certificate;
+#[cfg(feature = "kubernetes")]
+mod churn;
 mod cli;
 #[cfg(feature = "kubernetes")]
 mod cluster;
@@ -20,14 +28,28 @@ mod discovery;
 mod exporters;
 mod front;
 #[cfg(feature = "kubernetes")]
+mod incluster;
+mod keys;
+#[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod load;
+mod logs;
+mod measure_remote_write;
 mod measure_scrape;
+mod names;
 mod peers;
+#[cfg(feature = "kubernetes")]
 mod preset;
 mod process;
 mod program;
 mod remote_write;
+mod remote_write_beside;
+mod remote_write_bombs;
+mod remote_write_senders;
+mod remote_write_v2;
 mod replay;
 mod secrets;
 mod site;
+mod stop;
+mod tls_client;
 mod tsdb;

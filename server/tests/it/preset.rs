@@ -20,8 +20,9 @@ fn jobs(annotations: Annotations) -> Vec<ScrapeConfig> {
     let flags = Flags {
         kubernetes: true,
         annotations: Some(annotations),
+        service_account: None,
     };
-    config::presets_alone(flags).expect("the preset loads").jobs().to_vec()
+    config::presets_alone(&flags).expect("the preset loads").jobs().to_vec()
 }
 
 /// The role of each job, read off the YAML.

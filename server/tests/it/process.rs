@@ -72,10 +72,27 @@ impl Running {
         }
     }
 
+    /// The most memory it ever held, in bytes.
+    pub(crate) fn most_resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: u64 = line.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+        kib << 10
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; gives the exit code and how long the end took.
+    pub(crate) fn terminate(mut self) -> (Option<i32>, Duration) {
+        let began = Instant::now();
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        (code, began.elapsed())
     }
 
     /// GET; `None` if nobody answers.
@@ -104,7 +121,17 @@ impl Drop for Running {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    head: String,
     pub(crate) body: String,
+}
+
+impl Answer {
+    /// The value of a header, empty if there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut pairs = self.head.lines().filter_map(|line| line.split_once(": "));
+        let found = pairs.find(|(found, _)| found.eq_ignore_ascii_case(name));
+        found.map_or("", |(_, value)| value)
+    }
 }
 
 /// Percent-encodes parameters.
@@ -138,6 +165,7 @@ pub(crate) fn request(port: u16, method: &str, path: &str, headers: &[(&str, &st
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some(Answer {
         status,
+        head: head.to_owned(),
         body: body.to_owned(),
     })
 }

@@ -58,10 +58,16 @@ pub(crate) fn texts(args: &[&str]) -> (Option<i32>, String, String) {
 impl Program {
     /// Serves from `data` on a free port until it says where.
     pub(crate) fn serve(data: &Path, args: &[&str]) -> Self {
+        Self::serve_with(data, args, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn serve_with(data: &Path, args: &[&str], environment: &[(&str, String)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegauge"))
             .arg("--web.listen-address=127.0.0.1:0")
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .args(args)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -80,7 +86,7 @@ impl Program {
             }
         }
         let address = greeting[0]
-            .split("http://")
+            .split("://")
             .nth(1)
             .and_then(|rest| rest.split('/').next())
             .expect("an address in the first line")
@@ -123,6 +129,18 @@ impl Program {
         }
     }
 
+    /// How much memory it has resident.
+    #[cfg_attr(
+        not(feature = "kubernetes"),
+        allow(dead_code, reason = "for tests of discovery there alone")
+    )]
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+        number.expect("a number")
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
@@ -143,6 +161,19 @@ impl Program {
             if line.contains(text) {
                 return line;
             }
+        }
+    }
+
+    /// The same, doing something again and again meanwhile.
+    pub(crate) fn log_until_while(&self, text: &str, again: impl Fn()) -> String {
+        let begun = Instant::now();
+        loop {
+            again();
+            if let Some(line) = self.stderr.try_iter().find(|line| line.contains(text)) {
+                return line;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the log never held {text:?}");
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
 

@@ -11,7 +11,8 @@ use tidegauge_model::{Appendable, Clock, Labels, OnReject, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{Manager, ScrapeOptions};
 use tidegauge_server::api::{
-    ApiLimits, ApiState, BuildInfo, ConfigView, Front, LastReload, Lifecycle, Readiness, Registry, ReloadReply,
+    ApiLimits, ApiState, BuildInfo, ConfigView, Front, LastReload, Lifecycle, ProtoMessage, Readiness, Registry,
+    ReloadReply,
 };
 use tidegauge_tsdb::{Db, Options};
 use tokio::sync::mpsc;
@@ -146,10 +147,14 @@ impl Site {
             },
             admin_api: switches.admin_api,
             remote_write_receiver: switches.remote_write,
+            remote_write_messages: ProtoMessage::ALL.to_vec(),
             external_url: Url::parse(switches.external_url).unwrap(),
             ready: switches.ready,
             started: Timestamp::from_millis(NOW_MS - 60_000),
             build: BuildInfo::default(),
+            replay: Arc::default(),
+            query_log: Arc::default(),
+            active: Arc::default(),
             metrics,
             limits: switches.limits,
         };

@@ -195,6 +195,7 @@ impl<'a> HeadAppender<'a> {
             let exemplars = ring.plan(&self.exemplars, labels_of, &self.db.head.options.head);
             plan.exemplars = exemplars.stored;
             plan.done.exemplars = exemplars.counts;
+            plan.done.late_exemplars = exemplars.late;
         }
         log.record.clear();
         let logged = match &mut log.wal {

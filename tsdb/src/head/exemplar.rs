@@ -53,6 +53,8 @@ pub(crate) struct Exemplars {
 pub(crate) struct ExemplarPlan {
     pub(crate) stored: Vec<Arc<Stored>>,
     pub(crate) counts: ExemplarCounts,
+    /// Which of them are behind a newer one.
+    pub(crate) late: Vec<u64>,
 }
 
 impl Exemplars {
@@ -107,7 +109,7 @@ impl Exemplars {
             return plan;
         }
         let mut staged: HashMap<Labels, Arc<Stored>> = HashMap::new();
-        for one in pending {
+        for (place, one) in (0u64..).zip(pending) {
             let Some(series) = labels_of(one.column) else { continue };
             let at = one.exemplar.at.map_or(one.at, Timestamp::millis);
             let newest = staged
@@ -121,6 +123,7 @@ impl Exemplars {
                 }
                 if newest.exemplar.order(old_at, &one.exemplar, new_at).is_gt() {
                     plan.counts.out_of_order += 1;
+                    plan.late.push(place);
                     continue;
                 }
             }

@@ -20,7 +20,7 @@ use crate::codec::{Cursor, Malformed, varint};
 use crate::column::{self, Encoder};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tidegauge_model::{Timestamp, is_stale};
 
 const HAS_GAPS: u8 = 1;
@@ -41,6 +41,7 @@ pub(crate) struct Run {
     pub(crate) hidden: Box<[Arc<Hidden>]>,
     pub(crate) times_bytes: u32,
     bytes: Bytes,
+    whole: OnceLock<bool>,
 }
 
 /// Where a run's bytes lie.
@@ -154,6 +155,7 @@ impl RunWriter {
             hidden,
             times_bytes: encoded.len() as u32,
             bytes: Bytes::Heap(bytes.into()),
+            whole: OnceLock::new(),
         };
         self.series.clear();
         self.ends.clear();
@@ -174,6 +176,7 @@ impl Run {
             hidden,
             times_bytes: meta.times_bytes,
             bytes,
+            whole: OnceLock::new(),
         }
     }
 
@@ -302,6 +305,22 @@ impl Run {
         })
     }
 
+    /// Whether each column has a value in each row, and none that is a stale marker. Asked first, it looks at all columns.
+    pub(crate) fn is_whole(&self) -> Result<bool, Malformed> {
+        if let Some(whole) = self.whole.get() {
+            return Ok(*whole);
+        }
+        let mut whole = true;
+        for column in 0..self.columns {
+            let chunk = self.chunk(column)?;
+            if !chunk.dense || chunk.has_stale {
+                whole = false;
+                break;
+            }
+        }
+        Ok(*self.whole.get_or_init(|| whole))
+    }
+
     pub(crate) fn times(&self, out: &mut Vec<Timestamp>) -> Result<(), Malformed> {
         let start = self.columns as usize * 8;
         let bytes = self.slice(start..start + self.times_bytes as usize)?;
@@ -363,6 +382,9 @@ mod tests {
         let mut back = Vec::new();
         run.times(&mut back).unwrap();
         assert_eq!(back, times);
+        assert!(!run.is_whole().unwrap() && !run.is_whole().unwrap());
+        writer.column(3, &dense, 10, &mut encoder);
+        assert!(writer.finish(&times, 0, 0, Box::default()).unwrap().is_whole().unwrap());
         let a = run.chunk(0).unwrap();
         assert!(a.dense && !a.has_stale);
         let b = run.chunk(1).unwrap();

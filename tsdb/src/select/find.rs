@@ -104,8 +104,14 @@ pub(super) struct Search {
     runs: Vec<(BlockRun, u32)>,
     by_number: HashMap<(u32, ColumnKind), u32>,
     by_labels: HashMap<(Labels, ColumnKind), u32>,
-    /// Whether a series may be in several places.
+    /// Whether a series may be in several sources.
     several: bool,
+    /// How many were found in the sources before: no source has a series twice, so only these can be met again.
+    earlier: usize,
+    /// How many of those are in the tables, which are made when they are first needed.
+    listed: usize,
+    /// The one to be met next, if this source has them in the order of the one before.
+    expected: usize,
 }
 
 impl Search {
@@ -120,17 +126,17 @@ impl Search {
         out.reverse();
     }
 
-    /// The place of a series, a new one if it was not found before.
+    /// From here on series are those of another source: so many, most of which may have been found elsewhere.
+    fn begin_source(&mut self, series: usize) {
+        self.found.reserve(series.saturating_sub(self.found.len()));
+        (self.earlier, self.expected) = (self.found.len(), 0);
+    }
+
+    /// The number of a series among those found, a new one if it was not found before.
     fn place(&mut self, name: Named, kind: ColumnKind) -> u32 {
-        let new = self.found.len() as u32;
-        if self.several {
-            let place = match &name {
-                Named::Head(number) => *self.by_number.entry((*number, kind)).or_insert(new),
-                Named::Labels(labels) => *self.by_labels.entry((labels.clone(), kind)).or_insert(new),
-            };
-            if place != new {
-                return place;
-            }
+        if let Some(known) = self.known(&name, kind) {
+            self.expected = known as usize + 1;
+            return known;
         }
         self.found.push(Found {
             kind,
@@ -140,7 +146,42 @@ impl Search {
             last_run: NONE,
             deleted: Vec::new(),
         });
-        new
+        (self.found.len() - 1) as u32
+    }
+
+    /// The number of a series that an earlier source has.
+    fn known(&mut self, name: &Named, kind: ColumnKind) -> Option<u32> {
+        if !self.several || self.earlier == 0 {
+            return None;
+        }
+        if let (Named::Head(number), Some(expected)) = (name, self.found.get(self.expected))
+            && self.expected < self.earlier
+            && expected.kind == kind
+            && matches!(expected.name, Named::Head(other) if other == *number)
+        {
+            return Some(self.expected as u32);
+        }
+        self.list();
+        match name {
+            Named::Head(number) => self.by_number.get(&(*number, kind)).copied(),
+            Named::Labels(labels) => self.by_labels.get(&(labels.clone(), kind)).copied(),
+        }
+    }
+
+    /// Enters what earlier sources have into the tables.
+    fn list(&mut self) {
+        let new = self.found.get(self.listed..self.earlier).unwrap_or_default();
+        if new.is_empty() {
+            return;
+        }
+        self.by_number.reserve(new.len());
+        for (found, place) in new.iter().zip(self.listed as u32..) {
+            match &found.name {
+                Named::Head(number) => self.by_number.insert((*number, found.kind), place),
+                Named::Labels(labels) => self.by_labels.insert((labels.clone(), found.kind), place),
+            };
+        }
+        self.listed = self.earlier;
     }
 
     fn add_run(&mut self, place: u32, block: u32, run: BlockRun) {
@@ -268,7 +309,7 @@ impl View<'_> {
         let mut spans = Spans::new(block, range);
         let mut names = Names::new(self, block);
         let mut runs: Vec<(BlockRun, ColumnKind)> = Vec::new();
-        search.found.reserve(series.len());
+        search.begin_source(series.len());
         for (n, no) in series.into_iter().enumerate() {
             if n % 1024 == 0 {
                 cx.cancel.check()?;
@@ -317,7 +358,7 @@ impl View<'_> {
         let mut hit = Hits::new(self, &state, range);
         let mut timelines: Vec<u32> = Vec::new();
         let selected = index.select(matchers);
-        search.found.reserve(selected.len());
+        search.begin_source(selected.len());
         for series in selected {
             timelines.clear();
             timelines.extend(
@@ -396,6 +437,49 @@ impl<'s> Hits<'s> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_series_of_several_sources_is_found_once_in_whatever_order() {
+        let named = |text: &str| -> Vec<(Named, ColumnKind)> {
+            let labels = |c: char| Labels::from_pairs([("a", c.to_string())]).unwrap();
+            text.chars()
+                .map(|c| match c {
+                    '0'..='9' => (Named::Head(c as u32 - '0' as u32), ColumnKind::Float),
+                    'a'..='f' => (Named::Head(c as u32 - 'a' as u32), ColumnKind::Histogram),
+                    other => (Named::Labels(labels(other)), ColumnKind::Float),
+                })
+                .collect()
+        };
+        for (places, expected) in [
+            (&["123"][..], &[&[0, 1, 2][..]][..]),
+            (&["123", "123", "123"], &[&[0, 1, 2], &[0, 1, 2], &[0, 1, 2]]),
+            (&["123", "321"], &[&[0, 1, 2], &[2, 1, 0]]),
+            (
+                &["135", "12345", "54321"],
+                &[&[0, 1, 2], &[0, 3, 1, 4, 2], &[2, 4, 1, 3, 0]],
+            ),
+            (&["1x2", "12y", "yx21b"], &[&[0, 1, 2], &[0, 2, 3], &[3, 1, 2, 0, 4]]),
+            (&["1b", "b1", "12"], &[&[0, 1], &[1, 0], &[0, 2]]),
+            (&["", "12"], &[&[], &[0, 1]]),
+        ] {
+            let mut search = Search {
+                several: places.len() > 1,
+                ..Search::default()
+            };
+            let found: Vec<Vec<u32>> = places
+                .iter()
+                .map(|place| {
+                    let series = named(place);
+                    search.begin_source(series.len());
+                    series
+                        .into_iter()
+                        .map(|(name, kind)| search.place(name, kind))
+                        .collect()
+                })
+                .collect();
+            assert_eq!(found, expected, "{places:?}");
+        }
+    }
 
     #[test]
     fn equal_paths_are_one_number_and_read_back() {

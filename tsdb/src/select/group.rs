@@ -6,13 +6,14 @@ use crate::codec::Malformed;
 use crate::head::State;
 use crate::head::run::{Hidden, Run};
 use crate::head::series::Index;
-use crate::timeline::{NONE, OpenColumn, Presence, decode_open, holds};
+use crate::timeline::{NONE, OpenColumn, Presence as RowPresence, decode_changes, decode_open, holds};
 use crate::tombstones::Intervals;
 use parking_lot::RwLock;
 use std::ops::Range;
 use std::sync::Arc;
 use tidegauge_model::{
-    Column, ColumnBuf, Labels, Lease, ReadContext, SelectError, SeriesGroup, TimeRange, Timestamp, Values, is_stale,
+    Column, ColumnBuf, Labels, Lease, Presence, ReadContext, SelectError, SeriesGroup, TimeRange, Timestamp, Values,
+    is_stale,
 };
 
 pub(crate) fn malformed(error: &Malformed) -> SelectError {
@@ -52,7 +53,7 @@ pub(crate) enum Source {
     },
     Open {
         group_of: Vec<u32>,
-        presence: Vec<Presence>,
+        presence: Vec<RowPresence>,
     },
     /// Late samples, or what was merged: a value for each time.
     Plain(Vec<f64>),
@@ -176,7 +177,7 @@ impl Group {
         let mut samples: Vec<(Timestamp, f64)> = Vec::new();
         // The sort keeps the order of parts: blocks by precedence, then the head, then late samples.
         for (part, cell) in self.parts.iter().zip(cells) {
-            let mut sink = Sink::new(buf);
+            let mut sink = Sink::new(buf, Wanted::Values);
             self.read_left(part, *cell, &mut sink)?;
             let own = if sink.dense {
                 self.times.get(part.at..).unwrap_or_default()
@@ -213,8 +214,20 @@ impl Group {
     }
 }
 
+/// What a reader looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Values,
+    /// When there are samples, and which are stale markers: [`ANY`] will do for all others.
+    Presence,
+}
+
+/// Stands for values that nobody looks at.
+const ANY: f64 = 1.0;
+
 /// Values on their way into a lent buffer: timestamps of their own only once a value is missing.
 struct Sink<'b> {
+    wanted: Wanted,
     values: &'b mut Vec<f64>,
     timestamps: &'b mut Vec<Timestamp>,
     /// Which of a part's times have a value, while it is read.
@@ -224,16 +237,22 @@ struct Sink<'b> {
 }
 
 impl<'b> Sink<'b> {
-    fn new(buf: &'b mut ColumnBuf) -> Self {
+    fn new(buf: &'b mut ColumnBuf, wanted: Wanted) -> Self {
         buf.values.clear();
         buf.timestamps.clear();
         Self {
+            wanted,
             values: &mut buf.values,
             timestamps: &mut buf.timestamps,
             places: &mut buf.places,
             dense: true,
             has_stale: false,
         }
+    }
+
+    /// Whether it does not matter what values are that cannot be stale markers.
+    fn takes_any(&self, may_be_stale: bool) -> bool {
+        self.wanted == Wanted::Presence && !may_be_stale
     }
 
     /// A part holds fewer values than times: the `due` values in front of it get theirs, and from here on each value
@@ -295,9 +314,13 @@ impl Group {
         match (&part.source, cell) {
             (Source::Block(reader), Cell::Block(run)) => {
                 let from = sink.values.len();
-                reader.read_values(&run, sink.values).map_err(|e| select_error(&e))?;
+                if sink.takes_any(run.has_stale) {
+                    sink.values.resize(from + part.clip.len(), ANY);
+                } else {
+                    reader.read_values(&run, sink.values).map_err(|e| select_error(&e))?;
+                    keep(sink.values, from, &part.clip);
+                }
                 sink.has_stale |= run.has_stale;
-                keep(sink.values, from, &part.clip);
                 if !sink.dense {
                     sink.timestamps.extend_from_slice(times);
                 }
@@ -309,17 +332,9 @@ impl Group {
                     hidden,
                     renumbered,
                 },
-                Cell::Head(mut series),
+                Cell::Head(series),
             ) => {
-                for old in renumbered {
-                    series = old.get(series as usize).copied().unwrap_or(NONE);
-                }
-                let mut clip = part.clip.clone();
-                if let Some(hidden) = hidden
-                    && hidden.series.binary_search(&series).is_ok()
-                {
-                    clip.end = clip.end.min(hidden.row as usize).max(clip.start);
-                }
+                let (series, clip) = in_run_of(renumbered, hidden.as_deref(), series, &part.clip);
                 self.read_run(run, series, clip, times, sink)
             }
             (Source::Open { group_of, presence }, Cell::Open(first, count)) => {
@@ -355,16 +370,23 @@ impl Group {
         let chunk = run.chunk(column).map_err(|e| in_run(run, &e))?;
         sink.has_stale |= chunk.has_stale;
         let from = sink.values.len();
+        let any = sink.takes_any(chunk.has_stale);
         if chunk.dense && clip.len() == times.len() {
-            chunk.values(run.rows, sink.values).map_err(|e| in_run(run, &e))?;
-            keep(sink.values, from, &clip);
+            if any {
+                sink.values.resize(from + clip.len(), ANY);
+            } else {
+                chunk.values(run.rows, sink.values).map_err(|e| in_run(run, &e))?;
+                keep(sink.values, from, &clip);
+            }
             if !sink.dense {
                 sink.timestamps.extend_from_slice(times);
             }
             return Ok(());
         }
         sink.go_sparse(&self.times, from);
-        chunk.values(run.rows, sink.values).map_err(|e| in_run(run, &e))?;
+        if !any {
+            chunk.values(run.rows, sink.values).map_err(|e| in_run(run, &e))?;
+        }
         // Places of the clip among the values, and the times of those.
         let (mut skip, mut taken) = (0, 0);
         for (start, end) in chunk.ranges(run.rows) {
@@ -377,14 +399,18 @@ impl Group {
                 taken += inside.len();
             }
         }
-        keep(sink.values, from, &(skip..skip + taken));
+        if any {
+            sink.values.resize(from + taken, ANY);
+        } else {
+            keep(sink.values, from, &(skip..skip + taken));
+        }
         Ok(())
     }
 
     fn read_open(
         &self,
         group_of: &[u32],
-        presence: &[Presence],
+        presence: &[RowPresence],
         columns: Range<u32>,
         part: &Part,
         times: &[Timestamp],
@@ -399,9 +425,7 @@ impl Group {
         let (values, places) = (&mut *sink.values, &mut *sink.places);
         let mut has_stale = false;
         for column in columns {
-            let (start, len) = (column.chain.0 as usize, column.chain.1 as usize);
-            let chain = self.chains.get(start..start + len).unwrap_or_default();
-            decode_open(column, chain, group_of.len() as u32, |row, value| {
+            decode_open(column, self.chain(column), group_of.len() as u32, |row, value| {
                 let group = group_of.get(row as usize).copied().unwrap_or(0);
                 if part.clip.contains(&(group as usize))
                     && presence.get(row as usize).is_some_and(|p| holds(p, column.place))
@@ -429,6 +453,79 @@ impl Group {
 }
 
 impl Group {
+    fn column<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf, wanted: Wanted) -> Result<Column<'b>, SelectError> {
+        let mut sink = Sink::new(buf, wanted);
+        for (part, cell) in self.parts.iter().zip(self.cells_of(series)) {
+            self.read_left(part, *cell, &mut sink)?;
+        }
+        let (dense, has_stale) = (sink.dense, sink.has_stale);
+        Ok(Column {
+            timestamps: if dense { &self.times } else { &buf.timestamps },
+            values: Values::Float(&buf.values),
+            dense,
+            has_stale,
+        })
+    }
+
+    /// The changes of an open column.
+    fn chain(&self, column: &OpenColumn) -> &[u8] {
+        let (start, len) = (column.chain.0 as usize, column.chain.1 as usize);
+        self.chains.get(start..start + len).unwrap_or_default()
+    }
+
+    /// A series' cell of each part.
+    fn cells_of(&self, series: usize) -> &[Cell] {
+        let n = self.parts.len();
+        self.cells.get(series * n..(series + 1) * n).unwrap_or_default()
+    }
+
+    /// Whether a cell has a value at each time of its part, and none that is a stale marker. Only open rows and what was
+    /// merged have to be looked at.
+    fn is_full(&self, part: &Part, cell: Cell, buf: &mut ColumnBuf) -> Result<bool, SelectError> {
+        if part.deleted.is_some() {
+            return Ok(false);
+        }
+        match (&part.source, cell) {
+            // Series with the span of the part have a value at each time of it.
+            (Source::Block(_), Cell::Block(run)) => Ok(!run.has_stale),
+            (
+                Source::Run {
+                    run,
+                    hidden,
+                    renumbered,
+                },
+                Cell::Head(series),
+            ) => {
+                let (series, clip) = in_run_of(renumbered, hidden.as_deref(), series, &part.clip);
+                let Some(column) = run.find(series).map_err(|e| in_run(run, &e))? else {
+                    return Ok(false);
+                };
+                // Most of its columns are asked for: what holds for all of them is found out once.
+                if self.names.len() >= run.columns as usize / 2 && run.is_whole().map_err(|e| in_run(run, &e))? {
+                    return Ok(clip == part.clip);
+                }
+                let chunk = run.chunk(column).map_err(|e| in_run(run, &e))?;
+                Ok(chunk.dense && !chunk.has_stale && clip == part.clip)
+            }
+            (Source::Open { presence, .. }, Cell::Open(first, 1)) if presence.iter().all(Option::is_none) => {
+                let Some(column) = self.open.get(first as usize) else {
+                    return Ok(false);
+                };
+                let rows = presence.len() as u32;
+                let mut stale = false;
+                let changed = |rows: Range<u32>, value: f64| stale |= !rows.is_empty() && is_stale(value);
+                decode_changes(column, self.chain(column), rows, changed).map_err(|e| malformed(&e))?;
+                // There may be fewer times than rows, never more: who starts so early has a value at all of them.
+                Ok(!stale && column.start as usize <= part.clip.start && column.end >= rows)
+            }
+            _ => {
+                let mut sink = Sink::new(buf, Wanted::Presence);
+                self.read_part(part, cell, &mut sink)?;
+                Ok(!sink.has_stale && sink.dense && sink.values.len() == part.clip.len())
+            }
+        }
+    }
+
     /// Whether something was deleted of its series.
     pub(crate) fn has_deleted(&self) -> bool {
         self.parts.iter().any(|p| p.deleted.is_some())
@@ -469,6 +566,25 @@ impl Group {
         self.names.retain(|_| kept.next().copied().unwrap_or(false));
         Ok(())
     }
+}
+
+/// What a run calls a series, and which rows of `clip` a view sees of it there.
+fn in_run_of(
+    renumbered: &[Arc<[u32]>],
+    hidden: Option<&Hidden>,
+    mut series: u32,
+    clip: &Range<usize>,
+) -> (u32, Range<usize>) {
+    for old in renumbered {
+        series = old.get(series as usize).copied().unwrap_or(NONE);
+    }
+    let mut clip = clip.clone();
+    if let Some(hidden) = hidden
+        && hidden.series.binary_search(&series).is_ok()
+    {
+        clip.end = clip.end.min(hidden.row as usize).max(clip.start);
+    }
+    (series, clip)
 }
 
 /// Of the values from `from` on, keeps those at the places of `clip`.
@@ -513,18 +629,16 @@ impl SeriesGroup for Group {
     }
 
     fn read<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf) -> Result<Column<'b>, SelectError> {
-        let n = self.parts.len();
-        let cells = self.cells.get(series * n..(series + 1) * n).unwrap_or_default();
-        let mut sink = Sink::new(buf);
+        self.column(series, buf, Wanted::Values)
+    }
+
+    fn presence<'b>(&'b self, series: usize, buf: &'b mut ColumnBuf) -> Result<Presence<'b>, SelectError> {
+        let cells = self.cells_of(series);
         for (part, cell) in self.parts.iter().zip(cells) {
-            self.read_left(part, *cell, &mut sink)?;
+            if !self.is_full(part, *cell, buf)? {
+                return self.column(series, buf, Wanted::Presence).map(Presence::Column);
+            }
         }
-        let (dense, has_stale) = (sink.dense, sink.has_stale);
-        Ok(Column {
-            timestamps: if dense { &self.times } else { &buf.timestamps },
-            values: Values::Float(&buf.values),
-            dense,
-            has_stale,
-        })
+        Ok(Presence::Full)
     }
 }

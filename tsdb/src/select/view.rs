@@ -213,9 +213,7 @@ impl View<'_> {
 
     /// Groups of series of one kind with equal keys, and with equal deletions.
     pub(super) fn groups(&self, search: &Search, range: TimeRange, cx: &ReadContext) -> Result<SeriesSet, SelectError> {
-        // The sort keeps the order in which series were found.
-        let mut order: Vec<&Found> = search.found.iter().collect();
-        order.sort_by(|a, b| (a.kind, a.key, &a.deleted).cmp(&(b.kind, b.key, &b.deleted)));
+        let order = in_order(&search.found);
         let mut out: SeriesSet = Vec::new();
         for members in order.chunk_by(|a, b| (a.kind, a.key) == (b.kind, b.key) && a.deleted == b.deleted) {
             cx.cancel.check()?;
@@ -401,6 +399,20 @@ impl View<'_> {
         }
         Ok(())
     }
+}
+
+/// Series by kind, path and what was deleted of them; those that agree in all of it in the order in which they were found.
+fn in_order(found: &[Found]) -> Vec<&Found> {
+    // Numbers are sorted, and series looked at again only where something was deleted.
+    let mut order: Vec<(ColumnKind, u32, u32)> = (0..).zip(found).map(|(at, f)| (f.kind, f.key, at)).collect();
+    order.sort_unstable();
+    let mut order: Vec<&Found> = order.iter().filter_map(|o| found.get(o.2 as usize)).collect();
+    for alike in order.chunk_by_mut(|a, b| (a.kind, a.key) == (b.kind, b.key)) {
+        if alike.iter().any(|f| !f.deleted.is_empty()) {
+            alike.sort_by(|a, b| a.deleted.cmp(&b.deleted));
+        }
+    }
+    order
 }
 
 /// How the cells of a part are made.

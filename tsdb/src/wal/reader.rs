@@ -3,6 +3,7 @@
 use super::record::{self, ENDED, KEY, RANGES, Read};
 use super::segment::{self, Found};
 use super::writer::SegmentInfo;
+use crate::Replay;
 use crate::codec::{Cursor, Malformed, ZstdPool};
 use crate::fs::Fs;
 use crate::head::append::Head;
@@ -28,7 +29,7 @@ pub(crate) fn replay(
     from: u64,
     known: &[SegmentInfo],
     head: &mut Head,
-    metrics: &Metrics,
+    (metrics, progress): (&Metrics, &Replay),
 ) -> Result<(Vec<SegmentInfo>, u64), Error> {
     let numbers = segment::FILES.list(fs, dir)?.numbers;
     let mut segments: Vec<SegmentInfo> = Vec::with_capacity(numbers.len());
@@ -36,6 +37,10 @@ pub(crate) fn replay(
     // Records with late samples so far.
     let mut late = 0u64;
     let mut read = 0;
+    let first = numbers.iter().copied().find(|number| *number >= from);
+    if let (Some(first), Some(last)) = (first, numbers.last()) {
+        progress.reads(first, *last);
+    }
     for (i, number) in numbers.iter().enumerate() {
         if *number < from {
             let known = known.iter().find(|s| s.number == *number).copied();
@@ -48,6 +53,7 @@ pub(crate) fn replay(
             segments.push(known);
             continue;
         }
+        progress.at(*number);
         let path = dir.join(segment::FILES.name(*number));
         let mut one = Segment {
             fs,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidegauge_model::{Appendable, CommitError, OnReject};
 use tidegauge_tsdb::fs::{DirEntry, FileBytes, Fs, LockGuard, MemoryFs, ReadFile, SyncFile, WriteFile};
-use tidegauge_tsdb::{Db, Error, Fsync, Options};
+use tidegauge_tsdb::{Db, Error, Fsync, Options, Replay};
 
 /// How long to wait for what must come, before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,7 +32,12 @@ enum Ending {
 struct StallFs {
     disk: MemoryFs,
     gate: Arc<Gate>,
+    /// What is told of the replay while each file of the log is read.
+    watch: Option<(Arc<Replay>, Told)>,
 }
+
+/// First, last and current segment, as often as they were looked at.
+type Told = Arc<Mutex<Vec<(u64, u64, u64)>>>;
 
 #[derive(Debug)]
 struct Writer {
@@ -98,6 +103,11 @@ impl Fs for StallFs {
         self.disk.open(path)
     }
     fn map(&self, path: &Path) -> Result<FileBytes, Error> {
+        if let Some((replay, told)) = &self.watch
+            && path.parent().is_some_and(|folder| folder.ends_with("wal"))
+        {
+            told.lock().unwrap().push(replay.segments());
+        }
         self.disk.map(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
@@ -155,6 +165,7 @@ fn commits_go_on_while_a_sync_stalls_and_a_failed_one_closes_the_log() {
             end,
             by_writer: AtomicUsize::new(0),
         }),
+        watch: None,
     });
     let every = Fsync::Interval(Duration::from_secs(3600));
     let db = open(&fs, options(every)).unwrap();
@@ -202,6 +213,7 @@ fn commits_go_on_over_the_ends_of_segments_while_a_sync_stalls() {
     let fs: Arc<dyn Fs> = Arc::new(StallFs {
         disk: disk.clone(),
         gate: Arc::clone(&gate),
+        watch: None,
     });
     let options = Options {
         segment_bytes: 60,
@@ -232,4 +244,37 @@ fn commits_go_on_over_the_ends_of_segments_while_a_sync_stalls() {
     let fs: Arc<dyn Fs> = Arc::new(disk);
     let db = open(&fs, options).unwrap();
     assert_eq!(all(&*db)[&labels("m")].len(), 29);
+}
+
+#[test]
+fn while_the_log_is_read_it_is_told_how_far() {
+    let disk = MemoryFs::new();
+    let plain: Arc<dyn Fs> = Arc::new(disk.clone());
+    let options = options(Fsync::Never);
+    // Each start begins a segment of its own.
+    for step in 1..4 {
+        append(&open(&plain, options.clone()).unwrap(), step).unwrap();
+    }
+    let (begun, _begins) = channel();
+    let (_ends, end) = channel();
+    let (replay, told) = (Arc::new(Replay::default()), Told::default());
+    let fs: Arc<dyn Fs> = Arc::new(StallFs {
+        disk,
+        gate: Arc::new(Gate {
+            begun,
+            end: Mutex::new(end),
+            by_writer: AtomicUsize::new(0),
+        }),
+        watch: Some((Arc::clone(&replay), Arc::clone(&told))),
+    });
+    let options = Options {
+        replay: Arc::clone(&replay),
+        ..options
+    };
+    let db = open(&fs, options).unwrap();
+    let (first, last, current) = replay.segments();
+    assert!(last > first && current == last, "{first} {last} {current}");
+    let expected: Vec<_> = (first..=last).map(|segment| (first, last, segment)).collect();
+    assert_eq!(*told.lock().unwrap(), expected);
+    assert_eq!(all(&*db)[&labels("m")].len(), 3);
 }

@@ -1,11 +1,13 @@
 //! What the doors promise, case by case.
 
-use crate::support::{all, at, labels, metric, open, options, refused_of_row, row};
+use crate::support::{DIR, all, at, labels, metric, open, options, refused_of_row, row};
+use std::path::Path;
 use std::sync::Arc;
 use tidegauge_model::{
-    AppendError, Appendable, CommitError, Labels, Matcher, Meter, OnReject, Queryable, ReadContext, RejectReason,
-    SelectHints, TimeRange, stale_marker,
+    AppendError, Appendable, ColumnBuf, CommitError, Labels, Matcher, Meter, OnReject, Presence, Queryable,
+    ReadContext, RejectReason, SelectError, SelectHints, TimeRange, stale_marker,
 };
+use tidegauge_tsdb::block::BLOCK_FILE;
 use tidegauge_tsdb::fs::{Fs, MemoryFs};
 use tidegauge_tsdb::{Db, Fsync, Options, SnapshotHead};
 
@@ -230,6 +232,51 @@ fn blocks_older_than_retention_go() {
     assert!(metric(&db, "tidegauge_tsdb_blocks_deleted_total") > 0.0);
     let wal = fs.read_dir(std::path::Path::new("/data/wal")).unwrap();
     assert!(wal.len() <= 3, "the log is cut: {wal:?}");
+}
+
+/// Where samples are and which are stale markers is known without the values: only a run that has a marker is decoded.
+#[test]
+fn presence_is_told_without_the_values() {
+    let disk = MemoryFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let options = Options {
+        block_ms: 100,
+        retention_ms: 0,
+        ..options(Fsync::Never)
+    };
+    let db = open(&fs, options.clone()).unwrap();
+    for step in 0..40 {
+        let marked = if step == 5 { stale_marker() } else { 2.0 };
+        row(&db, "t", step * 10, &[("whole", step as f64 / 8.0), ("marked", marked)]).unwrap();
+    }
+    db.maintain().unwrap();
+    drop(db);
+    let blocks = fs.read_dir(Path::new(DIR)).unwrap().into_iter();
+    let files = blocks.map(|entry| Path::new(DIR).join(entry.name).join(BLOCK_FILE));
+    let mut damaged = 0;
+    for file in files {
+        // Frames stand behind the header.
+        if let Ok(mut bytes) = disk.read(&file) {
+            bytes[17] ^= 1;
+            disk.plant(&file, &bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 1, "{damaged} blocks");
+    let db = open(&fs, options).unwrap();
+    let view = db.querier(TimeRange::ALL).unwrap();
+    let mut buf = ColumnBuf::default();
+    let mut told = |name: &str| {
+        let matchers = [Matcher::equal("__name__", name)];
+        let hints = SelectHints::range(TimeRange::ALL);
+        let set = view.select(&matchers, &hints, &ReadContext::unlimited()).unwrap();
+        assert_eq!((set.len(), set[0].timestamps().len()), (1, 40), "{name}");
+        let read = set[0].read(0, &mut buf).map(|_| ());
+        let full = set[0].presence(0, &mut buf).map(|p| matches!(p, Presence::Full));
+        (read, full)
+    };
+    assert!(matches!(told("whole"), (Err(SelectError::Corrupt { .. }), Ok(true))));
+    assert!(matches!(told("marked"), (Err(_), Err(SelectError::Corrupt { .. }))));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::testing::{HandClock, example_histogram};
 use tidegauge_model::{
-    Appendable, ColumnBuf, ColumnKind, CommitError, Committed, Counts, Histogram, Labels, OnReject, Querier, Queryable,
-    ReadContext, RejectReason, SelectHints, Span, TimeRange, Timestamp, Values, is_stale,
+    Appendable, ColumnBuf, ColumnKind, CommitError, Committed, Counts, Histogram, Labels, OnReject, Presence, Querier,
+    Queryable, ReadContext, RejectReason, SelectHints, SeriesGroup, Span, TimeRange, Timestamp, Values, is_stale,
 };
 use tidegauge_tsdb::fs::Fs;
 use tidegauge_tsdb::{Db, Error, Fsync, Options};
@@ -141,6 +141,7 @@ pub(crate) fn view_content(querier: &dyn Querier, range: TimeRange) -> Content {
                 .zip(values)
                 .map(|(t, v)| (t.millis(), v))
                 .collect();
+            check_presence(&**group, series, &samples);
             if !samples.is_empty() {
                 let labels = match kind {
                     ColumnKind::Float => group.labels(series),
@@ -151,6 +152,46 @@ pub(crate) fn view_content(querier: &dyn Querier, range: TimeRange) -> Content {
         }
     }
     out
+}
+
+/// What is told of presence is what a read shows: when there are samples, and which of them are stale markers.
+fn check_presence(group: &dyn SeriesGroup, series: usize, samples: &[(i64, u64)]) {
+    let mut buf = ColumnBuf::default();
+    let is_marker = |bits: &u64| is_stale(f64::from_bits(*bits));
+    let column = match group.presence(series, &mut buf).unwrap() {
+        Presence::Column(column) => column,
+        Presence::Full => {
+            assert_eq!(group.kind(series), ColumnKind::Float);
+            assert!(
+                group
+                    .timestamps()
+                    .iter()
+                    .map(|t| t.millis())
+                    .eq(samples.iter().map(|s| s.0))
+            );
+            assert!(!samples.iter().any(|s| is_marker(&s.1)));
+            return;
+        }
+    };
+    assert!(
+        column
+            .timestamps
+            .iter()
+            .map(|t| t.millis())
+            .eq(samples.iter().map(|s| s.0))
+    );
+    match column.values {
+        Values::Float(values) => {
+            assert!(
+                values
+                    .iter()
+                    .map(|v| is_stale(*v))
+                    .eq(samples.iter().map(|s| is_marker(&s.1)))
+            );
+            assert!(column.has_stale || !samples.iter().any(|s| is_marker(&s.1)));
+        }
+        Values::Histogram(values) => assert!(values.iter().map(|h| fingerprint(h)).eq(samples.iter().map(|s| s.1))),
+    }
 }
 
 pub(crate) fn all(store: &dyn Queryable) -> Content {

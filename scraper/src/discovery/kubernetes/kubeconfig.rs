@@ -5,7 +5,13 @@ use crate::config::{Authorization, BasicAuth, HttpConfig, ProxyConfig, Secret, T
 use http::{HeaderMap, HeaderName, HeaderValue};
 use kube_client::config::{AuthInfo, Cluster, Kubeconfig};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
+
+/// A longer file is refused.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// Reads a kubeconfig. Blocks.
 ///
@@ -16,10 +22,7 @@ pub(super) fn access(path: &Path) -> Result<Access, String> {
 }
 
 fn read(path: &Path) -> Result<Access, String> {
-    // Its own errors quote the file around the fault, which may hold secrets.
-    let text = std::fs::read_to_string(path).map_err(|problem| problem.to_string())?;
-    drop(text);
-    let file = Kubeconfig::read_from(path).map_err(|_| "not a valid kubeconfig".to_owned())?;
+    let file = file(path)?;
     let current = file.current_context.as_deref().filter(|name| !name.is_empty());
     let current = current.ok_or("no current-context")?;
     let context = file.contexts.iter().find(|context| context.name == current);
@@ -55,6 +58,41 @@ fn read(path: &Path) -> Result<Access, String> {
         },
         headers: impersonation(user)?,
     })
+}
+
+/// What the file says, its paths as seen from its folder. kube's own reading is not used: its errors quote the file
+/// around the fault, which may hold secrets, and it brings another YAML library.
+fn file(path: &Path) -> Result<Kubeconfig, String> {
+    let mut text = String::new();
+    let opened = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+    opened.map_err(|problem| problem.to_string())?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(format!("longer than the {MAX_BYTES} bytes allowed"));
+    }
+    let mut all = Kubeconfig::default();
+    for document in serde_yaml_ng::Deserializer::from_str(&text) {
+        let one = Option::<Kubeconfig>::deserialize(document).map_err(|problem| match problem.location() {
+            Some(at) => format!("not a valid kubeconfig: line {}, column {}", at.line(), at.column()),
+            None => "not a valid kubeconfig".to_owned(),
+        })?;
+        let merged = all.merge(one.unwrap_or_default());
+        all = merged.map_err(|_| "its documents contradict each other".to_owned())?;
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let seen = |file: &mut Option<String>| {
+        if let Some(file) = file.as_mut().filter(|file| !file.is_empty()) {
+            *file = folder.join(&*file).to_string_lossy().into_owned();
+        }
+    };
+    for cluster in all.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        seen(&mut cluster.certificate_authority);
+    }
+    for user in all.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+        seen(&mut user.client_certificate);
+        seen(&mut user.client_key);
+        seen(&mut user.token_file);
+    }
+    Ok(all)
 }
 
 /// Programs that give credentials are not run: nothing but us is in the container.

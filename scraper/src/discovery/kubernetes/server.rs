@@ -6,7 +6,7 @@
 use super::failure::{Failure, Question, retry_after_header};
 use super::kubeconfig;
 use crate::config::{Authorization, HttpConfig, KubernetesSdConfig, TlsConfig};
-use crate::fetch::{ClientOptions, HttpClient, HttpRequest, HttpResponse};
+use crate::fetch::{ClientOptions, HttpClient, HttpError, HttpRequest, HttpResponse};
 use http::{HeaderMap, HeaderValue, header};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -179,7 +179,7 @@ impl Server {
         let answer = tokio::time::timeout(silence, connection.client.send(request)).await;
         let mut response = answer
             .map_err(|_| Failure::Stalled(silence))?
-            .map_err(|problem| Failure::Call(format!("cannot {question}: {problem}")))?;
+            .map_err(|problem| Failure::Call(format!("cannot {question}: {}", without_query(problem))))?;
         if response.status.is_success() {
             return Ok(response);
         }
@@ -211,6 +211,18 @@ impl Server {
             }
         }
         Arc::clone(&connection)
+    }
+}
+
+/// A question's parameters say nothing to people, and one of them is of chance: the same problem would be told again.
+fn without_query(problem: HttpError) -> HttpError {
+    match problem {
+        HttpError::Call { verb, url, problem } => HttpError::Call {
+            url: url.split('?').next().unwrap_or_default().to_owned(),
+            verb,
+            problem,
+        },
+        other => other,
     }
 }
 

@@ -92,3 +92,47 @@ async fn targets_come_and_go_with_their_files() {
     eventually("staleness", || rig.ends_stale("a")).await;
     rig.manager.stop().await;
 }
+
+#[tokio::test]
+async fn targets_beyond_the_most_are_left_out_until_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = ScrapeOptions::default();
+    options.discovery.sync_interval = Duration::from_millis(20);
+    options.discovery.room_interval = Duration::from_millis(20);
+    options.discovery.max_targets = 4;
+    let rig = Rig::with(options);
+    let write = |name: &str, targets: usize| {
+        let targets: Vec<String> = (0..targets).map(|n| format!("'127.0.0.1:{}'", n + 1)).collect();
+        let new = folder.path().join("new");
+        std::fs::write(&new, format!("- targets: [{}]\n", targets.join(", "))).unwrap();
+        std::fs::rename(new, folder.path().join(name)).unwrap();
+    };
+    write("a.yml", 3);
+    let section = |job: &str| {
+        format!(
+            "- job_name: {job}\n  scrape_interval: 1h\n  static_configs: [{{targets: ['127.0.0.2:1', '127.0.0.2:2']}}]\n  \
+             file_sd_configs: [{{files: ['{}/{job}.yml'], refresh_interval: 1h}}]\n",
+            folder.path().display()
+        )
+    };
+    rig.apply(&(section("a") + &section("b")));
+    let counts = || {
+        let active = rig.manager.targets().active;
+        let of = |job: &str| active.iter().filter(|target| target.scrape_pool == job).count();
+        (of("a"), of("b"))
+    };
+    // Those that the file itself names are not counted.
+    eventually("the first", || counts() == (5, 2)).await;
+    write("b.yml", 2);
+    let told = || rig.manager.discovery()[1].last_error.clone();
+    eventually("the limit to be told", || told().contains("more than 4 targets")).await;
+    assert_eq!(counts(), (5, 2));
+    write("a.yml", 1);
+    eventually("the others", || counts() == (3, 4)).await;
+    assert_eq!(told(), "");
+    let listed = rig.manager.metrics().list();
+    let of = |name: &str| listed.iter().find(|family| family.0 == name).unwrap().3[0].1;
+    assert_eq!(of("tidegauge_sd_targets"), 3.0);
+    assert!(of("tidegauge_sd_groups_refused_total") >= 1.0);
+    assert_eq!(of("tidegauge_sd_unhealthy_providers"), 0.0);
+}
