@@ -37,6 +37,8 @@ mod logs;
 mod measure_remote_write;
 mod measure_scrape;
 mod names;
+mod ordered;
+mod pair;
 mod peers;
 #[cfg(feature = "kubernetes")]
 mod preset;
