@@ -2,9 +2,10 @@
 
 use super::error::ApiError;
 use super::json::Json;
-use super::params::parse_int;
+
 use super::render::Reply;
 use super::shared::Shared;
+use super::values::parse_int;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
