@@ -22,6 +22,7 @@ mod cli;
 #[cfg(feature = "kubernetes")]
 mod cluster;
 mod config;
+mod contract;
 mod crash;
 mod deploy;
 mod discovery;
@@ -44,6 +45,7 @@ mod peers;
 mod preset;
 mod process;
 mod program;
+mod promtool;
 mod remote_write;
 mod remote_write_beside;
 mod remote_write_bombs;
