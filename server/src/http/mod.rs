@@ -2,7 +2,7 @@
 //! handler panics. What a request means is [`crate::api`]'s business.
 //!
 //! ```text
-//!   listener -> edge (URL length, panic -> 500, counters) -> compression -> handler
+//!   listener (head, time, panic around the edge) -> edge (URL length, panic -> 500, counters) -> compression -> handler
 //! ```
 
 mod body;
@@ -11,11 +11,15 @@ pub(crate) mod cors;
 pub(crate) mod edge;
 mod listener;
 mod metrics;
+mod panics;
 mod peer;
 mod places;
+mod refused;
 mod traffic;
 
+pub(crate) use body::is_too_slow;
 pub use listener::{ServeOptions, serve};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer::{Caller, Peer};
+pub(crate) use refused::{Excess, REFUSED};
 pub use traffic::Traffic;

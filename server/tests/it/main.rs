@@ -32,11 +32,13 @@ mod incluster;
 mod keys;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod limits;
 mod load;
 mod logs;
 mod measure_remote_write;
 mod measure_scrape;
 mod names;
+mod panics;
 mod peers;
 #[cfg(feature = "kubernetes")]
 mod preset;
