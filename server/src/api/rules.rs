@@ -22,7 +22,7 @@ pub(crate) async fn rules(State(shared): State<Shared>, request: Request<Body>) 
         parse_bool(exclude)
             .map_err(|why| ApiError::parameter("exclude_alerts", format!("error converting exclude_alerts: {why}")))?;
     }
-    let group_limit = params.text("group_limit")?;
+    let (group_limit, token) = (params.text("group_limit")?, params.text("group_next_token")?);
     if !group_limit.is_empty() {
         let limit = parse_int(group_limit).map_err(|why| {
             let why = format!("group_limit needs to be a valid number: strconv.ParseInt: {why}");
@@ -34,9 +34,14 @@ pub(crate) async fn rules(State(shared): State<Shared>, request: Request<Body>) 
                 "group_limit needs to be greater than 0",
             ));
         }
-    } else if !params.text("group_next_token")?.is_empty() {
+        // There are no groups, so none begins where a token says.
+        if !token.is_empty() {
+            let why = format!("invalid group_next_token '{token}'. were rule groups changed?");
+            return Err(ApiError::parameter("group_next_token", why));
+        }
+    } else if !token.is_empty() {
         let why = "group_limit needs to be present in order to paginate over the groups";
-        return Err(ApiError::parameter("group_limit", why));
+        return Err(ApiError::parameter("group_next_token", why));
     }
     Ok(Reply::json(|json| {
         json.object(|o| {

@@ -38,6 +38,7 @@ mod logs;
 mod measure_remote_write;
 mod measure_scrape;
 mod names;
+mod openapi;
 mod panics;
 mod peers;
 #[cfg(feature = "kubernetes")]
