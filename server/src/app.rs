@@ -53,6 +53,9 @@ const SCRAPE_GRACE: Duration = Duration::from_secs(2);
 /// Time that requests have to end at shutdown. Both together leave the store time within ten seconds.
 const REQUEST_GRACE: Duration = Duration::from_secs(4);
 
+/// What a request of remote write may be made into until it is stored, for each byte that it may have.
+const PENDING_PER_BYTE: u64 = 4;
+
 /// What the command line says.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
@@ -80,6 +83,14 @@ pub struct AppOptions {
     pub remote_write_messages: Vec<ProtoMessage>,
     /// Most connections on each address.
     pub max_connections: usize,
+    /// Bytes of path and parameters that a URL may have.
+    pub max_url_bytes: usize,
+    /// Bytes that the head of a request may have.
+    pub max_head_bytes: usize,
+    /// Bytes that a form may have.
+    pub max_form_bytes: usize,
+    /// Bytes that a request of remote write may have, as it comes and unpacked.
+    pub max_write_bytes: usize,
     /// Longest time for a request's head.
     pub read_timeout: PromDuration,
     /// Longest time in which a client takes nothing of its answer.
@@ -408,6 +419,11 @@ impl Running {
             build: BuildInfo::default(),
             metrics: registry,
             limits: ApiLimits {
+                form_bytes: options.max_form_bytes,
+                uri_bytes: options.max_url_bytes,
+                write_bytes: options.max_write_bytes,
+                write_decoded_bytes: options.max_write_bytes,
+                write_pending_bytes: (options.max_write_bytes as u64).saturating_mul(PENDING_PER_BYTE),
                 write_memory: remote_write,
                 ..ApiLimits::default()
             },
@@ -551,6 +567,7 @@ fn serve(
 ) -> JoinSet<std::io::Result<()>> {
     let serve_options = ServeOptions {
         max_connections: options.max_connections.max(1),
+        max_head_bytes: options.max_head_bytes,
         read_timeout: or_never(options.read_timeout),
         write_timeout: or_never(options.write_timeout),
         grace: REQUEST_GRACE,

@@ -3,15 +3,16 @@
 //! As upstream, a form body's values come before the URL's, the first value of a name counts where one is wanted,
 //! unknown names are ignored, and a pair that cannot be unescaped or has a semicolon is as if it were not there.
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorKind};
 use super::values::{SignedDuration, parse_duration, parse_int, parse_time};
-use crate::http::Peer;
+use crate::http::{Peer, is_too_slow};
 use crate::quoted::quoted;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::{Method, Request, header};
+use futures_util::StreamExt;
 use percent_encoding::percent_decode;
 use std::hash::{Hash, Hasher};
-use tidegauge_model::{TimeRange, Timestamp};
+use tidegauge_model::{Lease, Meter, OverBudget, TimeRange, Timestamp};
 
 /// The parameters of one request.
 #[derive(Debug, Default)]
@@ -21,11 +22,13 @@ pub(crate) struct Params {
     /// What is wrong with pairs that were left out.
     malformed: Option<String>,
     peer: Option<Peer>,
+    /// Pays for the form.
+    _lease: Option<Lease>,
 }
 
 impl Params {
-    /// Reads them from a request; the body only of a form post, up to `form_bytes`.
-    pub(crate) async fn read(request: Request<Body>, form_bytes: usize) -> Result<Self, ApiError> {
+    /// Reads them from a request; the body only of a form post, up to `form_bytes`, paid for out of `memory`.
+    pub(crate) async fn read(request: Request<Body>, form_bytes: usize, memory: &Meter) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let mut params = Self {
             path: parts.uri.path().to_owned(),
@@ -39,12 +42,9 @@ impl Params {
             .and_then(|value| value.split(';').next())
             .is_some_and(|media| media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
         if is_form && matches!(parts.method, Method::POST | Method::PUT) {
-            let bytes = axum::body::to_bytes(body, form_bytes).await.map_err(|_| {
-                ApiError::too_large(format!(
-                    "the form body is larger than {form_bytes} bytes or was cut off"
-                ))
-            })?;
+            let (bytes, lease) = form(body, form_bytes, memory).await?;
             params.extend(&bytes);
+            params._lease = Some(lease);
         }
         params.extend(parts.uri.query().unwrap_or_default().as_bytes());
         Ok(params)
@@ -164,6 +164,37 @@ impl Params {
             self.duration(name).map(Some)
         }
     }
+}
+
+/// A form body, and the memory that it takes.
+async fn form(body: Body, most: usize, memory: &Meter) -> Result<(Vec<u8>, Lease), ApiError> {
+    let too_large = || {
+        ApiError::too_large(format!(
+            "the form body is larger than {most} bytes (--web.max-form-size)"
+        ))
+    };
+    let over = |error: OverBudget| ApiError::new(ErrorKind::Busy, error.to_string());
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    let mut lease = memory.lease(0).map_err(over)?;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| match is_too_slow(&error) {
+            true => ApiError::new(
+                ErrorKind::Slow,
+                "the form body did not come in time (--web.read-timeout)",
+            ),
+            false => ApiError::bad_data("the form body was cut off"),
+        })?;
+        if bytes.len() + chunk.len() > most {
+            return Err(too_large());
+        }
+        lease.grow(chunk.len() as u64).map_err(over)?;
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((bytes, lease))
 }
 
 fn utf8<'v>(name: &str, value: &'v [u8]) -> Result<&'v str, ApiError> {

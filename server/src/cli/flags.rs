@@ -156,7 +156,10 @@ pub const FLAGS: &[Flag] = &[
     repeated("web.listen-address", "", Obeyed),
     value("web.local-assets", "", NoEffect),
     value("web.max-connections", "512", Obeyed),
+    value("web.max-form-size", "10MB", Own),
+    value("web.max-head-size", "128KB", Own),
     value("web.max-notifications-subscribers", "16", NoEffect),
+    value("web.max-url-size", "64KB", Own),
     value(
         "web.page-title",
         "Prometheus Time Series Collection and Processing Server",
@@ -169,6 +172,7 @@ pub const FLAGS: &[Flag] = &[
         "prometheus.WriteRequest,io.prometheus.write.v2.Request",
         Obeyed,
     ),
+    value("web.remote-write-receiver.max-body-size", "32MB", Own),
     value("web.route-prefix", "", Obeyed),
     value("web.user-assets", "", NoEffect),
     value("web.write-timeout", "1m", Own),

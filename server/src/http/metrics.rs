@@ -1,5 +1,7 @@
 //! Counts requests by handler and status, and how long they took.
 
+use super::panics::{PANICS, Place};
+use super::refused::{Excess, Refused};
 use crate::api::Listing;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -14,6 +16,7 @@ const BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.2, 0.4, 1.0, 3.0, 8.0];
 pub(crate) struct Metrics {
     handlers: Mutex<BTreeMap<String, Handler>>,
     panics: Mutex<u64>,
+    refused: Refused,
 }
 
 /// What is counted of one handler.
@@ -53,6 +56,11 @@ impl Metrics {
         *self.panics.lock() += 1;
     }
 
+    /// Counts a request that asks for more than it may have.
+    pub(crate) fn refused(&self, why: Excess) {
+        self.refused.count(why);
+    }
+
     /// All metrics. The samples of the histogram carry their suffix in the name.
     pub(crate) fn list(&self) -> Vec<Listing> {
         let handlers = self.handlers.lock();
@@ -72,11 +80,12 @@ impl Metrics {
                 requests,
             ),
             (
-                "tidegauge_http_panics_total",
-                "Handlers that panicked and were answered with an error.",
+                PANICS.0,
+                PANICS.1,
                 MetricKind::Counter,
-                vec![(vec![], panics)],
+                vec![(Place::Handler.labels(), panics)],
             ),
+            self.refused.list(),
         ];
         listings.push(durations(&handlers));
         listings

@@ -2,7 +2,8 @@
 //! handler panics. What a request means is [`crate::api`]'s business.
 //!
 //! ```text
-//!   listener -> edge (is the URL one, panic -> 500, counters) -> cross-origin headers -> compression -> handler
+//!   listener (head, time, panic around the edge) -> edge (is the URL one, panic -> 500, counters) -> cross-origin headers
+//!       -> compression -> handler
 //! ```
 
 mod body;
@@ -11,12 +12,16 @@ pub(crate) mod cors;
 pub(crate) mod edge;
 mod listener;
 mod metrics;
+mod panics;
 mod peer;
 mod places;
+mod refused;
 mod traffic;
 
+pub(crate) use body::is_too_slow;
 pub use cors::CorsOrigin;
 pub use listener::{ServeOptions, serve};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer::{Caller, Peer};
+pub(crate) use refused::{Excess, REFUSED};
 pub use traffic::Traffic;

@@ -33,13 +33,16 @@ mod incluster;
 mod keys;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod limits;
 mod load;
 mod logs;
 mod measure_remote_write;
 mod measure_scrape;
 mod names;
+mod openapi;
 mod ordered;
 mod pair;
+mod panics;
 mod peers;
 #[cfg(feature = "kubernetes")]
 mod preset;
