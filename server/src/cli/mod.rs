@@ -9,6 +9,7 @@ pub mod flags;
 mod memory;
 mod query;
 mod serve;
+mod store;
 mod tsdb;
 
 pub use serve::ServeArgs;
