@@ -27,6 +27,7 @@ mod deploy;
 mod discovery;
 mod exporters;
 mod front;
+mod hpa;
 #[cfg(feature = "kubernetes")]
 mod incluster;
 mod keys;
