@@ -196,7 +196,7 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
 }
 
 /// Unix seconds as a decimal, or RFC 3339.
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     let bad = || format!("cannot parse {text:?} to a valid timestamp");
     if let Ok(seconds) = text.parse::<f64>() {
         let ms = (seconds * 1000.0).round();

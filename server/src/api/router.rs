@@ -1,7 +1,7 @@
 //! Which path goes to which handler.
 
 use super::shared::Shared;
-use super::{admin, explain, lifecycle, query, rules, series, status, targets};
+use super::{admin, explain, hpa, lifecycle, query, rules, series, status, targets};
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
@@ -54,6 +54,7 @@ impl Paths<'_> {
             ("format_query", get_post(query::format)),
             ("parse_query", get_post(query::tree)),
             ("explain", get_post(explain::explain)),
+            ("hpa/backtest", post(hpa::backtest)),
             ("series", get_post(series::series)),
             ("labels", get_post(series::names)),
             ("label/{name}/values", get(series::values)),
@@ -126,6 +127,10 @@ fn get<H: Handler<T, Shared>, T: 'static>(handler: H) -> MethodRouter<Shared> {
 
 fn get_post<H: Handler<T, Shared>, T: 'static>(handler: H) -> MethodRouter<Shared> {
     methods(MethodFilter::GET.or(MethodFilter::POST), handler, "GET, OPTIONS, POST")
+}
+
+fn post<H: Handler<T, Shared>, T: 'static>(handler: H) -> MethodRouter<Shared> {
+    methods(MethodFilter::POST, handler, "OPTIONS, POST")
 }
 
 fn post_put<H: Handler<T, Shared>, T: 'static>(handler: H) -> MethodRouter<Shared> {

@@ -6,11 +6,14 @@
 //!   what was decided before --+
 //! ```
 //!
-//! Everything here is pure: no clock, no network, no Kubernetes. A [`Decision`] holds every step that led to its number.
+//! Everything here is pure: no clock, no network, no Kubernetes. A [`Decision`] holds every step that led to its number,
+//! [`explain`] puts them into words, and [`backtest`] makes decisions over recorded history.
 
+pub mod backtest;
 pub mod behavior;
 pub mod condition;
 pub mod decide;
+pub mod explain;
 pub mod formula;
 pub mod manifest;
 mod older;
