@@ -211,7 +211,9 @@ fn steps(hpas: &[Hpa], options: &Options) -> Result<Steps, BacktestError> {
     if step_ms < 1000 {
         return refuse("syncs are a second apart at least".to_owned());
     }
-    if options.rate_window_ms < 1000 || options.ready_after_ms < 0 || options.thrash_ms < 0 {
+    let stabilization_ms = options.settings.downscale_stabilization_ms;
+    let lengths = [options.ready_after_ms, options.thrash_ms, stabilization_ms];
+    if options.rate_window_ms < 1000 || lengths.iter().any(|length| *length < 0) {
         return refuse("a duration is negative, or the rate window below a second".to_owned());
     }
     let span = options
