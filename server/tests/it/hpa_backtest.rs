@@ -258,7 +258,7 @@ fn what_cannot_be_rehearsed_is_said() {
         ),
         (
             vec!["-f", &manifest, "--url", "http://127.0.0.1:1"],
-            "cpu resource utilization",
+            "recorded replicas: max(",
         ),
         (
             vec!["-f", &manifest, "-f", &manifest, "-f", &manifest, &data],
