@@ -7,7 +7,7 @@ use super::behavior::{
 use super::condition::{Condition, Conditions, Kind};
 use super::formula::{Proposal, Reading, Scale, Sight, Tolerance, propose};
 use super::pods::{Pod, Status};
-use super::spec::{Behavior, Hpa, Settings};
+use super::spec::{Behavior, Hpa, Metric, Settings};
 use std::collections::VecDeque;
 use tidegauge_model::Timestamp;
 
@@ -257,7 +257,7 @@ fn by_metrics(
     };
     // Nobody asks for fewer than none.
     let wanted = proposed.max(0);
-    let above = hpa.metrics.get(by).filter(|_| wanted > 0).map(|m| m.description());
+    let above = hpa.metrics.get(by).filter(|_| wanted > 0).map(Metric::description);
     decision.reason = match wanted.cmp(&current) {
         std::cmp::Ordering::Greater => format!("{} above target", above.unwrap_or_default()),
         std::cmp::Ordering::Less => "All metrics below target".to_owned(),
@@ -313,7 +313,7 @@ fn most(
         }
         return Err(error.unwrap_or_else(|| "there are no metrics".to_owned()));
     };
-    let name = hpa.metrics.get(by).map(|m| m.description()).unwrap_or_default();
+    let name = hpa.metrics.get(by).map(Metric::description).unwrap_or_default();
     conditions.set(
         Kind::ScalingActive,
         Status::True,

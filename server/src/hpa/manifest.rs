@@ -540,7 +540,7 @@ fn rules(raw: RawRules, defaults: Rules) -> Result<Rules, String> {
     let policies = match raw.policies {
         None => defaults.policies,
         Some(policies) if policies.is_empty() => return Err("policies: at least one is needed".to_owned()),
-        Some(policies) => policies.into_iter().map(policy).collect::<Result<_, _>>()?,
+        Some(policies) => policies.iter().map(policy).collect::<Result<_, _>>()?,
     };
     let tolerance = raw.tolerance.map(|amount| amount.read("tolerance")).transpose()?;
     if tolerance.is_some_and(Quantity::is_negative) {
@@ -554,7 +554,7 @@ fn rules(raw: RawRules, defaults: Rules) -> Result<Rules, String> {
     })
 }
 
-fn policy(raw: RawPolicy) -> Result<Policy, String> {
+fn policy(raw: &RawPolicy) -> Result<Policy, String> {
     let kind = match raw.kind.as_str() {
         "Pods" => PolicyKind::Pods,
         "Percent" => PolicyKind::Percent,
