@@ -28,6 +28,7 @@ pub mod hpa;
 pub mod http;
 pub mod preset;
 pub mod query_log;
+mod quoted;
 mod remote;
 mod site;
 pub mod telemetry;

@@ -30,12 +30,13 @@ mod state;
 mod status;
 mod targets;
 mod tree;
+mod values;
 
 pub use crate::remote::{ProtoMessage, UnknownMessage};
 pub(crate) use error::{internal_error, starting};
 pub use exposition::{Listing, Registry};
 pub use front::Front;
-pub(crate) use params::parse_time;
 pub(crate) use shared::Shared;
 pub use state::{ApiLimits, ApiState, BuildInfo, ConfigView, LastReload, Lifecycle, Readiness, ReloadReply};
 pub(crate) use status::replay_state;
+pub(crate) use values::parse_time;

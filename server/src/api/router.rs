@@ -5,10 +5,10 @@ use super::{admin, explain, hpa, lifecycle, query, rules, series, status, target
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, on};
 
@@ -25,10 +25,10 @@ pub(super) fn edge(shared: &Shared) -> edge::Edge {
 pub(super) fn router(shared: &Shared, edge: &edge::Edge) -> Router {
     let at = Paths(&edge.prefix);
     let mut router = at
-        .api()
+        .api(shared)
         .merge(at.compressed())
         .merge(at.plain(shared))
-        .fallback(not_found)
+        .fallback(elsewhere)
         .layer(from_fn_with_state(edge.clone(), edge::guard))
         .layer(DefaultBodyLimit::disable());
     if !edge.prefix.is_empty() {
@@ -46,7 +46,7 @@ impl Paths<'_> {
     }
 
     /// What upstream wraps with its cross-origin headers.
-    fn api(&self) -> Router<Shared> {
+    fn api(&self, shared: &Shared) -> Router<Shared> {
         let routes = [
             ("query", get_post(query::instant)),
             ("query_range", get_post(query::range)),
@@ -84,12 +84,13 @@ impl Paths<'_> {
                 self.add(router, &format!("/api/v1/{path}"), methods)
             })
             .layer(compress::layer())
-            .route_layer(from_fn(cors::add))
+            .route_layer(from_fn_with_state(shared.api.cors_origin.clone(), cors::add))
     }
 
     /// Large texts for people and scrapers.
     fn compressed(&self) -> Router<Shared> {
-        let mut router = self.add(Router::new(), "/metrics", get(lifecycle::metrics));
+        let metrics = beside(MethodFilter::GET, lifecycle::metrics, "GET, OPTIONS");
+        let mut router = self.add(Router::new(), "/metrics", metrics);
         for (path, methods) in ui::routes() {
             router = self.add(router, path, methods);
         }
@@ -102,11 +103,20 @@ impl Paths<'_> {
     /// Short answers, sent as they are.
     fn plain(&self, shared: &Shared) -> Router<Shared> {
         let mut router = Router::new();
+        let changes = MethodFilter::GET.or(MethodFilter::POST).or(MethodFilter::PUT);
+        let change = "GET, OPTIONS, POST, PUT";
         for (path, methods) in [
-            ("/-/healthy", get(lifecycle::healthy)),
-            ("/-/ready", get(lifecycle::ready)),
-            ("/-/reload", any(lifecycle::reload)),
-            ("/-/quit", any(lifecycle::quit)),
+            (
+                "/-/healthy",
+                beside(MethodFilter::GET, lifecycle::healthy, "GET, HEAD, OPTIONS"),
+            ),
+            (
+                "/-/ready",
+                beside(MethodFilter::GET, lifecycle::ready, "GET, HEAD, OPTIONS"),
+            ),
+            ("/-/reload", beside(changes, lifecycle::reload, change)),
+            ("/-/quit", beside(changes, lifecycle::quit, change)),
+            ("/version", beside(MethodFilter::GET, status::version, "GET, OPTIONS")),
         ] {
             router = self.add(router, path, methods);
         }
@@ -115,7 +125,7 @@ impl Paths<'_> {
             false => on(MethodFilter::POST, remote_write_is_off),
         };
         let write = write
-            .on(MethodFilter::OPTIONS, || async { StatusCode::NO_CONTENT })
+            .on(MethodFilter::OPTIONS, may_ask)
             .fallback(|| not_allowed("OPTIONS, POST"));
         self.add(router, "/api/v1/write", write)
     }
@@ -144,7 +154,24 @@ fn methods<H: Handler<T, Shared>, T: 'static>(
 ) -> MethodRouter<Shared> {
     on(filter, handler)
         .on(MethodFilter::OPTIONS, || async { StatusCode::NO_CONTENT })
+        // Else it would go where GET goes.
+        .on(MethodFilter::HEAD, move || not_allowed(allow))
         .fallback(move || not_allowed(allow))
+}
+
+/// The same beside `/api/v1`, where OPTIONS only tells what there is. HEAD goes where GET goes if `allow` names it.
+fn beside<H: Handler<T, Shared>, T: 'static>(
+    filter: MethodFilter,
+    handler: H,
+    allow: &'static str,
+) -> MethodRouter<Shared> {
+    let methods = on(filter, handler)
+        .on(MethodFilter::OPTIONS, move || async move { [(header::ALLOW, allow)] })
+        .fallback(move || not_allowed(allow));
+    match allow.contains("HEAD") {
+        true => methods,
+        false => methods.on(MethodFilter::HEAD, move || not_allowed(allow)),
+    }
 }
 
 async fn not_allowed(allow: &'static str) -> Response {
@@ -162,6 +189,19 @@ async fn remote_write_is_off() -> Response {
     )
 }
 
-async fn not_found() -> Response {
-    edge::text(StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+/// A browser asks beforehand, for whatever there may be below `/api/v1`.
+async fn may_ask(State(shared): State<Shared>, request: Request) -> Response {
+    let answer = |_| async { StatusCode::NO_CONTENT.into_response() };
+    cors::around(&shared.api.cors_origin, request, answer).await
+}
+
+/// What no route leads to.
+async fn elsewhere(shared: State<Shared>, request: Request) -> Response {
+    let prefix = shared.api.external_url.path().trim_end_matches('/');
+    let below = request.uri().path().strip_prefix(prefix);
+    let in_api = below.is_some_and(|path| path.starts_with("/api/v1/"));
+    if in_api && request.method() == Method::OPTIONS {
+        return may_ask(shared, request).await;
+    }
+    edge::text(StatusCode::NOT_FOUND, "404 page not found\n")
 }

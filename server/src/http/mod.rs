@@ -2,7 +2,7 @@
 //! handler panics. What a request means is [`crate::api`]'s business.
 //!
 //! ```text
-//!   listener -> edge (URL length, panic -> 500, counters) -> compression -> handler
+//!   listener -> edge (is the URL one, panic -> 500, counters) -> cross-origin headers -> compression -> handler
 //! ```
 
 mod body;
@@ -15,6 +15,7 @@ mod peer;
 mod places;
 mod traffic;
 
+pub use cors::CorsOrigin;
 pub use listener::{ServeOptions, serve};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer::{Caller, Peer};

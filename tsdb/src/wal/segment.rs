@@ -32,11 +32,8 @@ pub(crate) const FILES: NumberedFile = NumberedFile {
 const FRAME_BYTES: usize = 9;
 pub(crate) const PLAIN: u8 = 1;
 pub(crate) const PACKED: u8 = 2;
-/// The level of zstd: half the time of level 1, for a log that is a twentieth longer.
-const LEVEL: i32 = -1;
-/// Records below it are not worth packing: they hold the codes of a row, of which zstd takes off a tenth, for as long as
-/// all the rest of a commit's way to the disk.
-const PACK_FROM_BYTES: usize = 8 << 10;
+/// Records below it are not worth packing.
+const PACK_FROM_BYTES: usize = 96;
 /// No record is longer, whatever a frame says.
 pub(crate) const MAX_RECORD_BYTES: usize = 1 << 30;
 /// A record that packs better than this is left plain, so that a frame cannot ask for much more memory than it takes.
@@ -68,7 +65,7 @@ impl Framer {
     pub(crate) fn new() -> Self {
         Self {
             // Without a compressor frames are plain, which is as good.
-            compressor: zstd::bulk::Compressor::new(LEVEL).ok(),
+            compressor: zstd::bulk::Compressor::new(1).ok(),
             packed: Vec::new(),
             frame: Vec::new(),
         }
@@ -259,7 +256,7 @@ mod tests {
     #[test]
     fn frames_pack_where_it_pays_and_damage_is_stepped_over() {
         let mut framer = Framer::new();
-        let records = [vec![1u8; PACK_FROM_BYTES], vec![2; 20], vec![3; 300]];
+        let records = [vec![1u8; 500], vec![2; 20], vec![3; 300]];
         let mut bytes = Vec::new();
         let mut starts = Vec::new();
         for r in &records {
