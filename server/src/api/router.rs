@@ -1,7 +1,7 @@
 //! Which path goes to which handler.
 
 use super::shared::Shared;
-use super::{admin, explain, lifecycle, query, rules, series, status, targets};
+use super::{admin, explain, hpa, lifecycle, query, rules, series, status, targets};
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
@@ -101,6 +101,7 @@ fn api() -> Vec<Route> {
         get_post("/api/v1/format_query", query::format),
         get_post("/api/v1/parse_query", query::tree),
         get_post("/api/v1/explain", explain::explain),
+        post("/api/v1/hpa/backtest", hpa::backtest),
         get_post("/api/v1/series", series::series),
         get_post("/api/v1/labels", series::names),
         get("/api/v1/label/{name}/values", series::values),
@@ -172,6 +173,10 @@ fn write<H: Handler<T, Shared>, T: 'static>(handler: H) -> Route {
         allow,
         answer,
     }
+}
+
+fn post<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
+    route(path, MethodFilter::POST, handler, "OPTIONS, POST")
 }
 
 fn get_post<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Stores that are asked one after another, as some requests delete what others ask for.
 const WORLDS: u8 = 6;
 /// Requests to each.
-const REQUESTS: u32 = 2000;
+const REQUESTS: u32 = 3000;
 /// The longest query is cut after a fraction of a second; machines that do much else need longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -148,7 +148,7 @@ fn right(kind: &Kind) -> BoxedStrategy<String> {
             .boxed(),
         Kind::Whole(_) => (-2i64..20).prop_map(|number| number.to_string()).boxed(),
         Kind::Boolean => word("true 0 F").boxed(),
-        Kind::Word(words) => select(words.clone()).boxed(),
+        Kind::Word(words) | Kind::Words(words) => select(words.clone()).prop_map(|word| escape(&word)).boxed(),
         Kind::Json => Just(escape(r#"{"__address__": "h:1", "zone": "a"}"#)).boxed(),
         Kind::Text | Kind::Texts => word("rules all up active job %ff").boxed(),
     }
