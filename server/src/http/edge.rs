@@ -1,6 +1,6 @@
 //! The outermost layer around every handler.
 
-use super::Metrics;
+use super::{Metrics, measured};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -34,7 +34,7 @@ pub(crate) async fn guard(State(edge): State<Edge>, request: Request, next: Next
     around(&edge, route, request, |request| next.run(request)).await
 }
 
-/// Refuses overlong URLs, turns a panic into a 500, counts.
+/// Refuses overlong URLs, turns a panic into a 500, counts the answer and its length.
 pub(crate) async fn around<F: Future<Output = Response>>(
     edge: &Edge,
     route: &str,
@@ -64,7 +64,7 @@ pub(crate) async fn around<F: Future<Output = Response>>(
     };
     edge.metrics
         .observe(route, response.status().as_u16(), started.elapsed());
-    response
+    measured::count(&edge.metrics, route, response)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
