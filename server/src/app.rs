@@ -373,7 +373,7 @@ impl Running {
         let (a, b, c, d) = (db.clone(), engine.clone(), scraper.clone(), config.clone());
         registry.add(move || a.metrics().list());
         registry.add(move || b.metrics().list());
-        registry.add(move || c.metrics().list());
+        registry.add(move || c.list());
         registry.add(move || d.list());
         let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());

@@ -174,6 +174,9 @@ impl BuildInfo {
                 ("revision", self.revision.clone()),
                 ("branch", self.branch.clone()),
                 ("goversion", self.compiler.clone()),
+                ("goarch", go_architecture().to_owned()),
+                ("goos", std::env::consts::OS.to_owned()),
+                ("tags", "unknown".to_owned()),
             ]
         };
         vec![
@@ -190,6 +193,15 @@ impl BuildInfo {
                 vec![(common(&self.product_version), 1.0)],
             ),
         ]
+    }
+}
+
+/// The processor as upstream's label calls it.
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

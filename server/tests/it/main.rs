@@ -49,6 +49,7 @@ mod remote_write_senders;
 mod remote_write_v2;
 mod replay;
 mod secrets;
+mod self_metrics;
 mod site;
 mod stop;
 mod tls_client;
