@@ -72,6 +72,8 @@ pub struct AppOptions {
     pub lifecycle: bool,
     /// Whether the admin API is served.
     pub admin_api: bool,
+    /// Whether profiles are taken.
+    pub profiling: bool,
     /// Whether remote write is taken.
     pub remote_write_receiver: bool,
     /// The messages of remote write that are taken.
@@ -391,6 +393,7 @@ impl Running {
                 quit: shutdown.clone(),
             },
             admin_api: options.admin_api,
+            profiling: options.profiling,
             remote_write_receiver: options.remote_write_receiver,
             remote_write_messages: options.remote_write_messages.clone(),
             external_url: site.external.clone(),

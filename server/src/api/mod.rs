@@ -19,6 +19,7 @@ mod number;
 mod pace;
 mod params;
 mod process;
+mod profile;
 mod query;
 mod render;
 mod router;

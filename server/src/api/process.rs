@@ -73,6 +73,11 @@ pub(crate) fn list() -> Vec<Listing> {
     listings
 }
 
+/// The memory that is resident.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    Stat::read().map(|stat| stat.resident_bytes as u64)
+}
+
 /// The fields of `/proc/self/stat` that are shown.
 struct Stat {
     cpu_seconds: f64,

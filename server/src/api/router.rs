@@ -1,7 +1,7 @@
 //! Which path goes to which handler.
 
 use super::shared::Shared;
-use super::{admin, explain, lifecycle, query, rules, series, status, targets};
+use super::{admin, explain, lifecycle, profile, query, rules, series, status, targets};
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
@@ -106,6 +106,8 @@ impl Paths<'_> {
             ("/-/ready", get(lifecycle::ready)),
             ("/-/reload", any(lifecycle::reload)),
             ("/-/quit", any(lifecycle::quit)),
+            ("/debug/pprof/profile", get(profile::cpu)),
+            ("/debug/pprof/heap", get(profile::heap)),
         ] {
             router = self.add(router, path, methods);
         }

@@ -34,6 +34,8 @@ pub struct ApiState {
     pub lifecycle: Lifecycle,
     /// Whether `admin/tsdb/*` is served.
     pub admin_api: bool,
+    /// Whether `/debug/pprof/*` is served.
+    pub profiling: bool,
     /// Whether `POST /api/v1/write` is served.
     pub remote_write_receiver: bool,
     /// The messages it takes.

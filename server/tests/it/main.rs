@@ -41,6 +41,7 @@ mod peers;
 #[cfg(feature = "kubernetes")]
 mod preset;
 mod process;
+mod profile;
 mod program;
 mod remote_write;
 mod remote_write_beside;
