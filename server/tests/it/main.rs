@@ -23,6 +23,7 @@ mod cli;
 mod cluster;
 mod config;
 mod crash;
+mod crowd;
 mod deploy;
 mod discovery;
 mod exporters;
