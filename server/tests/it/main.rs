@@ -24,6 +24,7 @@ mod cluster;
 mod config;
 mod crash;
 mod crowd;
+mod dashboards;
 mod deploy;
 mod discovery;
 mod exporters;
@@ -39,6 +40,8 @@ mod measure_remote_write;
 mod measure_scrape;
 mod names;
 mod peers;
+#[path = "../../../query/tests/it/planted.rs"]
+mod planted;
 #[cfg(feature = "kubernetes")]
 mod preset;
 mod process;
