@@ -1,9 +1,8 @@
 //! The blocking half of a scrape: inflate, parse, predict, relabel, append, commit, report.
 //!
 //! ```text
-//!   row   up  scrape_* ..  |  samples in the order of the body      one append_row
-//!         samples with a time of their own                          append_at each
-//!         stale markers of what vanished                            one append_row, if any
+//!   row   up  scrape_* ..  |  samples in the order of the body  |  stale markers of what vanished      one append_row
+//!         samples with a time of their own                                                             append_at each
 //!         commit: all of it or nothing
 //! ```
 //!
@@ -217,8 +216,9 @@ impl Append<'_> {
             let vanished = walked?;
             (report.up, report.duration) = (true, self.began.elapsed());
             report.fill(&mut buffers.row, reserved);
+            let vanished = state.all_vanished(vanished, buffers);
             let taken = append_histograms(appender.as_mut(), &buffers.histograms, &mut counts, &mut refusal)
-                .and_then(|()| Ok(appender.append_row(timeline, self.at, &buffers.row)?))
+                .and_then(|()| Ok(self.append_row(appender.as_mut(), timeline, &mut buffers.row, &vanished)?))
                 .and_then(|()| Ok(appender.append_many(&buffers.stamped)?));
             match taken {
                 Ok(()) => {}
@@ -237,17 +237,17 @@ impl Append<'_> {
             if !body.is_empty() {
                 state.scrape.last_good = state.scrape.this;
             }
-            let samples = (buffers.histograms.len() + buffers.row.len() + buffers.stamped.len()) as u64;
             for (series, at, exemplar) in &buffers.exemplars {
                 // One that does not fit fails no scrape; the store counts it.
                 let _ = appender.append_exemplar(*series, *at, exemplar);
             }
-            let vanished = state.all_vanished(vanished, buffers);
-            self.mark_stale(appender.as_mut(), timeline, &vanished);
-            let committed = appender
-                .commit(OnReject::Skip)
-                .inspect_err(|_| state.orphans.extend(vanished))?;
-            self.count(state, &counts, refusal.as_ref(), &committed, samples);
+            match appender.commit(OnReject::Skip) {
+                Ok(committed) => self.count(state, &counts, refusal.as_ref(), &committed, &vanished),
+                Err(problem) => {
+                    state.orphans.extend(vanished);
+                    return Err(problem.into());
+                }
+            }
             return Ok(());
         }
         Err(Failure::Append(AppendError::StaleRef { place: 0 }))
@@ -303,6 +303,27 @@ impl Append<'_> {
         }
     }
 
+    /// Appends the row of a body, and in it the stale markers of what vanished: one row costs less than two.
+    fn append_row(
+        &self,
+        appender: &mut dyn Appender,
+        timeline: TimelineRef,
+        row: &mut Vec<(SeriesRef, f64)>,
+        vanished: &[SeriesRef],
+    ) -> Result<(), AppendError> {
+        let samples = row.len();
+        row.extend(vanished.iter().map(|series| (*series, stale_marker())));
+        match appender.append_row(timeline, self.at, row) {
+            Err(AppendError::StaleRef { place }) if place >= samples => {
+                row.truncate(samples);
+                appender.append_row(timeline, self.at, row)?;
+                self.mark_stale(appender, timeline, vanished);
+                Ok(())
+            }
+            appended => appended,
+        }
+    }
+
     /// Appends stale markers. One for a column that the store let go is not needed.
     fn mark_stale(&self, appender: &mut dyn Appender, timeline: TimelineRef, series: &[SeriesRef]) {
         if series.is_empty() {
@@ -324,7 +345,7 @@ impl Append<'_> {
         counts: &Counts,
         refusal: Option<&AppendError>,
         committed: &Committed,
-        samples: u64,
+        vanished: &[SeriesRef],
     ) {
         let metrics = &self.shared.metrics;
         metrics.samples.add(committed.samples);
@@ -332,8 +353,11 @@ impl Append<'_> {
         metrics.slow_lines.add(counts.scraped - counts.predicted);
         metrics.refused_series.add(counts.refused_series);
         metrics.refused_histograms.add(counts.refused_histograms);
-        // Stale markers come after the samples; that they are refused is expected and of no interest.
-        let rejected = committed.rejected.iter().filter(|rejected| rejected.ordinal < samples);
+        // That a stale marker is refused is expected and of no interest.
+        let rejected = committed
+            .rejected
+            .iter()
+            .filter(|rejected| vanished.binary_search(&rejected.series).is_err());
         let mut first = None;
         let mut count = 0u64;
         for rejected in rejected {
@@ -440,9 +464,10 @@ impl TargetState {
         self.report.clear();
     }
 
-    /// What vanished by the prediction, and what was orphaned and did not come again in this body.
+    /// What vanished by the prediction, and what was orphaned and did not come again in this body; sorted.
     fn all_vanished(&mut self, mut vanished: Vec<SeriesRef>, body: &Buffers) -> Vec<SeriesRef> {
         if self.orphans.is_empty() {
+            vanished.sort_unstable();
             return vanished;
         }
         let mut present: Vec<SeriesRef> = body.row.iter().map(|(series, _)| *series).collect();
@@ -457,6 +482,7 @@ impl TargetState {
                 .into_iter()
                 .filter(|series| present.binary_search(series).is_err()),
         );
+        vanished.sort_unstable();
         vanished
     }
 }

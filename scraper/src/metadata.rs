@@ -114,6 +114,7 @@ pub(crate) struct MetadataPass<'b, 'i> {
     before: Families,
     interner: &'i Interner,
     limit: usize,
+    refused: u64,
     scrape: ScrapeNo,
     /// The family of the last body that should come next.
     cursor: usize,
@@ -146,6 +147,7 @@ impl<'b, 'i> MetadataPass<'b, 'i> {
             before,
             interner,
             limit,
+            refused: 0,
             scrape,
             cursor: 0,
             next: None,
@@ -165,9 +167,14 @@ impl<'b, 'i> MetadataPass<'b, 'i> {
         self.of(name).unit = Some(unit);
     }
 
-    /// The families, if they are others than before.
-    pub(crate) fn finish(mut self) -> Option<Families> {
+    /// The families, if they are others than before, and how many declarations there was no room for.
+    pub(crate) fn finish(mut self) -> (Option<Families>, u64) {
         self.close();
+        let refused = self.refused;
+        (self.changed(), refused)
+    }
+
+    fn changed(self) -> Option<Families> {
         let before = &*self.before;
         let present = match self.next {
             None if self.cursor == before.present.len() => None,
@@ -247,7 +254,7 @@ impl<'b, 'i> MetadataPass<'b, 'i> {
                 }
             }
         });
-        next.put(family, self.limit);
+        self.refused += u64::from(!next.put(family, self.limit));
     }
 }
 
@@ -275,8 +282,8 @@ impl Next {
         earlier.get(name)
     }
 
-    /// Takes a family in; one that the body declares again is what it says last.
-    fn put(&mut self, family: Family, limit: usize) {
+    /// Takes a family in; one that the body declares again is what it says last. `false`: there is no room.
+    fn put(&mut self, family: Family, limit: usize) -> bool {
         if let Some(place) = self.places.get(&family.name) {
             if let Some(held) = self.families.get_mut(*place) {
                 *held = family;
@@ -284,7 +291,10 @@ impl Next {
         } else if self.families.len() < limit {
             self.places.insert(Arc::clone(&family.name), self.families.len());
             self.families.push(family);
+        } else {
+            return false;
         }
+        true
     }
 }
 
@@ -357,7 +367,7 @@ mod tests {
                 _ => {}
             }
         }
-        pass.finish()
+        pass.finish().0
     }
 
     fn pass(before: &Families, interner: &Interner, body: &str) -> Option<Families> {

@@ -80,6 +80,7 @@ metrics! {
     out_of_bounds: Counter "tidegauge_scrape_samples_out_of_bounds_total" "Samples refused because they were too old or too far in the future.";
     refused_series: Counter "tidegauge_scrape_series_refused_total" "Series refused by a limit of the store.";
     refused_histograms: Counter "tidegauge_scrape_histograms_refused_total" "Native histograms refused because they had more buckets than the store takes.";
+    refused_metadata: Counter "tidegauge_scrape_metadata_refused_total" "Metric families whose metadata was left out because a target declares more than are kept.";
     over_sample_limit: Counter "tidegauge_scrape_over_sample_limit_total" "Scrapes that failed because of sample_limit.";
     over_bucket_limit: Counter "tidegauge_scrape_over_bucket_limit_total" "Scrapes that failed because of native_histogram_bucket_limit.";
     over_label_limit: Counter "tidegauge_scrape_over_label_limit_total" "Scrapes that failed because of a limit on labels.";

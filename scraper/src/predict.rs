@@ -9,7 +9,8 @@
 //!
 //! A body that says what the last one said costs one hash per line and changes nothing here. At the first line that
 //! differs, the pass begins to write the next generation, and looks for the line where it probably is (a few lines on,
-//! if some were removed) and then in a table of all lines, which is only then made. Between scrapes nothing is kept
+//! if some were removed) and then among all lines: one by one for the first few, then in a table of them, which is only
+//! then made. Between scrapes nothing is kept
 //! but the columns above: 20 bytes per line, whatever its length.
 
 use crate::parse::Fingerprint;
@@ -17,6 +18,11 @@ use tidegauge_model::SeriesRef;
 
 /// How many lines behind the cursor are tried before the table is asked.
 const LOOK_AHEAD: usize = 4;
+
+/// So many lines are looked for one by one before a table is made: where a few series come and go that takes less.
+const SCANS: usize = 32;
+/// Hashes that are compared without a branch between them.
+const CHUNK: usize = 16;
 
 /// What a series part stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,7 +139,9 @@ struct Diverged {
     next: Lines,
     /// Which lines of the last body this one has, a bit each.
     seen: Vec<u64>,
-    /// The last body's lines by their bytes, made when first needed.
+    /// How many lines were looked for among all.
+    searches: usize,
+    /// The last body's lines by their bytes, made when many are looked for.
     table: Option<Table>,
 }
 
@@ -243,8 +251,7 @@ impl Pass<'_> {
         let Some(diverged) = &mut self.diverged else {
             return Predicted::New;
         };
-        let table = diverged.table.get_or_insert_with(|| Table::of(lines));
-        let Some(at) = table.find(lines, line) else {
+        let Some(at) = diverged.find(lines, line) else {
             return Predicted::New;
         };
         // Lines behind one that moved have probably moved with it.
@@ -267,6 +274,7 @@ impl Pass<'_> {
             Box::new(Diverged {
                 next: lines.head(cursor),
                 seen,
+                searches: 0,
                 table: None,
             })
         })
@@ -317,6 +325,15 @@ fn tracked(slot: Slot) -> Option<SeriesRef> {
 }
 
 impl Diverged {
+    /// Where the last body has this line first.
+    fn find(&mut self, lines: &Lines, line: Fingerprint) -> Option<usize> {
+        self.searches += 1;
+        if self.searches <= SCANS {
+            return lines.position(line);
+        }
+        self.table.get_or_insert_with(|| Table::of(lines)).find(lines, line)
+    }
+
     fn mark(&mut self, at: usize) {
         if let Some(bits) = self.seen.get_mut(at / 64) {
             *bits |= 1 << (at % 64);
@@ -383,6 +400,15 @@ impl Lines {
             .iter()
             .zip(&self.sizes)
             .map(|(&bits, &size)| unpack(bits, size))
+    }
+
+    /// The first that is this line.
+    fn position(&self, line: Fingerprint) -> Option<usize> {
+        let wanted = line.hash();
+        let chunks = self.hashes.chunks(CHUNK).enumerate();
+        let met = chunks.filter(|(_, hashes)| hashes.iter().fold(false, |met, hash| met | (*hash == wanted)));
+        met.flat_map(|(chunk, _)| chunk * CHUNK..(chunk + 1) * CHUNK)
+            .find(|at| self.line(*at) == Some(line))
     }
 
     fn set(&mut self, at: usize, slot: Slot) {

@@ -24,6 +24,11 @@ use std::time::Duration;
 use tidegauge_model::{Labels, LabelsBuilder, Timestamp, reserved};
 use xxhash_rust::xxh3::xxh3_64;
 
+/// Into so many parts an interval is divided at the least.
+const TURNS: u64 = 20;
+/// The most milliseconds from one moment at which targets have their turns to the next.
+const MAX_APART_MS: u64 = 1000;
+
 /// How a target is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Health {
@@ -189,11 +194,14 @@ impl Target {
         })))
     }
 
-    /// When in each interval, counted from the Unix epoch, this target has its turn.
+    /// When in each interval, counted from the Unix epoch, this target has its turn: one of [`TURNS`] moments at the
+    /// least, at which some targets come together. Woken once for several, the process finds in the caches what the
+    /// first of them brought there.
     pub(crate) fn offset(&self, seed: u64) -> Duration {
         let interval = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX).max(1);
         // Whole milliseconds, as timestamps are.
-        Duration::from_millis((self.identity ^ seed) % interval / 1_000_000)
+        let step = (interval / TURNS / 1_000_000).clamp(1, MAX_APART_MS);
+        Duration::from_millis((self.identity ^ seed) % interval / 1_000_000 / step * step)
     }
 
     /// As the API shows it.
@@ -404,6 +412,16 @@ mod tests {
         assert_ne!(a.identity, t("job_name: a", "h:2").identity);
         assert_ne!(a.identity, t("{job_name: a, metrics_path: /x}", "h:1").identity);
         assert!(a.offset(7) < a.interval && a.offset(7) != a.offset(0x1234_5678_9abc));
+        assert_eq!(a.offset(7).as_millis() % 1000, 0);
+        assert_eq!(
+            t("{job_name: a, scrape_interval: 5s, scrape_timeout: 5s}", "h:1")
+                .offset(7)
+                .as_millis()
+                % 250,
+            0
+        );
+        let often = t("{job_name: a, scrape_interval: 10ms, scrape_timeout: 10ms}", "h:1");
+        assert!(often.offset(7) < often.interval);
     }
 
     #[test]

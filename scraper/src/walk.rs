@@ -158,10 +158,12 @@ impl Walk<'_, '_> {
         let mut vanished = Vec::new();
         pass.finish(|series| vanished.push(series));
         // A body of nothing declares nothing and unsays nothing.
-        if !body.is_empty()
-            && let Some(families) = metadata.finish()
-        {
-            append.live.set_families(families);
+        if !body.is_empty() {
+            let (families, refused) = metadata.finish();
+            append.shared.metrics.refused_metadata.add(refused);
+            if let Some(families) = families {
+                append.live.set_families(families);
+            }
         }
         Ok(vanished)
     }

@@ -116,6 +116,8 @@ pub struct AppOptions {
     pub timestamp_tolerance: PromDuration,
     /// Whether targets on this machine are asked for compressed bodies as well.
     pub compress_nearby: bool,
+    /// Most metric families of a target whose metadata is kept.
+    pub max_metadata: usize,
     /// How far back an instant selector looks.
     pub lookback: PromDuration,
     /// Longest time of a query.
@@ -358,6 +360,7 @@ impl Running {
                 own_thread: true,
                 timestamp_tolerance: options.timestamp_tolerance.get(),
                 compressed_nearby: options.compress_nearby,
+                max_metadata_per_target: options.max_metadata,
                 discovery: options.discovery.clone(),
                 ..ScrapeOptions::default()
             },

@@ -415,9 +415,8 @@ impl Timeline {
         }
         let passed = row - p.changed;
         if passed > 1 {
-            let mut gap = Vec::with_capacity(6);
-            varint::put(&mut gap, u64::from(passed - 1) << 2 | delta::GAP);
-            extend(cells, p, &gap);
+            let (gap, len) = varint::bytes(u64::from(passed - 1) << 2 | delta::GAP);
+            extend(cells, p, gap.get(..len).unwrap_or_default());
         }
         extend(cells, p, code);
         p.changed = row;

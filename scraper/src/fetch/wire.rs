@@ -274,10 +274,10 @@ fn parse_head(raw: &[u8]) -> Result<Option<(Head, usize)>, WireError> {
     };
     let (mut length, mut coded) = (None, false);
     for header in response.headers.iter() {
-        let value = || String::from_utf8_lossy(header.value).trim().to_owned();
-        let name = header.name;
+        let value = String::from_utf8_lossy(header.value);
+        let (name, value) = (header.name, value.trim());
         if name.eq_ignore_ascii_case("content-length") {
-            let bytes: u64 = value()
+            let bytes: u64 = value
                 .parse()
                 .map_err(|_| WireError::Response("invalid Content-Length"))?;
             if length.replace(bytes).is_some_and(|before| before != bytes) {
@@ -285,11 +285,11 @@ fn parse_head(raw: &[u8]) -> Result<Option<(Head, usize)>, WireError> {
             }
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             coded = true;
-            if !value().eq_ignore_ascii_case("chunked") {
+            if !value.eq_ignore_ascii_case("chunked") {
                 return Err(WireError::Response("unsupported Transfer-Encoding"));
             }
         } else if name.eq_ignore_ascii_case("connection") {
-            for option in value().split(',') {
+            for option in value.split(',') {
                 match option.trim() {
                     word if word.eq_ignore_ascii_case("close") => head.keep = false,
                     word if word.eq_ignore_ascii_case("keep-alive") => head.keep = true,
@@ -297,9 +297,9 @@ fn parse_head(raw: &[u8]) -> Result<Option<(Head, usize)>, WireError> {
                 }
             }
         } else if name.eq_ignore_ascii_case("content-type") {
-            head.content_type.get_or_insert_with(value);
+            head.content_type.get_or_insert_with(|| value.to_owned());
         } else if name.eq_ignore_ascii_case("content-encoding") {
-            head.content_encoding.get_or_insert_with(value);
+            head.content_encoding.get_or_insert_with(|| value.to_owned());
         } else if name.eq_ignore_ascii_case("location") {
             head.location = true;
         }

@@ -12,7 +12,7 @@ use super::{Fingerprint, Format, ParseError, openmetrics, series, text};
 /// The largest body that is parsed: offsets are kept in 32 bits.
 const MAX_BODY_BYTES: usize = u32::MAX as usize;
 /// So many lines' strings are looked at one by one before the whole body is.
-const LOOKS: u32 = 24;
+const LOOKS: u32 = 64;
 
 /// What becomes of OpenMetrics `_created` lines of counters, histograms and summaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

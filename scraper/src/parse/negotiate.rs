@@ -112,6 +112,27 @@ impl fmt::Display for ScrapeProtocol {
 const TEXT: &str = "text/plain";
 const OPENMETRICS: &str = "application/openmetrics-text";
 const PROTOBUF: &str = "application/vnd.google.protobuf";
+/// What nearly all targets send, letter by letter: taken without being parsed.
+const USUAL: [(&str, Format); 6] = [
+    ("text/plain; version=0.0.4; charset=utf-8", Format::PrometheusText),
+    (
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+        Format::PrometheusText,
+    ),
+    (
+        "text/plain; version=0.0.4; charset=utf-8; escaping=values",
+        Format::PrometheusText,
+    ),
+    ("text/plain; version=0.0.4", Format::PrometheusText),
+    (
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        Format::OpenMetrics,
+    ),
+    (
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+        Format::OpenMetrics,
+    ),
+];
 
 /// The `Accept` header for these protocols, the most wanted first, with upstream's weights.
 pub fn accept_header(protocols: &[ScrapeProtocol], escaping: EscapingScheme) -> String {
@@ -204,6 +225,12 @@ impl Format {
     ) -> Result<Negotiated, ContentTypeError> {
         let fallback = fallback.map(ScrapeProtocol::media_type);
         let content_type = content_type.unwrap_or_default();
+        if let Some((_, format)) = USUAL.iter().find(|(text, _)| *text == content_type) {
+            return Ok(Negotiated {
+                format: *format,
+                warning: None,
+            });
+        }
         let warning = match media_type(content_type) {
             _ if content_type.is_empty() => ContentTypeError::Blank { fallback },
             Ok(media_type) => {

@@ -110,6 +110,7 @@ pub const FLAGS: &[Flag] = &[
     switch("scrape.adjust-timestamps", "true", Obeyed),
     switch("scrape.compress-nearby", "false", Own),
     value("scrape.discovery-reload-interval", "5s", Obeyed),
+    value("scrape.max-metadata", "10000", Own),
     value("scrape.timestamp-tolerance", "2ms", Obeyed),
     switch("storage.agent.no-lockfile", "false", NoEffect),
     value("storage.agent.path", "data-agent/", NoEffect),

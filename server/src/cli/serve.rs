@@ -281,6 +281,14 @@ pub struct ServeArgs {
     /// Ask targets on this machine for compressed bodies as well, which costs both sides more than the bytes do
     #[arg(long = "scrape.compress-nearby", help_heading = "Scraping")]
     compress_nearby: bool,
+    /// Most metric families of a target whose type, help and unit are kept; further ones are scraped all the same
+    #[arg(
+        long = "scrape.max-metadata",
+        value_name = "FAMILIES",
+        default_value_t = 10_000,
+        help_heading = "Scraping"
+    )]
+    max_metadata: usize,
 
     /// How far back an instant selector looks for a sample
     #[arg(
@@ -451,6 +459,7 @@ impl ServeArgs {
                 _ => self.timestamp_tolerance,
             },
             compress_nearby: self.compress_nearby,
+            max_metadata: self.max_metadata,
             lookback: self.lookback,
             query_timeout: self.query_timeout,
             max_samples: self.max_samples,

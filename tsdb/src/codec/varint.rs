@@ -13,6 +13,21 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// The bytes of an unsigned integer and how many they are, for where a vector would have to be made first.
+pub(crate) fn bytes(mut value: u64) -> ([u8; MAX_BYTES], usize) {
+    let (mut out, mut len) = ([0; MAX_BYTES], 0);
+    for byte in &mut out {
+        len += 1;
+        if value < 0x80 {
+            *byte = value as u8;
+            break;
+        }
+        *byte = value as u8 | 0x80;
+        value >>= 7;
+    }
+    (out, len)
+}
+
 /// Appends a signed integer.
 pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
     put(out, zigzag(value));
@@ -52,6 +67,8 @@ mod tests {
             put(&mut out, value);
             assert_eq!(out, bytes);
             assert_eq!(len(value), bytes.len());
+            let (short, len) = super::bytes(value);
+            assert_eq!(&short[..len], bytes);
         }
         assert_eq!([0, -1, 1, -2, i64::MIN].map(zigzag), [0, 1, 2, 3, u64::MAX]);
     }

@@ -79,10 +79,24 @@ impl Index {
     /// Adds a series that is not there; `None` if an arena is full.
     pub(crate) fn add(&mut self, labels: &Labels) -> Option<u32> {
         let series = u32::try_from(self.ends.len()).ok().filter(|s| *s < u32::MAX)?;
-        let mut pairs = Vec::with_capacity(16);
+        let mut pairs: Vec<u32> = Vec::with_capacity(16);
+        // Series come in families: most pairs are those of the one before, which need no look into cold tables.
+        let before: Vec<u32> = series
+            .checked_sub(1)
+            .map_or_else(Vec::new, |s| self.pairs_of(s).collect());
         for (name, value) in labels.iter() {
-            let (name, value) = (self.symbols.intern(name)?, self.symbols.intern(value)?);
-            pairs.push(self.pairs.intern(name, value));
+            let known = before.get(pairs.len()).map(|p| (*p, self.pair_texts(*p)));
+            pairs.push(match known {
+                Some((pair, texts)) if texts == (name, value) => pair,
+                Some((pair, texts)) if texts.0 == name => {
+                    let value = self.symbols.intern(value)?;
+                    self.pairs.intern(self.pairs.get(pair).0, value)
+                }
+                _ => {
+                    let (name, value) = (self.symbols.intern(name)?, self.symbols.intern(value)?);
+                    self.pairs.intern(name, value)
+                }
+            });
         }
         let hash = labels.stable_hash() as u32;
         reserve(&mut self.arena, pairs.len() * 5);

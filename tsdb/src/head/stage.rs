@@ -496,6 +496,8 @@ impl<'s> Stage<'s> {
         for item in items.iter().filter(|i| i.place == NONE) {
             self.leave(item.column, timeline);
         }
+        let new = items.iter().filter(|i| i.place == NONE).count();
+        self.plan.moved.reserve(new);
         let index = self.staged(timeline);
         let t = self.state.timeline(timeline);
         let Some(staged) = self.plan.staged.get_mut(index) else {
@@ -515,7 +517,7 @@ impl<'s> Stage<'s> {
             self.plan.moved.insert(item.column, (timeline, place));
         }
         if let Some(changes) = staged.changes.get_mut(first_change..) {
-            changes.sort_by_key(|c| c.place);
+            changes.sort_unstable_by_key(|c| c.place);
         }
         let presence = if held == staged.live {
             None

@@ -6,6 +6,9 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use tidegauge_model::is_stale;
 
+/// Of so many values one usually differs from the row before.
+const USUALLY_CHANGED: usize = 4;
+
 /// One value that differs from the row before (or the first of its place).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Change {
@@ -53,14 +56,15 @@ pub(crate) struct Staged {
 
 impl Staged {
     pub(crate) fn new(timeline: u32, t: Option<&Timeline>) -> Self {
+        let expected = t.map_or(0, |t| t.live() as usize / USUALLY_CHANGED);
         Self {
             timeline,
             base_rows: t.map_or(0, Timeline::rows),
             base_places: t.map_or(0, |t| t.places.len() as u32),
             newest: t.map_or(i64::MIN, |t| t.newest),
             rows: Vec::new(),
-            changes: Vec::new(),
-            codes: Vec::new(),
+            changes: Vec::with_capacity(expected),
+            codes: Vec::with_capacity(expected * 4),
             added: Vec::new(),
             ends: HashMap::new(),
             left: Vec::new(),
@@ -191,6 +195,7 @@ pub(crate) fn ranges(staged: &mut Staged, t: Option<&Timeline>, touched: &[bool]
     if open {
         edges.push(touched.len() as u32);
     }
+    staged.ends.reserve(ends.len());
     for place in ends {
         staged.end(place);
     }

@@ -106,8 +106,9 @@ impl Book {
 
     fn record(&mut self, record: &[u8]) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(record);
+        let mut told = record::Told::new();
         while !cursor.is_empty() {
-            match record::read(&mut cursor)? {
+            match record::read(&mut cursor, &mut told)? {
                 Read::Timeline { timeline, .. } => drop(self.timelines.entry(timeline).or_default()),
                 Read::Column { column, home, pairs } => {
                     let sorted = pairs.is_sorted_by(|a, b| a.0 < b.0);

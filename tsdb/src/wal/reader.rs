@@ -213,8 +213,9 @@ impl Dictionary {
         let mut deletions = Vec::new();
         let mut histograms: Vec<HeadHistogram> = Vec::new();
         let mut exemplars: Vec<(SeriesRef, i64, Exemplar)> = Vec::new();
+        let mut told = record::Told::new();
         while !cursor.is_empty() {
-            match record::read(&mut cursor)? {
+            match record::read(&mut cursor, &mut told)? {
                 Read::Timeline { timeline, key } => {
                     let track = self.timelines.entry(timeline).or_default();
                     if track.key.as_deref() != key {

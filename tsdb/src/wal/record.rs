@@ -3,6 +3,7 @@
 //! ```text
 //!   1 timeline  number, key: length + 1 and text, or 0 if the store made it
 //!   2 column    number, home timeline + 1 or 0, pairs, then for each: name, value     (texts: length, UTF-8)
+//!               as versions 1 and 2 of the log have it; read, not written
 //!   3 shape     timeline, kept, added, then for each added place its column: zigzag step from the one before
 //!   4 row       timeline, zigzag step of its time, flags u8, [ranges], [ended], values
 //!                 flags bit 0: key row; its time steps from 0, and it gives all that is known of the timeline
@@ -21,9 +22,13 @@
 //!                 flags bit 0: the time is its own, else that of its sample
 //!   8 deletion  zigzag start, zigzag end (both included), matchers, then for each: operator u8, name, value
 //!                 operator 0 `=`, 1 `!=`, 2 `=~`, 3 `!~`; all must hold. What lies in the log before it is meant
+//!   9 column    number, home timeline + 1 or 0, pairs, then for each beside the pair at its place in the column that the
+//!               record told of before:
+//!                 0: the same;  1: its name, then a value;  else length of the name + 2, the name, a value
+//!                 only names and pairs of up to 128 bytes are told by a number
 //! ```
 //!
-//! 5 to 8 are of version 2 of the log. All numbers are varints. Codes are those of [`crate::head::delta`]. A place
+//! 5 to 8 are of version 2 of the log, 9 is of version 3. All numbers are varints. Codes are those of [`crate::head::delta`]. A place
 //! that is new in this row changes from 0.
 
 use super::writer::Book;
@@ -49,6 +54,14 @@ const COLUMN: u8 = 2;
 const SHAPE: u8 = 3;
 const ROW: u8 = 4;
 const DELETION: u8 = 8;
+const COLUMN_BESIDE: u8 = 9;
+/// In an entry 9: the pair, or its name, is that of the column before.
+const SAME_PAIR: u64 = 0;
+const SAME_NAME: u64 = 1;
+/// Names begin here: their length plus this.
+const OTHER_NAME: usize = 2;
+/// The longest text that stands for itself a second time: a log cannot ask for much more memory than it takes.
+const MAX_REPEATED_BYTES: usize = 128;
 const OPERATORS: [MatchOp; 4] = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
 const LATE: u8 = 5;
 const HISTOGRAM: u8 = 6;
@@ -101,6 +114,8 @@ pub(crate) struct Entries<'a> {
     index: &'a Index,
     book: &'a mut Book,
     out: &'a mut Vec<u8>,
+    /// The pairs of the column told last.
+    told: Vec<u32>,
 }
 
 impl<'a> Entries<'a> {
@@ -110,6 +125,7 @@ impl<'a> Entries<'a> {
             index,
             book,
             out,
+            told: Vec::new(),
         }
     }
 
@@ -161,11 +177,30 @@ impl<'a> Entries<'a> {
 
     fn column(&mut self, column: u32) {
         let Some(c) = self.state.column(column) else { return };
-        self.out.push(COLUMN);
+        self.out.push(COLUMN_BESIDE);
         put(self.out, u64::from(column));
         put(self.out, if c.home == NONE { 0 } else { u64::from(c.home) + 1 });
-        let labels = self.index.labels(c.series);
-        self.pairs(&labels);
+        let pairs: Vec<u32> = self.index.pairs_of(c.series).collect();
+        put(self.out, pairs.len() as u64);
+        for (place, pair) in pairs.iter().enumerate() {
+            self.pair_beside(*pair, self.told.get(place).copied());
+        }
+        self.told = pairs;
+    }
+
+    /// Series are told of in families: most pairs are those of the series before.
+    fn pair_beside(&mut self, pair: u32, told: Option<u32>) {
+        let (name, value) = self.index.pair_texts(pair);
+        if told == Some(pair) && name.len() + value.len() <= MAX_REPEATED_BYTES {
+            return put(self.out, SAME_PAIR);
+        }
+        if name.len() <= MAX_REPEATED_BYTES && told.is_some_and(|told| self.index.pair_texts(told).0 == name) {
+            put(self.out, SAME_NAME);
+        } else {
+            put(self.out, (name.len() + OTHER_NAME) as u64);
+            self.out.extend_from_slice(name.as_bytes());
+        }
+        put_text(self.out, value);
     }
 
     fn pairs(&mut self, labels: &Labels) {
@@ -484,8 +519,11 @@ pub(crate) fn read_steps(cursor: &mut Cursor<'_>) -> Result<Vec<u32>, Malformed>
         .collect()
 }
 
-/// Reads the next entry; of a row only its head.
-pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
+/// The pairs of the column that a record told of last.
+pub(crate) type Told<'a> = Vec<(&'a str, &'a str)>;
+
+/// Reads the next entry of a record; of a row only its head.
+pub(crate) fn read<'a>(cursor: &mut Cursor<'a>, told: &mut Told<'a>) -> Result<Read<'a>, Malformed> {
     match cursor.u8()? {
         TIMELINE => {
             let timeline = number(cursor)?;
@@ -503,6 +541,13 @@ pub(crate) fn read<'a>(cursor: &mut Cursor<'a>) -> Result<Read<'a>, Malformed> {
             let column = number(cursor)?;
             let home = number(cursor)?.checked_sub(1);
             let pairs = read_pairs(cursor)?;
+            Ok(Read::Column { column, home, pairs })
+        }
+        COLUMN_BESIDE => {
+            let column = number(cursor)?;
+            let home = number(cursor)?.checked_sub(1);
+            let pairs = read_pairs_beside(cursor, told)?;
+            told.clone_from(&pairs);
             Ok(Read::Column { column, home, pairs })
         }
         SHAPE => {
@@ -571,6 +616,26 @@ fn read_pairs<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<(&'a str, &'a str)>, Ma
     (0..n).map(|_| Ok((text(cursor)?, text(cursor)?))).collect()
 }
 
+fn read_pairs_beside<'a>(cursor: &mut Cursor<'a>, told: &Told<'a>) -> Result<Told<'a>, Malformed> {
+    let n = count(cursor)?;
+    (0..n)
+        .map(|place| {
+            let left = cursor.remaining();
+            let code = cursor.bounded(left + OTHER_NAME, "a name is longer than what is left")?;
+            let told = told.get(place).copied();
+            let name = match (code as u64, told, code.checked_sub(OTHER_NAME)) {
+                (SAME_PAIR, Some(pair), _) if pair.0.len() + pair.1.len() <= MAX_REPEATED_BYTES => return Ok(pair),
+                (SAME_NAME, Some((name, _)), _) if name.len() <= MAX_REPEATED_BYTES => name,
+                (.., Some(length)) => {
+                    std::str::from_utf8(cursor.take(length)?).map_err(|_| cursor.malformed("text is not UTF-8"))?
+                }
+                _ => return Err(cursor.malformed("a pair is that of no column")),
+            };
+            Ok((name, text(cursor)?))
+        })
+        .collect()
+}
+
 /// Reads a histogram and its time after those before; `None` if it builds on what is not known.
 pub(crate) fn read_histogram(
     body: &[u8],
@@ -600,4 +665,78 @@ pub(crate) fn read_changed(cursor: &mut Cursor<'_>, flags: u8, places: u32) -> R
     Ok((0..places)
         .filter(|p| bytes.get(*p as usize / 8).is_some_and(|b| b >> (p % 8) & 1 == 1))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(record: &[u8]) -> Result<Vec<Vec<(String, String)>>, Malformed> {
+        let (mut cursor, mut told, mut columns) = (Cursor::new(record), Told::new(), Vec::new());
+        while !cursor.is_empty() {
+            if let Read::Column { pairs, .. } = read(&mut cursor, &mut told)? {
+                let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+                columns.push(pairs.into_iter().map(owned).collect());
+            }
+        }
+        Ok(columns)
+    }
+
+    /// The record that defines a series for each of these label sets.
+    fn defined(sets: &[Vec<(String, String)>]) -> Vec<u8> {
+        let (mut state, mut index, mut book, mut out) =
+            (State::default(), Index::default(), Book::default(), Vec::new());
+        let columns: Vec<u32> = sets
+            .iter()
+            .filter_map(|pairs| {
+                let labels = Labels::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()))).ok()?;
+                let series = index.add(&labels)?;
+                Some(state.add_column(series, NONE))
+            })
+            .collect();
+        let mut entries = Entries::new(&state, &index, &mut book, &mut out);
+        columns.iter().for_each(|column| entries.define(*column, false, NONE));
+        out
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn columns_are_told_beside_the_one_before() {
+        let long = "v".repeat(MAX_REPEATED_BYTES);
+        let sets = [
+            pairs(&[("a", "1"), ("b", "2"), ("c", &long)]),
+            pairs(&[("a", "1"), ("b", "3"), ("c", &long)]),
+            pairs(&[("b", "3")]),
+            pairs(&[("a", "1"), ("b", "3"), ("c", ""), ("d", "ü")]),
+        ];
+        let record = defined(&sets);
+        assert_eq!(columns(&record).unwrap()[..2], sets[..2]);
+        assert_eq!(columns(&record).unwrap()[2], sets[2]);
+        // Of the second column: the same pair, the same name with a value of a byte, the same name with the long one.
+        let second = [&[9, 1, 0, 3, 0, 1, 1, b'3', 1, 128, 1][..], long.as_bytes()].concat();
+        let at = record.windows(second.len()).position(|bytes| bytes == second);
+        assert!(at.is_some(), "{record:?}");
+    }
+
+    #[test]
+    fn what_refers_to_no_column_is_malformed() {
+        let long = "n".repeat(MAX_REPEATED_BYTES + 1);
+        let name = [&[9, 0, 0, 1, 131, 1][..], long.as_bytes(), &[0]].concat();
+        for (record, good) in [
+            (vec![9, 0, 0, 1, 3, b'a', 1, b'b', 9, 1, 0, 1, 0], true),
+            (vec![9, 0, 0, 1, 0], false),
+            (vec![9, 0, 0, 1, 1, 1, b'b'], false),
+            (vec![9, 0, 0, 1, 3, b'a', 1, b'b', 9, 1, 0, 2, 0, 0], false),
+            (vec![9, 0, 0, 1, 3, 0xff, 1, b'b'], false),
+            (vec![9, 0, 0, 1, 200, b'a'], false),
+            (name.clone(), true),
+            ([&name[..], &[9, 1, 0, 1, 0]].concat(), false),
+            ([&name[..], &[9, 1, 0, 1, 1, 0]].concat(), false),
+        ] {
+            assert_eq!(columns(&record).is_ok(), good, "{record:?}");
+        }
+    }
 }

@@ -22,12 +22,12 @@ use crate::codec::{Cursor, ZstdPool, crc32, varint};
 use crate::numbered::NumberedFile;
 use crc32fast::Hasher;
 
-/// The files of the log. Version 2 added the entries of histograms and exemplars, and what came with them; version 1
-/// reads as it did.
+/// The files of the log. Version 2 added the entries of histograms and exemplars, and what came with them; version 3
+/// tells of a column by what differs from the one before. Older versions read as they did.
 pub(crate) const FILES: NumberedFile = NumberedFile {
     extension: "seg",
     magic: *b"TGWL",
-    version: 2,
+    version: 3,
 };
 const FRAME_BYTES: usize = 9;
 pub(crate) const PLAIN: u8 = 1;
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn header_and_frame_are_as_drawn() {
         let head = FILES.header(7);
-        assert_eq!(head[..16], [b'T', b'G', b'W', b'L', 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(head[..16], [b'T', b'G', b'W', b'L', 3, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(FILES.name(7), "00000007.seg");
         let mut framer = Framer::new();
         let frame = framer.frame(b"abc").to_vec();

@@ -44,7 +44,7 @@ fn bytes_are_as_drawn() {
     commit(115, &[("x", 2.0)]);
 
     let mut header = b"TGWL".to_vec();
-    header.extend_from_slice(&[2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    header.extend_from_slice(&[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     let mut expect = sealed(header);
     // Timeline 0 "t"; columns 0 and 1 with home 0; shape: both; key row at 100: 1 and 0.5 after 0.
     expect.extend(frame(&[
@@ -52,20 +52,19 @@ fn bytes_are_as_drawn() {
         0,
         2,
         b't', //
-        2,
+        9,
         0,
         1,
         1,
-        1,
+        3,
         b'a',
         1,
         b'x', //
-        2,
+        9,
         1,
         1,
         1,
         1,
-        b'a',
         1,
         b'y', //
         3,
@@ -120,11 +119,11 @@ fn late_samples_are_as_drawn() {
     let mut expect = before.clone();
     // The second definition of column 0, then two samples of it: 70, and 10 later; 3.5 after 0, and 0.5 less.
     expect.extend(frame(&[
-        2,
+        9,
         0,
         0,
         1,
-        1,
+        3,
         b'a',
         1,
         b'x', //
@@ -186,11 +185,11 @@ fn bytes_of_histograms_and_exemplars_are_as_drawn() {
     let prints = [commit(100, 3.0), commit(105, 4.0)];
 
     let mut header = b"TGWL".to_vec();
-    header.extend_from_slice(&[2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    header.extend_from_slice(&[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     let mut expect = sealed(header);
     // Column 0 without a home; a histogram of 20 bytes that stands alone: integers, schema 0, threshold 0, no spans, no
     // bounds; 3, 3 and 15 tenths after 0; at 100. Its exemplar at 100, which is not its own time: 2, t="i".
-    let mut first = vec![2, 0, 0, 1, 1, b'a', 1, b'x'];
+    let mut first = vec![9, 0, 0, 1, 3, b'a', 1, b'x'];
     first.extend([
         6,
         0,

@@ -228,9 +228,10 @@ fn without_query(problem: HttpError) -> HttpError {
 
 impl Connection {
     fn new(access: Access, stamp: Option<(SystemTime, u64)>, user_agent: &str) -> Result<Self, String> {
-        let url = Url::parse(&access.url).map_err(|problem| format!("API server {:?}: {problem}", access.url))?;
+        // Not told itself: a password may stand in it.
+        let url = Url::parse(&access.url).map_err(|problem| format!("the API server's URL: {problem}"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("API server {:?}: the scheme must be http or https", access.url));
+            return Err("the API server's URL: the scheme must be http or https".to_owned());
         }
         let options = ClientOptions {
             user_agent: user_agent.to_owned(),

@@ -82,6 +82,7 @@ impl Stage<'_> {
     fn accept_fresh(&mut self, timeline: u32, at: i64, mut fresh: Vec<Item>) -> Result<Vec<Item>, Rejected> {
         let mut seen = HashSet::with_capacity(fresh.len());
         let mut kept = Vec::with_capacity(fresh.len());
+        self.plan.owners.reserve(fresh.len());
         for item in &mut fresh {
             item.timeline = timeline;
             item.of_row = true;
