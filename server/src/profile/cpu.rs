@@ -2,7 +2,7 @@
 //! work by a signal.
 //!
 //! The sampler takes some 70 MB from its first use until the process ends, and some 100 MB while it ends: see
-//! docs/decisions/0021.
+//! docs/decisions/0023.
 
 use super::message::{Builder, Frame, Mapped};
 use pprof::{ProfilerGuard, ProfilerGuardBuilder};

@@ -1,7 +1,7 @@
 //! Where the memory goes, by what each part accounts for itself.
 //!
 //! The allocator does not tell who took what, and asking it at each turn would cost more than it is worth. What parts
-//! meter adds up to most of what is resident; the rest stands as such. See docs/decisions/0021.
+//! meter adds up to most of what is resident; the rest stands as such. See docs/decisions/0023.
 
 use super::message::{Builder, Frame};
 use crate::api::Listing;
