@@ -119,15 +119,42 @@ impl Planted {
             self.unmet += 1;
             return;
         };
-        let offset_ms = selector.offset.as_ref().and_then(DurationExpr::plain_ms).unwrap_or(0);
         for labels in series {
-            let factor = (labels.value("le").len() + labels.value("__name__").len() % 7 + 1) as f64;
-            let samples = self.series.entry(labels).or_default();
-            for k in 0..SAMPLES {
-                let at = start_ms + k * EVERY_MS;
-                samples.insert(Timestamp::from_millis(at), k as f64 * factor);
-                samples.insert(Timestamp::from_millis(at - offset_ms), k as f64 * factor);
-            }
+            self.samples(selector, labels, start_ms);
+        }
+    }
+
+    /// The same, unless there is something that it meets already, and that has these further labels.
+    pub(crate) fn selector_unless_met(
+        &mut self,
+        selector: &VectorSelector,
+        further: &[(String, String)],
+        start_ms: i64,
+    ) {
+        let is_met = |labels: &&Labels| {
+            let mut matchers = selector.matchers.iter();
+            let mut further = further.iter();
+            matchers.all(|m| m.matches(labels.value(m.name())))
+                && further.all(|(name, value)| labels.value(name) == value)
+        };
+        let met: Vec<Labels> = self.series.keys().filter(is_met).cloned().collect();
+        if met.is_empty() {
+            return self.selector(selector, further, start_ms);
+        }
+        for labels in met {
+            self.samples(selector, labels, start_ms);
+        }
+    }
+
+    /// Plants samples where a selector looks, from a time on and before it by its offset.
+    fn samples(&mut self, selector: &VectorSelector, labels: Labels, start_ms: i64) {
+        let offset_ms = selector.offset.as_ref().and_then(DurationExpr::plain_ms).unwrap_or(0);
+        let factor = (labels.value("le").len() + labels.value("__name__").len() % 7 + 1) as f64;
+        let samples = self.series.entry(labels).or_default();
+        for k in 0..SAMPLES {
+            let at = start_ms + k * EVERY_MS;
+            samples.insert(Timestamp::from_millis(at), k as f64 * factor);
+            samples.insert(Timestamp::from_millis(at - offset_ms), k as f64 * factor);
         }
     }
 }

@@ -75,25 +75,33 @@ fn parsed(text: &str) -> Expr {
     parse(text, &ParseOptions::default()).unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
-/// What a dashboard's variables and panels ask for, from a time on.
-fn plant(planted: &mut Planted, dashboard: &Dashboard, start_ms: i64) {
+/// What a dashboard's variables and panels ask for, from a time on. What says most comes first, and serves for what says
+/// less: two series where a panel expects one would be no data that anybody has.
+fn plant(dashboard: &Dashboard, start_ms: i64) -> Planted {
     let mut wished = Variables::default();
+    let mut asked: Vec<(Expr, Vec<(String, String)>)> = Vec::new();
     for variable in &dashboard.variables {
         let value = variable.wish(&wished);
         if let Some((selector, label)) = variable.label_values(&wished) {
-            let further = [(label, value.clone())];
             let expr = parsed(selector.as_deref().unwrap_or("labelled"));
-            for selector in expr.selectors() {
-                planted.selector(selector, &further, start_ms);
-            }
+            asked.push((expr, vec![(label, value.clone())]));
         } else if let Some(query) = variable.query_result(&wished) {
-            planted.expression(&parsed(&query), start_ms);
+            asked.push((parsed(&query), vec![]));
         }
         wished.set(variable, vec![value]);
     }
-    for panel in &dashboard.panels {
-        planted.expression(&parsed(&wished.filled_in(&panel.raw)), start_ms);
+    let panels = dashboard.panels.iter();
+    asked.extend(panels.map(|panel| (parsed(&wished.filled_in(&panel.raw)), vec![])));
+    let mut selectors: Vec<_> = asked
+        .iter()
+        .flat_map(|(expr, further)| expr.selectors().into_iter().map(move |selector| (selector, further)))
+        .collect();
+    selectors.sort_by_key(|(selector, further)| std::cmp::Reverse(selector.matchers.len() + further.len()));
+    let mut planted = Planted::default();
+    for (selector, further) in selectors {
+        planted.selector_unless_met(selector, further, start_ms);
     }
+    planted
 }
 
 /// Sends samples as they would have come: the older ones first.
@@ -275,7 +283,11 @@ fn dashboards_are_answered_as_grafana_asks_for_them() {
     let dashboards = dashboards();
     let mut planted = Planted::default();
     for (dashboard, nth) in dashboards.values().zip(0..) {
-        plant(&mut planted, dashboard, START_MS + nth * APART_MS);
+        let own = plant(dashboard, START_MS + nth * APART_MS);
+        planted.unmet += own.unmet;
+        for (labels, samples) in own.series {
+            planted.series.entry(labels).or_default().extend(samples);
+        }
     }
     let sent = send(&server, &planted);
     println!(
