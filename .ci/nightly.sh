@@ -80,6 +80,7 @@ part "five minutes of 200 dashboards beside 100,000 series" env TIDEGAUGE_CROWD_
 part "random queries beside Prometheus" differential
 part "ten million samples by real senders" senders
 part "Miri on codecs" miri
+part "random requests and the description of the API" env TIDEGAUGE_PROPERTY_TIMES=20 cargo test --release -p tidegauge-server --test it openapi::random
 part "random queries and a naive evaluator" env TIDEGAUGE_PROPERTY_TIMES=40 TIDEGAUGE_FUZZ_CASES=5000 cargo test --release -p tidegauge-query -- property fuzz
 part "fuzzing" fuzz
 part "figures" figures

@@ -217,6 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_panics_leaves_no_helper_behind() {
+        let helpers = Helpers::new(2);
+        for broken in [0, 1] {
+            let both = Barrier::new(2);
+            let shared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                helpers.share(2, |part| {
+                    // One part on each thread, whichever.
+                    both.wait();
+                    assert!(part != broken, "on purpose");
+                    Ok(())
+                })
+            }));
+            assert!(shared.is_err());
+            assert_eq!(helpers.free.load(Ordering::Relaxed), 1);
+            assert_eq!(helpers.heavy.load(Ordering::Relaxed), 0);
+        }
+        assert!(helpers.share(7, |_| Ok(())).is_ok());
+    }
+
+    #[test]
     fn the_first_error_in_order_of_part_is_given() {
         let helpers = Helpers::new(2);
         let both = Barrier::new(2);

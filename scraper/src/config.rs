@@ -7,6 +7,7 @@
 //! # Reference
 //! Prometheus 3.5, `config/config.go`; keys that later versions added are read as well.
 
+mod client;
 mod discovery;
 mod global;
 mod http;
@@ -19,6 +20,7 @@ mod secret;
 mod selector;
 mod units;
 
+pub use client::ClientConfig;
 pub(crate) use discovery::Section;
 pub use discovery::{DnsKind, DnsSdConfig, HttpSdConfig};
 pub use global::GlobalConfig;

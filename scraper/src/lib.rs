@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod ask;
 pub mod config;
 mod discovery;
 mod error;
@@ -50,6 +51,7 @@ mod target;
 mod thread;
 mod walk;
 
+pub use ask::{Answer, AskError, AskOptions, ask};
 #[cfg(feature = "kubernetes")]
 pub use discovery::kubernetes::{InCluster, KubernetesOptions, check_kubeconfig};
 pub use discovery::{Discovered, DiscoveryOptions, Outcome, ProviderStatus, discover_once, files_named};

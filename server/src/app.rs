@@ -16,7 +16,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::gate::Gate;
-use crate::http::{self, ServeOptions, Traffic};
+use crate::http::{self, CorsOrigin, ServeOptions, Traffic};
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
@@ -53,6 +53,9 @@ const SCRAPE_GRACE: Duration = Duration::from_secs(2);
 /// Time that requests have to end at shutdown. Both together leave the store time within ten seconds.
 const REQUEST_GRACE: Duration = Duration::from_secs(4);
 
+/// What a request of remote write may be made into until it is stored, for each byte that it may have.
+const PENDING_PER_BYTE: u64 = 4;
+
 /// What the command line says.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
@@ -68,6 +71,8 @@ pub struct AppOptions {
     pub external_url: Option<String>,
     /// Prefix of all routes, instead of the external URL's path.
     pub route_prefix: Option<String>,
+    /// Whose pages may read the answers of the API.
+    pub cors_origin: CorsOrigin,
     /// Whether reload and quit are served.
     pub lifecycle: bool,
     /// Whether the admin API is served.
@@ -80,6 +85,14 @@ pub struct AppOptions {
     pub remote_write_messages: Vec<ProtoMessage>,
     /// Most connections on each address.
     pub max_connections: usize,
+    /// Bytes of path and parameters that a URL may have.
+    pub max_url_bytes: usize,
+    /// Bytes that the head of a request may have.
+    pub max_head_bytes: usize,
+    /// Bytes that a form may have.
+    pub max_form_bytes: usize,
+    /// Bytes that a request of remote write may have, as it comes and unpacked.
+    pub max_write_bytes: usize,
     /// Longest time for a request's head.
     pub read_timeout: PromDuration,
     /// Longest time in which a client takes nothing of its answer.
@@ -388,7 +401,7 @@ impl Running {
             engine,
             scraper: scraper.clone(),
             clock: clock.clone(),
-            flags: options.flags.clone(),
+            flags: flags_in_effect(options, site),
             config: config.clone(),
             lifecycle: Lifecycle {
                 enabled: options.lifecycle,
@@ -400,6 +413,7 @@ impl Running {
             remote_write_receiver: options.remote_write_receiver,
             remote_write_messages: options.remote_write_messages.clone(),
             external_url: site.external.clone(),
+            cors_origin: options.cors_origin.clone(),
             ready: Readiness::not_ready("starting"),
             started: begun,
             replay: web.replay.clone(),
@@ -408,6 +422,11 @@ impl Running {
             build: BuildInfo::default(),
             metrics: registry,
             limits: ApiLimits {
+                form_bytes: options.max_form_bytes,
+                uri_bytes: options.max_url_bytes,
+                write_bytes: options.max_write_bytes,
+                write_decoded_bytes: options.max_write_bytes,
+                write_pending_bytes: (options.max_write_bytes as u64).saturating_mul(PENDING_PER_BYTE),
                 write_memory: remote_write,
                 ..ApiLimits::default()
             },
@@ -518,6 +537,14 @@ fn warn_if_open(access: Option<&Access>, addresses: &[SocketAddr]) {
     }
 }
 
+/// The flags as `status/flags` shows them: one that follows another has the value that follows.
+fn flags_in_effect(options: &AppOptions, site: &Site) -> BTreeMap<String, String> {
+    let mut flags = options.flags.clone();
+    let prefix = format!("/{}", site.prefix.trim_start_matches('/'));
+    flags.insert("web.route-prefix".to_owned(), prefix);
+    flags
+}
+
 /// The file of queries that run; those that the last run left are told.
 fn active_queries(options: &AppOptions) -> Arc<ActiveQueries> {
     match ActiveQueries::open(&options.data_dir, options.max_concurrency.max(1)) {
@@ -543,6 +570,7 @@ fn serve(
 ) -> JoinSet<std::io::Result<()>> {
     let serve_options = ServeOptions {
         max_connections: options.max_connections.max(1),
+        max_head_bytes: options.max_head_bytes,
         read_timeout: or_never(options.read_timeout),
         write_timeout: or_never(options.write_timeout),
         grace: REQUEST_GRACE,

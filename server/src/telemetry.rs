@@ -2,7 +2,9 @@
 //! Prometheus 3 writes (`time`, `level`, `source`, `msg`, then the event's own).
 
 use crate::clock::SystemClock;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
+use std::{panic, thread};
 use tidegauge_model::Clock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -52,7 +54,28 @@ pub fn init(level: LogLevel, format: LogFormat) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .event_format(Lines(format));
-    drop(tracing_subscriber::registry().with(filter).with(lines).try_init());
+    if tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .is_ok()
+    {
+        log_panics();
+    }
+}
+
+/// Has panics logged like all else. By itself the language writes them between the lines, in a form of its own.
+fn log_panics() {
+    panic::set_hook(Box::new(|info| {
+        let at = info.location().map_or_else(String::new, ToString::to_string);
+        let (thread, text) = (thread::current(), info.payload_as_str().unwrap_or("no message"));
+        let thread = thread.name().unwrap_or_default();
+        let trace = Backtrace::capture();
+        match trace.status() {
+            BacktraceStatus::Captured => tracing::error!(panic = text, at, thread, %trace, "panic"),
+            _ => tracing::error!(panic = text, at, thread, "panic"),
+        }
+    }));
 }
 
 /// Writes events in one of the formats.

@@ -3,7 +3,10 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use tidegauge_model::testing::MemoryStore;
-use tidegauge_model::{Cancel, Labels, Meter, Querier, Queryable, SelectError, TimeRange, Timestamp};
+use tidegauge_model::{
+    Cancel, Labels, Limited, Matcher, Meter, Querier, Queryable, ReadContext, SelectError, SelectHints, SeriesSet,
+    TimeRange, Timestamp,
+};
 use tidegauge_query::{Engine, EngineOptions, ParseOptions, Query, QueryError, QueryOutput, StatsLevel, Value};
 
 fn store(series: usize, samples: i64) -> MemoryStore {
@@ -319,5 +322,71 @@ fn threads_change_no_bit() {
         let expect = bits(&one);
         assert!(!expect.is_empty(), "{text}");
         assert_eq!(bits(&many), expect, "{text}");
+    }
+}
+
+/// A store whose parts are broken: the view, or what it is asked.
+struct Broken {
+    view: bool,
+}
+
+impl Queryable for Broken {
+    fn querier(&self, _: TimeRange) -> Result<Box<dyn Querier + '_>, SelectError> {
+        assert!(!self.view, "on purpose");
+        Ok(Box::new(BrokenView))
+    }
+}
+
+struct BrokenView;
+
+impl Querier for BrokenView {
+    fn select(&self, _: &[Matcher], _: &SelectHints, _: &ReadContext) -> Result<SeriesSet, SelectError> {
+        panic!("on purpose")
+    }
+
+    fn series(&self, _: &[Matcher], _: usize, _: &ReadContext) -> Result<Limited<Vec<Labels>>, SelectError> {
+        panic!("on purpose")
+    }
+
+    fn label_names(&self, _: &[Matcher], _: usize, _: &ReadContext) -> Result<Limited<Vec<String>>, SelectError> {
+        panic!("on purpose")
+    }
+
+    fn label_values(
+        &self,
+        _: &str,
+        _: &[Matcher],
+        _: usize,
+        _: &ReadContext,
+    ) -> Result<Limited<Vec<String>>, SelectError> {
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn a_panic_in_the_store_gives_back_all_that_its_query_held() {
+    let memory = Meter::new("queries", 1 << 20);
+    let engine = Engine::new(EngineOptions {
+        max_concurrency: 1,
+        timeout: Duration::from_secs(10),
+        memory: memory.clone(),
+        ..EngineOptions::default()
+    });
+    let good = store(3, 40);
+    for view in [true, false] {
+        let query = query("sum(rate(m_total[5m])) / sum(m_total)");
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            engine.range(&Broken { view }, &query, at(0), at(600_000), 15_000)
+        }));
+        assert!(asked.is_err());
+        assert_eq!(memory.used(), 0);
+        let listings = engine.metrics().list();
+        let running = listings
+            .iter()
+            .find(|metric| metric.0 == "tidegauge_query_running")
+            .unwrap();
+        assert_eq!(running.3[0].1, 0.0);
+        // There is one place: if it were not free again, this would wait in the queue until its time is up.
+        assert!(run(&engine, &good, &query).is_ok());
     }
 }

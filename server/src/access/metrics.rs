@@ -1,6 +1,7 @@
 //! What is counted where requests and connections are let in or not.
 
 use crate::api::Listing;
+use crate::http::REFUSED;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::MetricKind;
 
@@ -67,9 +68,8 @@ impl Metrics {
         let refused = REASONS.iter().zip(&self.refused);
         vec![
             (
-                "tidegauge_http_requests_refused_total",
-                "Requests that were not let in, by reason: wrong credentials, too low a role, the rate, or too many \
-                 passwords to check.",
+                REFUSED.0,
+                REFUSED.1,
                 MetricKind::Counter,
                 refused
                     .map(|((_, reason), count)| (vec![("reason", (*reason).to_owned())], of(count)))

@@ -89,4 +89,32 @@ mod tests {
             assert_eq!(Role::needed(method, path), role, "{method} {path}");
         }
     }
+
+    /// What the description of the API says a token needs.
+    #[test]
+    fn roles_are_as_the_document_names_them() {
+        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.yaml"));
+        let document: serde_json::Value = serde_yaml_ng::from_str(text).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let mut seen = 0;
+        for (path, item) in paths {
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters") {
+                let security = operation.get("security").unwrap_or(&document["security"]);
+                let named = security
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .find_map(|way| way.get("bearer")?[0].as_str());
+                let method: Method = method.to_ascii_uppercase().parse().unwrap();
+                let role = match named.unwrap() {
+                    "read" => Role::Read,
+                    "write" => Role::Write,
+                    other => panic!("{other}"),
+                };
+                assert_eq!(Role::needed(&method, path), role, "{method} {path}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 50);
+    }
 }

@@ -1,6 +1,7 @@
 //! Typed errors -> status and `errorType`: the one place that knows.
 
 use super::json;
+use crate::http::Excess;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,8 +26,10 @@ pub(crate) enum ErrorKind {
     Internal,
     /// Switched off, or not ready yet.
     Unavailable,
-    /// Not ready yet, and worth another try.
-    Starting,
+    /// Not ready yet, or short of memory, and worth another try.
+    Busy,
+    /// The request did not come in time.
+    Slow,
 }
 
 impl ErrorKind {
@@ -35,7 +38,8 @@ impl ErrorKind {
             Self::BadData => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Timeout | Self::Starting => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
             // Nginx' number for a client that closed the request; not in the registry.
             Self::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
             Self::Internal | Self::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
@@ -46,10 +50,10 @@ impl ErrorKind {
         match self {
             Self::BadData | Self::TooLarge => "bad_data",
             Self::Execution => "execution",
-            Self::Timeout => "timeout",
+            Self::Timeout | Self::Slow => "timeout",
             Self::Canceled => "canceled",
             Self::Internal => "internal",
-            Self::Unavailable | Self::Starting => "unavailable",
+            Self::Unavailable | Self::Busy => "unavailable",
         }
     }
 }
@@ -84,6 +88,15 @@ impl ApiError {
         Self::new(ErrorKind::TooLarge, text)
     }
 
+    /// Which bound the request passes, if it is for that.
+    pub(super) fn excess(&self) -> Option<Excess> {
+        match self.kind {
+            ErrorKind::TooLarge => Some(Excess::Body),
+            ErrorKind::Slow => Some(Excess::Slow),
+            _ => None,
+        }
+    }
+
     /// 500.
     pub(crate) fn internal(text: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, text)
@@ -97,7 +110,7 @@ impl ApiError {
 
 /// The answer of a server that cannot answer yet.
 pub(crate) fn starting(text: &str) -> Response {
-    ApiError::new(ErrorKind::Starting, text).into_response()
+    ApiError::new(ErrorKind::Busy, text).into_response()
 }
 
 /// The answer to what should never happen.
@@ -141,7 +154,7 @@ impl IntoResponse for ApiError {
         out.extend_from_slice(b"{\"status\":\"error\",\"errorType\":\"");
         out.extend_from_slice(self.kind.name().as_bytes());
         out.extend_from_slice(b"\",\"error\":");
-        json::push_string(&mut out, &self.text);
+        json::push_text(&mut out, &self.text);
         out.push(b'}');
         let mut response = Response::new(Body::from(out));
         *response.status_mut() = self.kind.status();

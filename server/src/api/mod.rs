@@ -31,11 +31,13 @@ mod status;
 mod targets;
 mod tree;
 mod upstream;
+mod values;
 
 pub use crate::remote::{ProtoMessage, UnknownMessage};
 pub(crate) use error::{internal_error, starting};
 pub use exposition::{Listing, Registry};
 pub use front::Front;
+pub use router::routes;
 pub(crate) use shared::Shared;
 pub use state::{ApiLimits, ApiState, BuildInfo, ConfigView, LastReload, Lifecycle, Readiness, ReloadReply};
 pub(crate) use status::replay_state;

@@ -75,7 +75,9 @@ mod tests {
 
     async fn params(uri: &str) -> Params {
         let request = Request::get(uri).body(Body::empty()).unwrap();
-        Params::read(request, 1000).await.unwrap()
+        Params::read(request, 1000, &tidegauge_model::Meter::unlimited("tests"))
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

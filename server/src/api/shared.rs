@@ -63,16 +63,17 @@ impl Shared {
     /// The parameters of a request, once the server is ready.
     pub(crate) async fn params(&self, request: Request<Body>) -> Result<Params, ApiError> {
         self.ready()?;
-        Params::read(request, self.api.limits.form_bytes).await
+        let read = Params::read(request, self.api.limits.form_bytes, &self.meter).await;
+        if let Some(why) = read.as_ref().err().and_then(ApiError::excess) {
+            self.http.refused(why);
+        }
+        read
     }
 
     /// Fails while the server is not ready.
     pub(crate) fn ready(&self) -> Result<(), ApiError> {
         match self.api.ready.why_not() {
-            Some(why) => Err(ApiError::new(
-                ErrorKind::Starting,
-                format!("Service Unavailable: {why}"),
-            )),
+            Some(why) => Err(ApiError::new(ErrorKind::Busy, format!("Service Unavailable: {why}"))),
             None => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use super::{complain, flags::Sorted, memory, print};
 use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
 use crate::config::{ByteSize, PromDuration};
+use crate::http::{CorsOrigin, ServeOptions};
 use crate::preset::{self, Annotations};
 use crate::remote::ProtoMessage;
 use crate::telemetry::{self, LogFormat, LogLevel};
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use tidegauge_scraper::DiscoveryOptions;
+use tidegauge_scraper::config::UnitError;
 #[cfg(feature = "kubernetes")]
 use tidegauge_scraper::{InCluster, KubernetesOptions};
 use tidegauge_tsdb::column::MAX_BUCKETS;
@@ -115,6 +117,14 @@ pub struct ServeArgs {
     /// Prefix of all routes [default: the path of --web.external-url]
     #[arg(long = "web.route-prefix", value_name = "PATH", help_heading = "Web")]
     route_prefix: Option<String>,
+    /// Regex for the whole of an origin whose pages a browser lets read what the API answers
+    #[arg(
+        long = "web.cors.origin",
+        value_name = "REGEX",
+        default_value = ".*",
+        help_heading = "Web"
+    )]
+    cors_origin: CorsOrigin,
     /// Serve POST /-/reload and POST /-/quit
     #[arg(long = "web.enable-lifecycle", help_heading = "Web")]
     lifecycle: bool,
@@ -155,6 +165,42 @@ pub struct ServeArgs {
         help_heading = "Web"
     )]
     max_connections: usize,
+    /// Largest URL of a request, path and parameters: 1KB to 64KB
+    #[arg(
+        long = "web.max-url-size",
+        value_name = "BYTES",
+        default_value = "64KB",
+        value_parser = |text: &str| size_within(text, 1 << 10, 64 << 10),
+        help_heading = "Web"
+    )]
+    max_url: ByteSize,
+    /// Largest head of a request, its URL among it: 8KB to 16MB
+    #[arg(
+        long = "web.max-head-size",
+        value_name = "BYTES",
+        default_value = "128KB",
+        value_parser = |text: &str| size_within(text, ServeOptions::MIN_HEAD_BYTES as u64, 16 << 20),
+        help_heading = "Web"
+    )]
+    max_head: ByteSize,
+    /// Largest form with parameters that is posted: 1KB to 1GB
+    #[arg(
+        long = "web.max-form-size",
+        value_name = "BYTES",
+        default_value = "10MB",
+        value_parser = |text: &str| size_within(text, 1 << 10, 1 << 30),
+        help_heading = "Web"
+    )]
+    max_form: ByteSize,
+    /// Largest request of remote write, as it comes and unpacked: 1KB to 1GB
+    #[arg(
+        long = "web.remote-write-receiver.max-body-size",
+        value_name = "BYTES",
+        default_value = "32MB",
+        value_parser = |text: &str| size_within(text, 1 << 10, 1 << 30),
+        help_heading = "Web"
+    )]
+    max_write: ByteSize,
     /// Longest time a client may take to send a request's head, then its body, or keep an idle connection
     #[arg(
         long = "web.read-timeout",
@@ -425,6 +471,7 @@ impl ServeArgs {
             listen,
             external_url: self.external_url,
             route_prefix: self.route_prefix,
+            cors_origin: self.cors_origin,
             lifecycle: self.lifecycle,
             admin_api: self.admin_api,
             profiling: self.profiling,
@@ -434,6 +481,10 @@ impl ServeArgs {
                 given => given.to_vec(),
             },
             max_connections: self.max_connections,
+            max_url_bytes: bytes(self.max_url),
+            max_head_bytes: bytes(self.max_head),
+            max_form_bytes: bytes(self.max_form),
+            max_write_bytes: bytes(self.max_write),
             read_timeout: self.read_timeout,
             write_timeout: self.write_timeout,
             access: AccessFiles {
@@ -467,7 +518,7 @@ impl ServeArgs {
             features: self.features,
             discovery: DiscoveryOptions {
                 sync_interval: self.sync_interval.get(),
-                max_answer_bytes: usize::try_from(self.max_answer.bytes()).unwrap_or(usize::MAX),
+                max_answer_bytes: bytes(self.max_answer),
                 max_targets: self.max_targets,
                 max_groups_bytes: self.max_groups.bytes(),
                 dns_servers: self.dns_servers,
@@ -485,6 +536,20 @@ impl ServeArgs {
             flags,
         }
     }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.bytes()).unwrap_or(usize::MAX)
+}
+
+/// A size between two bounds, both allowed.
+fn size_within(text: &str, least: u64, most: u64) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|error: UnitError| error.to_string())?;
+    if !(least..=most).contains(&size.bytes()) {
+        let (least, most) = (ByteSize::from_bytes(least), ByteSize::from_bytes(most));
+        return Err(format!("{least} to {most} is allowed"));
+    }
+    Ok(size)
 }
 
 /// A flag with an empty text is as one that is not given, as upstream.
@@ -542,6 +607,35 @@ mod tests {
         let defaults = (options(&[]).unwrap(), tidegauge_tsdb::Options::default());
         assert_eq!(defaults.0.max_histogram_buckets, defaults.1.max_histogram_buckets);
         assert_eq!(defaults.0.max_tombstones, defaults.1.max_tombstones);
+    }
+
+    #[test]
+    fn bounds_of_requests_are_as_given() {
+        let given = [
+            "--web.max-url-size=2KB",
+            "--web.max-head-size=16KB",
+            "--web.max-form-size=1MB",
+            "--web.remote-write-receiver.max-body-size=3MB",
+        ]
+        .map(str::to_owned);
+        let given = options(&given).unwrap();
+        let of = |o: &AppOptions| [o.max_url_bytes, o.max_head_bytes, o.max_form_bytes, o.max_write_bytes];
+        assert_eq!(of(&given), [2 << 10, 16 << 10, 1 << 20, 3 << 20]);
+        let (listener, api) = (ServeOptions::default(), crate::api::ApiLimits::default());
+        let defaults = [api.uri_bytes, listener.max_head_bytes, api.form_bytes, api.write_bytes];
+        assert_eq!(of(&options(&[]).unwrap()), defaults);
+        for (bad, told) in [
+            ("--web.max-url-size=65KB", "1KiB to 64KiB is allowed"),
+            ("--web.max-head-size=1KB", "8KiB to 16MiB is allowed"),
+            ("--web.max-form-size=0", "1KiB to 1GiB is allowed"),
+            (
+                "--web.remote-write-receiver.max-body-size=x",
+                "--web.remote-write-receiver.max-body-size",
+            ),
+        ] {
+            let error = options(&[bad.to_owned()]).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]

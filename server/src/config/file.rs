@@ -394,9 +394,14 @@ impl Reader<'_> {
 /// A fault of a section where it stands: as deep on the way that the error tells as the file goes, since a key may have
 /// its value from elsewhere.
 fn fault_of(error: &scrape::ConfigError, section: &Node) -> Fault {
+    fault_below(section, error.path(), error.to_string())
+}
+
+/// What is wrong at the end of a way from a section, or as near to it as the section goes.
+pub(super) fn fault_below(section: &Node, path: &[scrape::Step], message: String) -> Fault {
     let mut way = vec![];
     let mut node = section;
-    for step in error.path() {
+    for step in path {
         let next = match step {
             scrape::Step::Key(key) => node.get(key),
             scrape::Step::Item(item) => node.items().get(*item),
@@ -406,7 +411,7 @@ fn fault_of(error: &scrape::ConfigError, section: &Node) -> Fault {
         way.push(step);
     }
     let at = node.at;
-    let fault = Fault::new(at, error.to_string());
+    let fault = Fault::new(at, message);
     way.iter().rev().fold(fault, |fault, step| match step {
         scrape::Step::Key(key) => fault.below_key(key, at),
         scrape::Step::Item(item) => fault.below_item(*item, at),

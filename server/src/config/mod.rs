@@ -9,6 +9,7 @@
 //! One code path serves the start, a reload and `tidegauge check config`: [`load`]. An error names file, line, column
 //! and key. A section that is valid but has no effect yet is listed by [`Config::unsupported`].
 
+mod client;
 mod de;
 mod error;
 mod file;
@@ -18,6 +19,7 @@ mod show;
 mod validate;
 mod yaml;
 
+pub(crate) use client::client;
 pub(crate) use de::{read, unknown};
 pub use error::ConfigError;
 pub use file::{Config, Unsupported, built_in, load, load_with, presets_alone};

@@ -1,11 +1,16 @@
 //! Bodies that know of their connection: a request's, which has to come in time, and an answer's, until whose end the
-//! connection is busy.
+//! connection is busy, and which may panic without anyone else's harm.
 
+use super::panics::{self, Asked};
 use super::places::Busy;
+use super::traffic::Traffic;
 use axum::body::Body;
 use axum::body::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -14,6 +19,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug, thiserror::Error)]
 #[error("the body of the request did not come in time")]
 pub(super) struct TooSlow;
+
+/// Whether a body could not be read because it did not come in time.
+pub(crate) fn is_too_slow(error: &axum::Error) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.is::<TooSlow>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
 
 /// A request's body with a time by which it must be there.
 pub(super) struct Timely {
@@ -63,15 +80,30 @@ impl HttpBody for Timely {
 /// An answer's body, during which the connection is busy.
 pub(super) struct Answering {
     pub(super) body: Body,
+    /// What it answers.
+    pub(super) asked: Asked,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) _busy: Busy,
 }
+
+/// What ends an answer that cannot be written to its end: the head has gone out, so that the client sees a cut.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer could not be written")]
+struct Broken;
 
 impl HttpBody for Answering {
     type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        // A large answer is written as it is sent, behind all that catches panics of handlers.
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.body).poll_frame(cx)));
+        polled.unwrap_or_else(|panic| {
+            self.traffic.panicked(panics::Place::Body);
+            self.asked.log(&*panic);
+            self.body = Body::empty();
+            Poll::Ready(Some(Err(axum::Error::new(Broken))))
+        })
     }
 
     fn is_end_stream(&self) -> bool {

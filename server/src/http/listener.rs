@@ -5,22 +5,26 @@
 //! ```
 //!
 //! Nobody can hold a place by being slow: a head must come within the read timeout, a body within the same from then on,
-//! TLS within [`HANDSHAKE`], and a client that takes nothing of its answer is cut after the write timeout.
+//! TLS within [`HANDSHAKE`] or the read timeout if that is shorter, and a client that takes nothing of its answer is cut after the write timeout.
 
 use super::body::{Answering, Timely};
+use super::edge::text;
+use super::panics::{self, Asked};
 use super::peer::{Caller, Connection, Peer};
 use super::places::{Held, Place, Places};
 use super::traffic::{Cut, Traffic};
 use crate::access::Access;
 use axum::body::Body;
-use axum::http::{Request, Version};
+use axum::http::{Request, StatusCode, Version};
 use axum::response::Response;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +41,9 @@ pub struct ServeOptions {
     /// Connections at a time (`--web.max-connections`). When all are taken, one that is idle makes room; if none is,
     /// further ones wait in the system's queue.
     pub max_connections: usize,
+    /// Bytes that a request's head may have, read buffer included; at least [`ServeOptions::MIN_HEAD_BYTES`]
+    /// (`--web.max-head-size`).
+    pub max_head_bytes: usize,
     /// Time a client has to send a request's head, counted also while a kept connection is idle, and again for its body
     /// (`--web.read-timeout`).
     pub read_timeout: Duration,
@@ -54,6 +61,7 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             max_connections: 512,
+            max_head_bytes: 128 << 10,
             read_timeout: Duration::from_secs(300),
             write_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(8),
@@ -63,8 +71,11 @@ impl Default for ServeOptions {
     }
 }
 
-/// At most this many bytes of request head, read buffer included.
-const MAX_HEAD_BYTES: usize = 128 << 10;
+impl ServeOptions {
+    /// What the HTTP library needs to read a head at all.
+    pub const MIN_HEAD_BYTES: usize = 8 << 10;
+}
+
 /// Requests at a time on one connection of HTTP/2.
 const MAX_STREAMS: u32 = 128;
 /// Streams of HTTP/2 that a client may have opened and given up again before we have looked at them: beyond it the
@@ -123,16 +134,17 @@ where
 }
 
 fn protocols(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
+    let head = options.max_head_bytes.max(ServeOptions::MIN_HEAD_BYTES);
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.read_timeout)
-        .max_buf_size(MAX_HEAD_BYTES);
+        .max_buf_size(head);
     server
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_STREAMS)
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
         .max_local_error_reset_streams(MAX_WRONG_STREAMS)
@@ -184,6 +196,7 @@ impl Server {
             place: Arc::clone(&held.place),
             peer: stream.peer(secure.is_some()),
             within: self.options.read_timeout,
+            traffic: Arc::clone(&self.options.traffic),
         };
         let Some((access, config)) = secure else {
             let only_http1 = in_force.as_ref().is_some_and(|(_, now)| !now.http2());
@@ -195,7 +208,7 @@ impl Server {
         let agreed = tokio::select! {
             () = held.place.leave.cancelled() => return,
             () = self.shutdown.cancelled() => return,
-            agreed = tokio::time::timeout(HANDSHAKE, agreed) => agreed,
+            agreed = tokio::time::timeout(HANDSHAKE.min(self.options.read_timeout), agreed) => agreed,
         };
         match agreed {
             Ok(Ok(stream)) => {
@@ -269,6 +282,7 @@ struct Requests<S> {
     peer: Peer,
     /// Time for a body.
     within: Duration,
+    traffic: Arc<Traffic>,
 }
 
 impl<S> hyper::service::Service<Request<Incoming>> for Requests<S>
@@ -288,10 +302,28 @@ where
         } else {
             request.extensions_mut().insert(Caller(self.peer.address));
         }
-        let answer = self.service.clone().call(request);
+        let (asked, traffic) = (Asked::of(&request), Arc::clone(&self.traffic));
+        let mut service = self.service.clone();
         Box::pin(async move {
-            let response = answer.await?;
-            Ok(response.map(|body| Body::new(Answering { body, _busy: busy })))
+            // Handlers' panics are caught nearer to them, see the edge. What is around them must not end other requests
+            // of the connection either.
+            let answered = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind();
+            let response = match answered.await {
+                Ok(response) => response?,
+                Err(panic) => {
+                    traffic.panicked(panics::Place::Around);
+                    asked.log(&*panic);
+                    text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n")
+                }
+            };
+            Ok(response.map(|body| {
+                Body::new(Answering {
+                    body,
+                    asked,
+                    traffic,
+                    _busy: busy,
+                })
+            }))
         })
     }
 }
@@ -434,5 +466,52 @@ mod tests {
         assert!(rest(next).await.ends_with("hello"));
         running.shutdown.cancel();
         running.task.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_panics_ends_its_request_alone_and_is_counted() {
+        use futures_util::{StreamExt, stream};
+
+        let large = || async {
+            let pieces = stream::iter(0..3).map(|i| {
+                assert!(i < 2, "on purpose");
+                Ok::<_, Infallible>("piece")
+            });
+            Response::new(Body::from_stream(pieces))
+        };
+        let router = Router::new()
+            .route("/large", get(large))
+            .route("/", get(|| async { "hello" }));
+        // As what stands around the handlers.
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let router = router.clone();
+            async move {
+                assert!(request.uri().path() != "/broken", "on purpose");
+                tower::ServiceExt::oneshot(router, request).await
+            }
+        });
+        let options = ServeOptions::default();
+        let traffic = Arc::clone(&options.traffic);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, service, options, shutdown.clone()));
+        let ask = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            rest(stream).await
+        };
+        assert!(ask("/broken").await.starts_with("HTTP/1.1 500 "));
+        // The last chunk is missing: the client sees that it has not all.
+        let cut = ask("/large").await;
+        assert!(!cut.ends_with("0\r\n\r\n"), "{cut}");
+        assert!(ask("/").await.ends_with("hello"));
+        let listings = traffic.list();
+        let panics = listings.iter().find(|l| l.0 == "tidegauge_http_panics_total").unwrap();
+        let counts: Vec<(&str, f64)> = panics.3.iter().map(|(labels, n)| (labels[0].1.as_str(), *n)).collect();
+        assert_eq!(counts, [("around", 1.0), ("body", 1.0)]);
+        shutdown.cancel();
+        task.await.unwrap().unwrap();
     }
 }

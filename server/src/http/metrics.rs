@@ -1,6 +1,8 @@
 //! Counts requests by handler and status, how long they took, and how long their answers were.
 
 use super::histogram::Histogram;
+use super::panics::{PANICS, Place};
+use super::refused::{Excess, Refused};
 use crate::api::Listing;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ const BYTES: &[f64] = &[1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 pub(crate) struct Metrics {
     handlers: Mutex<BTreeMap<String, Handler>>,
     panics: Mutex<u64>,
+    refused: Refused,
 }
 
 /// What is counted of one handler.
@@ -65,6 +68,11 @@ impl Metrics {
         *self.panics.lock() += 1;
     }
 
+    /// Counts a request that asks for more than it may have.
+    pub(crate) fn refused(&self, why: Excess) {
+        self.refused.count(why);
+    }
+
     /// All metrics.
     pub(crate) fn list(&self) -> Vec<Listing> {
         let handlers = self.handlers.lock();
@@ -88,11 +96,12 @@ impl Metrics {
                 requests,
             ),
             (
-                "tidegauge_http_panics_total",
-                "Handlers that panicked and were answered with an error.",
+                PANICS.0,
+                PANICS.1,
                 MetricKind::Counter,
-                vec![(vec![], panics)],
+                vec![(Place::Handler.labels(), panics)],
             ),
+            self.refused.list(),
             (
                 "tidegauge_http_request_duration_seconds",
                 "Time from the head of a request to the head of its answer, by route.",

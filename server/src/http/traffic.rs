@@ -1,5 +1,7 @@
 //! Counts connections: how many are open, and why those were ended that did not end by themselves.
 
+use super::panics::{PANICS, Place};
+use super::refused::REFUSED;
 use crate::api::Listing;
 use std::error::Error;
 use std::io;
@@ -26,6 +28,10 @@ pub struct Traffic {
     open: AtomicU64,
     accepted: AtomicU64,
     cut: [AtomicU64; 3],
+    /// Heads that were too large.
+    heads: AtomicU64,
+    /// Panics around handlers, and in bodies of answers.
+    panics: [AtomicU64; 2],
 }
 
 /// A connection that is open.
@@ -51,7 +57,13 @@ impl Traffic {
         }
     }
 
-    /// Counts what ended with an error, if it was for a timeout.
+    pub(super) fn panicked(&self, place: Place) {
+        let [around, body] = &self.panics;
+        let count = if place == Place::Body { body } else { around };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what ended with an error, if it was for a timeout or for a head that was too large.
     pub(super) fn ended(&self, error: &(dyn Error + 'static)) {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -59,6 +71,12 @@ impl Traffic {
                 && hyper.is_timeout()
             {
                 return self.cut(Cut::Idle);
+            }
+            if let Some(hyper) = error.downcast_ref::<hyper::Error>()
+                && hyper.is_parse_too_large()
+            {
+                self.heads.fetch_add(1, Ordering::Relaxed);
+                return;
             }
             let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
             if kind == Some(io::ErrorKind::TimedOut) {
@@ -72,6 +90,7 @@ impl Traffic {
     pub fn list(&self) -> Vec<Listing> {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
         let cut = REASONS.iter().zip(&self.cut);
+        let places = [Place::Around, Place::Body].into_iter().zip(&self.panics);
         vec![
             (
                 "tidegauge_http_connections",
@@ -92,6 +111,18 @@ impl Traffic {
                 MetricKind::Counter,
                 cut.map(|((_, reason), count)| (vec![("reason", (*reason).to_owned())], of(count)))
                     .collect(),
+            ),
+            (
+                REFUSED.0,
+                REFUSED.1,
+                MetricKind::Counter,
+                vec![(vec![("reason", "head".to_owned())], of(&self.heads))],
+            ),
+            (
+                PANICS.0,
+                PANICS.1,
+                MetricKind::Counter,
+                places.map(|(place, count)| (place.labels(), of(count))).collect(),
             ),
         ]
     }

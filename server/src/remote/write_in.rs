@@ -20,6 +20,7 @@ use super::symbols::Symbols;
 use super::wire::{Fields, WireError};
 use crate::api::{ApiLimits, Shared};
 use crate::http::edge::text;
+use crate::http::{Excess, is_too_slow};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
@@ -94,6 +95,9 @@ impl WriteError {
 /// `POST /api/v1/write`
 pub(crate) async fn write(State(shared): State<Shared>, request: Request<Body>) -> Response {
     let response = receive(&shared, request).await;
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        shared.http.refused(Excess::Body);
+    }
     shared
         .receiver
         .metrics
@@ -111,7 +115,7 @@ async fn receive(shared: &Shared, request: Request<Body>) -> Response {
         Ok(version) => version,
         Err(why) => return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, why + "\n"),
     };
-    let (body, lease) = match receiver.body(request).await {
+    let (body, lease) = match receiver.body(request, || shared.http.refused(Excess::Slow)).await {
         Ok(read) => read,
         Err(answer) => return answer,
     };
@@ -135,7 +139,7 @@ fn unavailable(why: impl Into<Body>) -> Response {
 fn too_large(limit: usize) -> Response {
     text(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("the body is larger than {limit} bytes\n"),
+        format!("the body is larger than {limit} bytes (--web.remote-write-receiver.max-body-size)\n"),
     )
 }
 
@@ -258,7 +262,8 @@ impl Receiver {
     }
 
     /// A request's body, and the memory that it and what is made of it take; else the answer.
-    async fn body(&self, request: Request<Body>) -> Result<(Bytes, Lease), Response> {
+    /// A body that comes too slowly is told to `slow`; its sender may try again.
+    async fn body(&self, request: Request<Body>, slow: impl Fn()) -> Result<(Bytes, Lease), Response> {
         let over = |error: OverBudget| unavailable(format!("{error}\n"));
         let length = content_length(request.headers()).unwrap_or(0);
         if length > self.body_bytes {
@@ -269,7 +274,13 @@ impl Receiver {
         let (mut whole, mut parts) = (Bytes::new(), Vec::new());
         let mut chunks = request.into_body().into_data_stream();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| text(StatusCode::BAD_REQUEST, format!("{error}\n")))?;
+            let chunk = chunk.map_err(|error| {
+                if is_too_slow(&error) {
+                    slow();
+                    return unavailable("the body did not come in time (--web.read-timeout)\n");
+                }
+                text(StatusCode::BAD_REQUEST, format!("{error}\n"))
+            })?;
             // What a sender does not announce is paid for as it comes.
             let bytes = whole.len() + parts.len() + chunk.len();
             if bytes > self.body_bytes {

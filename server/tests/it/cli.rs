@@ -1,6 +1,7 @@
 //! The command line, the start, reload and the end, on the real binary.
 
 use crate::program::{Program, texts};
+use crate::tls_client::Authority;
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -413,6 +414,75 @@ fn queries_are_answered_and_explained_on_the_command_line() {
         "{err}"
     );
     assert_eq!(texts(&["query"]).0, Some(2));
+}
+
+/// As promtool is told how to call a server.
+#[test]
+fn a_server_with_tls_and_users_is_asked_as_a_file_says() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
+    let authority = Authority::new("ours");
+    let (certificate, key) = authority.server();
+    write("server.pem", &certificate);
+    write("server.key", &key);
+    write("ca.pem", authority.pem());
+    let users = format!("basic_auth_users: {{alice: {}}}\n", crate::access::ALICE);
+    write(
+        "web.yml",
+        &format!("tls_server_config: {{cert_file: server.pem, key_file: server.key}}\n{users}"),
+    );
+    write("tokens", "a-token-that-may-read\n");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let flags = [
+        format!("--web.config.file={}", path("web.yml")),
+        format!("--web.read-token-file={}", path("tokens")),
+    ];
+    let program = Program::serve(&dir.path().join("data"), &[&flags[0], &flags[1]]);
+    let url = format!("--url=https://{}", program.address);
+    let ask = |client: &str| {
+        write("client.yml", client);
+        texts(&["query", &url, "--http.config.file", &path("client.yml"), "1 + 1"])
+    };
+    write("password", "secret\n");
+    let trust = "tls_config: {ca_file: ca.pem}\n";
+    for client in [
+        format!("{trust}basic_auth: {{username: alice, password: secret}}\n"),
+        format!("{trust}basic_auth: {{username: alice, password_file: password}}\n"),
+        format!("{trust}authorization: {{credentials: a-token-that-may-read}}\n"),
+        "tls_config: {insecure_skip_verify: true}\nbasic_auth: {username: alice, password: secret}\n".to_owned(),
+    ] {
+        let (code, out, err) = ask(&client);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{client}");
+        assert!(out.starts_with("2 @"), "{client}: {out}");
+    }
+    for (client, told) in [
+        (trust.to_owned(), "401 Unauthorized: --http.config.file says who asks"),
+        (
+            format!("{trust}basic_auth: {{username: alice, password: hunter2}}\n"),
+            "401 Unauthorized",
+        ),
+        (
+            "basic_auth: {username: alice, password: hunter2}\n".to_owned(),
+            "certificate",
+        ),
+        (
+            format!("{trust}basic_auht: {{password: hunter2}}\n"),
+            "client.yml:2:1: basic_auht: ",
+        ),
+        (
+            format!("{trust}basic_auth: {{username: alice, password_file: none}}\n"),
+            "none: ",
+        ),
+    ] {
+        let (code, out, err) = ask(&client);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{client}");
+        assert!(err.contains(told) && !err.contains("hunter2"), "{client}: {err}");
+    }
+    let (code, _, err) = texts(&["query", "instant", &url, "--http.config.file=/none/client.yml", "1"]);
+    assert!(
+        code == Some(1) && err.contains("cannot read configuration file /none/client.yml"),
+        "{err}"
+    );
 }
 
 #[test]

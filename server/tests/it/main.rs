@@ -22,6 +22,7 @@ mod cli;
 #[cfg(feature = "kubernetes")]
 mod cluster;
 mod config;
+mod contract;
 mod crash;
 mod crowd;
 mod dashboards;
@@ -34,11 +35,16 @@ mod incluster;
 mod keys;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
+mod limits;
 mod load;
 mod logs;
 mod measure_remote_write;
 mod measure_scrape;
 mod names;
+mod openapi;
+mod ordered;
+mod pair;
+mod panics;
 mod peers;
 #[path = "../../../query/tests/it/planted.rs"]
 mod planted;
@@ -47,6 +53,7 @@ mod preset;
 mod process;
 mod profile;
 mod program;
+mod promtool;
 mod remote_write;
 mod remote_write_beside;
 mod remote_write_bombs;

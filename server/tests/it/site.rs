@@ -10,10 +10,12 @@ use tidegauge_model::testing::HandClock;
 use tidegauge_model::{Appendable, Clock, Labels, OnReject, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{Manager, ScrapeOptions};
+use tidegauge_server::active::ActiveQueries;
 use tidegauge_server::api::{
     ApiLimits, ApiState, BuildInfo, ConfigView, Front, LastReload, Lifecycle, ProtoMessage, Readiness, Registry,
     ReloadReply,
 };
+use tidegauge_server::query_log::QueryLog;
 use tidegauge_tsdb::{Db, Options};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,7 @@ pub(crate) const NOW_MS: i64 = 1_795_225_176_500;
 /// What differs from test to test.
 pub(crate) struct Switches {
     pub(crate) external_url: &'static str,
+    pub(crate) cors_origin: &'static str,
     pub(crate) lifecycle: bool,
     pub(crate) admin_api: bool,
     pub(crate) remote_write: bool,
@@ -33,12 +36,18 @@ pub(crate) struct Switches {
     pub(crate) engine: EngineOptions,
     /// Most series in the store.
     pub(crate) max_series: u64,
+    /// What tells handlers the time instead of a clock that stands.
+    pub(crate) clock: Option<Arc<dyn Clock>>,
+    pub(crate) config: Arc<dyn ConfigView>,
+    pub(crate) query_log: Arc<QueryLog>,
+    pub(crate) active: Arc<ActiveQueries>,
 }
 
 impl Default for Switches {
     fn default() -> Self {
         Self {
             external_url: "http://example-host:9090/",
+            cors_origin: ".*",
             lifecycle: true,
             admin_api: true,
             remote_write: true,
@@ -46,6 +55,10 @@ impl Default for Switches {
             limits: ApiLimits::default(),
             engine: EngineOptions::default(),
             max_series: 0,
+            clock: None,
+            config: Arc::new(FixedConfig),
+            query_log: Arc::default(),
+            active: Arc::default(),
         }
     }
 }
@@ -65,6 +78,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
+    /// As it came.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -75,6 +90,7 @@ impl Answer {
             status: parts.status,
             headers: parts.headers,
             text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes: bytes.into(),
         }
     }
 
@@ -134,12 +150,12 @@ impl Site {
             db: db.clone(),
             engine: Arc::new(Engine::new(switches.engine)),
             scraper: scraper.clone(),
-            clock,
+            clock: switches.clock.unwrap_or(clock),
             flags: BTreeMap::from([
                 flag("storage.tsdb.retention.time", "15d"),
                 flag("web.listen-address", "127.0.0.1:9090"),
             ]),
-            config: Arc::new(FixedConfig),
+            config: switches.config,
             lifecycle: Lifecycle {
                 enabled: switches.lifecycle,
                 reload,
@@ -150,12 +166,13 @@ impl Site {
             remote_write_receiver: switches.remote_write,
             remote_write_messages: ProtoMessage::ALL.to_vec(),
             external_url: Url::parse(switches.external_url).unwrap(),
+            cors_origin: switches.cors_origin.parse().unwrap(),
             ready: switches.ready,
             started: Timestamp::from_millis(NOW_MS - 60_000),
             build: BuildInfo::default(),
             replay: Arc::default(),
-            query_log: Arc::default(),
-            active: Arc::default(),
+            query_log: switches.query_log,
+            active: switches.active,
             metrics,
             limits: switches.limits,
         };
