@@ -16,7 +16,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::gate::Gate;
-use crate::http::{self, ServeOptions, Traffic};
+use crate::http::{self, CorsOrigin, ServeOptions, Traffic};
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
@@ -71,6 +71,8 @@ pub struct AppOptions {
     pub external_url: Option<String>,
     /// Prefix of all routes, instead of the external URL's path.
     pub route_prefix: Option<String>,
+    /// Whose pages may read the answers of the API.
+    pub cors_origin: CorsOrigin,
     /// Whether reload and quit are served.
     pub lifecycle: bool,
     /// Whether the admin API is served.
@@ -397,7 +399,7 @@ impl Running {
             engine,
             scraper: scraper.clone(),
             clock: clock.clone(),
-            flags: options.flags.clone(),
+            flags: flags_in_effect(options, site),
             config: config.clone(),
             lifecycle: Lifecycle {
                 enabled: options.lifecycle,
@@ -408,6 +410,7 @@ impl Running {
             remote_write_receiver: options.remote_write_receiver,
             remote_write_messages: options.remote_write_messages.clone(),
             external_url: site.external.clone(),
+            cors_origin: options.cors_origin.clone(),
             ready: Readiness::not_ready("starting"),
             started: begun,
             replay: web.replay.clone(),
@@ -529,6 +532,14 @@ fn warn_if_open(access: Option<&Access>, addresses: &[SocketAddr]) {
              --web.write-token-file say who may"
         );
     }
+}
+
+/// The flags as `status/flags` shows them: one that follows another has the value that follows.
+fn flags_in_effect(options: &AppOptions, site: &Site) -> BTreeMap<String, String> {
+    let mut flags = options.flags.clone();
+    let prefix = format!("/{}", site.prefix.trim_start_matches('/'));
+    flags.insert("web.route-prefix".to_owned(), prefix);
+    flags
 }
 
 /// The file of queries that run; those that the last run left are told.

@@ -27,6 +27,7 @@ mod gate;
 pub mod http;
 pub mod preset;
 pub mod query_log;
+mod quoted;
 mod remote;
 mod site;
 pub mod telemetry;

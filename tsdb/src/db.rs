@@ -99,7 +99,7 @@ pub struct Stats {
     pub series_count_by_metric_name: Vec<(String, u64)>,
     /// Distinct values per label name.
     pub label_value_count_by_label_name: Vec<(String, u64)>,
-    /// Bytes of the distinct values of each label name.
+    /// Bytes of the pairs of each label name, if each series had its own.
     pub memory_in_bytes_by_label_name: Vec<(String, u64)>,
     /// Series per `name=value`.
     pub series_count_by_label_pair: Vec<(String, u64)>,

@@ -1,10 +1,10 @@
 //! `admin/tsdb/*`, off unless `--web.enable-admin-api` is given.
 
 use super::error::ApiError;
-use super::params::parse_bool;
 use super::query::parse_options;
 use super::render::Reply;
 use super::shared::Shared;
+use super::values::parse_bool;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};

@@ -154,7 +154,7 @@ impl IntoResponse for ApiError {
         out.extend_from_slice(b"{\"status\":\"error\",\"errorType\":\"");
         out.extend_from_slice(self.kind.name().as_bytes());
         out.extend_from_slice(b"\",\"error\":");
-        json::push_string(&mut out, &self.text);
+        json::push_text(&mut out, &self.text);
         out.push(b'}');
         let mut response = Response::new(Body::from(out));
         *response.status_mut() = self.kind.status();

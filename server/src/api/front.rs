@@ -104,7 +104,7 @@ impl Front {
         let shared = self.shared.clone();
         let plain = move |request| read.answer(shared, request);
         let compressed = |request| compress::around(request, plain);
-        let open = |request| cors::around(request, compressed);
+        let open = |request| cors::around(&self.shared.api.cors_origin, request, compressed);
         edge::around(&self.edge, read.route(), request, open).await
     }
 

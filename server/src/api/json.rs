@@ -3,7 +3,7 @@
 use super::number;
 use tidegauge_model::{Labels, Timestamp};
 
-/// A string with its quotes.
+/// A string with its quotes, as upstream writes names and values of label sets.
 pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     if is_plain(text.as_bytes()) {
@@ -11,6 +11,27 @@ pub(crate) fn push_string(out: &mut Vec<u8>, text: &str) {
     } else {
         push_escaped(out, text.as_bytes());
     }
+    out.push(b'"');
+}
+
+/// A string with its quotes, as upstream writes all others: what means something in HTML or ends a line in JavaScript is
+/// escaped too.
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    // Both line ends begin with this byte.
+    if !bytes.iter().any(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2)) {
+        return push_string(out, text);
+    }
+    out.push(b'"');
+    let mut done = 0;
+    for (at, c) in text.char_indices() {
+        if matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') {
+            push_escaped(out, bytes.get(done..at).unwrap_or_default());
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+            done = at + c.len_utf8();
+        }
+    }
+    push_escaped(out, bytes.get(done..).unwrap_or_default());
     out.push(b'"');
 }
 
@@ -159,14 +180,14 @@ impl Json {
     /// `"name":`, to be followed by one value.
     pub(crate) fn key(&mut self, name: &str) -> &mut Self {
         self.separate();
-        push_string(&mut self.out, name);
+        push_text(&mut self.out, name);
         self.out.push(b':');
         self
     }
 
     pub(crate) fn string(&mut self, text: &str) -> &mut Self {
         self.separate();
-        push_string(&mut self.out, text);
+        push_text(&mut self.out, text);
         self
     }
 
@@ -204,10 +225,17 @@ impl Json {
         self
     }
 
-    /// Seconds since the epoch.
+    /// Seconds since the epoch, as they stand beside a sample.
     pub(crate) fn time(&mut self, at: Timestamp) -> &mut Self {
         self.separate();
         number::push_time(&mut self.out, at);
+        self
+    }
+
+    /// Seconds since the epoch, as a number like any other.
+    pub(crate) fn seconds(&mut self, at: Timestamp) -> &mut Self {
+        self.separate();
+        number::push_seconds(&mut self.out, at);
         self
     }
 
@@ -244,6 +272,22 @@ mod tests {
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text.clone());
             let special = text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\');
             prop_assert_eq!(is_plain(text.as_bytes()), !special);
+        }
+    }
+
+    #[test]
+    fn texts_are_safe_inside_of_html() {
+        for (text, expected) in [
+            ("plain", "\"plain\""),
+            ("<op:->", "\"\\u003cop:-\\u003e\""),
+            (
+                "\"a\"&\u{2028}\u{2029}é€\u{7f}\n",
+                "\"\\\"a\\\"\\u0026\\u2028\\u2029é€\u{7f}\\n\"",
+            ),
+        ] {
+            let mut out = Vec::new();
+            push_text(&mut out, text);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 

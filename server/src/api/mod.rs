@@ -29,6 +29,7 @@ mod state;
 mod status;
 mod targets;
 mod tree;
+mod values;
 
 pub use crate::remote::{ProtoMessage, UnknownMessage};
 pub(crate) use error::{internal_error, starting};

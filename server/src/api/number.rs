@@ -1,7 +1,8 @@
 //! Numbers as upstream writes them into JSON.
 //!
 //! A value is the shortest decimal that reads back as the same float. In vectors and matrices it has an exponent if
-//! `|v| < 1e-6` or `|v| >= 1e21`, in scalars never. Times are seconds with up to three decimals.
+//! `|v| < 1e-6` or `|v| >= 1e21`, in scalars never. Times are seconds: beside the samples of vectors, matrices and exemplars
+//! with three decimals or none, elsewhere with as many as are needed.
 
 use tidegauge_model::Timestamp;
 
@@ -67,7 +68,7 @@ pub(crate) fn push_exponent(out: &mut Vec<u8>, value: f64) {
     decimal.push_exponent(out);
 }
 
-/// A time in seconds.
+/// A time in seconds, as it stands beside a sample: with three decimals, or none if they were zeros.
 pub(crate) fn push_time(out: &mut Vec<u8>, at: Timestamp) {
     let ms = at.millis();
     if ms < 0 {
@@ -75,15 +76,20 @@ pub(crate) fn push_time(out: &mut Vec<u8>, at: Timestamp) {
     }
     let magnitude = ms.unsigned_abs();
     out.extend_from_slice(itoa::Buffer::new().format(magnitude / 1000).as_bytes());
-    let mut fraction = magnitude % 1000;
-    let mut place = 100;
+    let fraction = magnitude % 1000;
     if fraction != 0 {
-        out.push(b'.');
+        let digit = |place| b'0' + (fraction / place % 10) as u8;
+        out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
     }
-    while fraction != 0 {
-        out.push(b'0' + (fraction / place) as u8);
-        fraction %= place;
-        place /= 10;
+}
+
+/// A time in seconds with as many decimals as are needed.
+pub(crate) fn push_seconds(out: &mut Vec<u8>, at: Timestamp) {
+    push_time(out, at);
+    if at.millis() % 1000 != 0 {
+        while out.last() == Some(&b'0') {
+            out.pop();
+        }
     }
 }
 
@@ -218,18 +224,21 @@ mod tests {
     }
 
     #[test]
-    fn times_have_up_to_three_decimals() {
-        for (ms, expected) in [
-            (0, "0"),
-            (1000, "1"),
-            (1100, "1.1"),
-            (1010, "1.01"),
-            (1001, "1.001"),
-            (-1020, "-1.02"),
-            (-5, "-0.005"),
-            (1_795_225_170_442, "1795225170.442"),
+    fn times_have_three_decimals_or_as_many_as_are_needed() {
+        for (ms, beside_samples, elsewhere) in [
+            (0, "0", "0"),
+            (1000, "1", "1"),
+            (100_000, "100", "100"),
+            (1100, "1.100", "1.1"),
+            (1010, "1.010", "1.01"),
+            (1001, "1.001", "1.001"),
+            (-1020, "-1.020", "-1.02"),
+            (-5, "-0.005", "-0.005"),
+            (1_795_225_170_442, "1795225170.442", "1795225170.442"),
         ] {
-            assert_eq!(text(|out| push_time(out, Timestamp::from_millis(ms))), expected);
+            let at = Timestamp::from_millis(ms);
+            assert_eq!(text(|out| push_time(out, at)), beside_samples);
+            assert_eq!(text(|out| push_seconds(out, at)), elsewhere);
         }
         text(|out| push_time(out, Timestamp::MIN));
     }

@@ -1,16 +1,17 @@
 //! Request parameters: from the URL and a form body, merged, then typed.
 //!
 //! As upstream, a form body's values come before the URL's, the first value of a name counts where one is wanted,
-//! unknown names are ignored, and a pair that cannot be unescaped is as if it were not there.
+//! unknown names are ignored, and a pair that cannot be unescaped or has a semicolon is as if it were not there.
 
 use super::error::{ApiError, ErrorKind};
+use super::values::{SignedDuration, parse_duration, parse_int, parse_time};
 use crate::http::{Peer, is_too_slow};
+use crate::quoted::quoted;
 use axum::body::{Body, HttpBody};
 use axum::http::{Method, Request, header};
 use futures_util::StreamExt;
 use percent_encoding::percent_decode;
 use std::hash::{Hash, Hasher};
-use std::time::Duration;
 use tidegauge_model::{Lease, Meter, OverBudget, TimeRange, Timestamp};
 
 /// The parameters of one request.
@@ -18,7 +19,8 @@ use tidegauge_model::{Lease, Meter, OverBudget, TimeRange, Timestamp};
 pub(crate) struct Params {
     path: String,
     pairs: Vec<(Vec<u8>, Vec<u8>)>,
-    bad_escape: Option<String>,
+    /// What is wrong with pairs that were left out.
+    malformed: Option<String>,
     peer: Option<Peer>,
     /// Pays for the form.
     _lease: Option<Lease>,
@@ -69,7 +71,13 @@ impl Params {
     }
 
     fn extend(&mut self, query: &[u8]) {
+        let mut malformed = None;
         for pair in query.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
+            // Once it stood between pairs, and who takes it for that reads another query.
+            if pair.contains(&b';') {
+                malformed = Some("invalid semicolon separator in query".to_owned());
+                continue;
+            }
             let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
             let (name, value) = (
                 pair.get(..at).unwrap_or_default(),
@@ -78,18 +86,19 @@ impl Params {
             match (unescape(name), unescape(value)) {
                 (Ok(name), Ok(value)) => self.pairs.push((name, value)),
                 (Err(bad), _) | (_, Err(bad)) => {
-                    self.bad_escape.get_or_insert(bad);
+                    malformed.get_or_insert_with(|| format!("invalid URL escape {}", quoted(bad)));
                 }
             }
         }
+        if self.malformed.is_none() {
+            self.malformed = malformed;
+        }
     }
 
-    /// Fails if some pair could not be unescaped, for the endpoints that look.
+    /// Fails if some pair had to be left out, for the endpoints that look.
     pub(crate) fn well_formed(&self) -> Result<(), ApiError> {
-        match &self.bad_escape {
-            Some(bad) => Err(ApiError::bad_data(format!(
-                "error parsing form values: invalid URL escape {bad:?}"
-            ))),
+        match &self.malformed {
+            Some(why) => Err(ApiError::bad_data(format!("error parsing form values: {why}"))),
             None => Ok(()),
         }
     }
@@ -193,126 +202,18 @@ fn utf8<'v>(name: &str, value: &'v [u8]) -> Result<&'v str, ApiError> {
 }
 
 /// Turns `+` and `%xx` back; the offending escape otherwise.
-fn unescape(text: &[u8]) -> Result<Vec<u8>, String> {
+fn unescape(text: &[u8]) -> Result<Vec<u8>, &[u8]> {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|b| *b == b'%') {
         let escape = rest.get(at..).unwrap_or_default();
         let escape = escape.get(..escape.len().min(3)).unwrap_or_default();
         if escape.len() < 3 || !escape.iter().skip(1).all(u8::is_ascii_hexdigit) {
-            return Err(String::from_utf8_lossy(escape).into_owned());
+            return Err(escape);
         }
         rest = rest.get(at + 3..).unwrap_or_default();
     }
     let spaced: Vec<u8> = text.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
     Ok(percent_decode(&spaced).collect())
-}
-
-/// An integer in the words of upstream's `strconv`.
-pub(crate) fn parse_int(text: &str) -> Result<i64, String> {
-    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-    text.parse()
-        .map_err(|error: std::num::ParseIntError| match error.kind() {
-            PosOverflow | NegOverflow => format!("parsing {text:?}: value out of range"),
-            _ => format!("parsing {text:?}: invalid syntax"),
-        })
-}
-
-/// A boolean in the words of upstream's `strconv`.
-pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-    }
-}
-
-/// Unix seconds as a decimal, or RFC 3339.
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    let bad = || format!("cannot parse {text:?} to a valid timestamp");
-    if let Ok(seconds) = text.parse::<f64>() {
-        let ms = (seconds * 1000.0).round();
-        if !ms.is_finite() || ms.abs() >= i64::MAX as f64 {
-            return Err(bad());
-        }
-        return Ok(Timestamp::from_millis(ms as i64));
-    }
-    // The calendar library reads more than RFC 3339 allows.
-    if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
-        return Err(bad());
-    }
-    text.parse::<jiff::Timestamp>()
-        .map(|t| Timestamp::from_millis(t.as_millisecond()))
-        .map_err(|_| bad())
-}
-
-/// A duration as upstream's parameters have it: it may be negative, which each use judges by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SignedDuration {
-    nanos: i64,
-}
-
-impl SignedDuration {
-    /// Nanoseconds.
-    pub(crate) fn nanos(self) -> i64 {
-        self.nanos
-    }
-
-    /// Whole milliseconds.
-    pub(crate) fn millis(self) -> i64 {
-        self.nanos / 1_000_000
-    }
-
-    /// As a span; nothing if negative.
-    pub(crate) fn span(self) -> Duration {
-        Duration::from_nanos(u64::try_from(self.nanos).unwrap_or(0))
-    }
-}
-
-/// Seconds as a decimal, or PromQL's `1h30m`.
-fn parse_duration(text: &str) -> Result<SignedDuration, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        let nanos = seconds * 1e9;
-        if !nanos.is_finite() || nanos.abs() >= i64::MAX as f64 {
-            return Err(format!("cannot parse {text:?} to a valid duration. It overflows int64"));
-        }
-        return Ok(SignedDuration { nanos: nanos as i64 });
-    }
-    promql_duration(text)
-        .map(|nanos| SignedDuration { nanos })
-        .ok_or_else(|| format!("cannot parse {text:?} to a valid duration"))
-}
-
-/// Units from large to small with their milliseconds; each may occur once, in this order.
-const UNITS: [(&str, i64); 7] = [
-    ("y", 365 * 24 * 3_600_000),
-    ("w", 7 * 24 * 3_600_000),
-    ("d", 24 * 3_600_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
-];
-
-fn promql_duration(text: &str) -> Option<i64> {
-    let (mut rest, mut next_unit, mut total_ms) = (text, 0, 0i64);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let count: i64 = rest.get(..digits)?.parse().ok()?;
-        rest = rest.get(digits..)?;
-        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let unit = rest.get(..letters)?;
-        rest = rest.get(letters..)?;
-        let at = UNITS.iter().position(|(name, _)| *name == unit)?;
-        if at < next_unit {
-            return None;
-        }
-        next_unit = at + 1;
-        total_ms = total_ms.checked_add(count.checked_mul(UNITS.get(at)?.1)?)?;
-    }
-    total_ms.checked_mul(1_000_000)
 }
 
 #[cfg(test)]
@@ -323,74 +224,6 @@ mod tests {
         let mut params = Params::default();
         params.extend(query.as_bytes());
         params
-    }
-
-    #[test]
-    fn times_are_seconds_or_rfc_3339() {
-        for (text, ms) in [
-            ("1795225176.123", 1_795_225_176_123),
-            ("4", 4000),
-            ("-1.02", -1020),
-            ("1772438433000", 1_772_438_433_000_000),
-            ("2026-01-02T03:04:05.678Z", 1_767_323_045_678),
-            ("2026-01-02T03:04:05+02:00", 1_767_315_845_000),
-        ] {
-            assert_eq!(parse_time(text), Ok(Timestamp::from_millis(ms)), "{text}");
-        }
-        for text in [
-            "",
-            "x",
-            "NaN",
-            "Inf",
-            "1e30",
-            "0x10",
-            "2026-01-02",
-            "2026-01-02 03:04:05Z",
-            "2026-01-02T03:04:05",
-        ] {
-            assert_eq!(
-                parse_time(text),
-                Err(format!("cannot parse {text:?} to a valid timestamp"))
-            );
-        }
-    }
-
-    #[test]
-    fn durations_are_seconds_or_promql() {
-        for (text, ms) in [
-            ("15", 15_000),
-            ("0.5", 500),
-            ("-5", -5000),
-            ("2s", 2000),
-            ("1m0s", 60_000),
-            ("1h30m", 5_400_000),
-            ("1d12h5ms", 129_600_005),
-        ] {
-            assert_eq!(parse_duration(text).map(SignedDuration::millis), Ok(ms), "{text}");
-        }
-        for text in [
-            "",
-            "x",
-            "1",
-            "s",
-            "1s1m",
-            "1s1s",
-            "1.5h",
-            "-1s",
-            "99999999999999999999y",
-            "9223372036854775807y",
-        ] {
-            if text != "1" {
-                assert_eq!(
-                    parse_duration(text),
-                    Err(format!("cannot parse {text:?} to a valid duration"))
-                );
-            }
-        }
-        assert_eq!(
-            parse_duration("1e30"),
-            Err("cannot parse \"1e30\" to a valid duration. It overflows int64".into())
-        );
     }
 
     #[test]
@@ -413,6 +246,15 @@ mod tests {
         assert_eq!(
             of("a=%4").well_formed().unwrap_err().to_string(),
             "error parsing form values: invalid URL escape \"%4\""
+        );
+        let params = of("query=1;time=4&a=%zz&limit=5&b=;");
+        assert_eq!(
+            (params.text("query").unwrap(), params.text("limit").unwrap()),
+            ("", "5")
+        );
+        assert_eq!(
+            params.well_formed().unwrap_err().to_string(),
+            "error parsing form values: invalid semicolon separator in query"
         );
     }
 

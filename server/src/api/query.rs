@@ -2,15 +2,16 @@
 
 use super::error::ApiError;
 use super::json::Json;
-use super::params::{Params, SignedDuration};
+use super::params::Params;
 use super::render::{Data, Reply};
 use super::shared::Shared;
 use super::state::ApiState;
 use super::tree;
+use super::values::SignedDuration;
 use crate::query_log::{Asker, Logged};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 use tidegauge_model::{Cancel, ExemplarQueryable, SeriesExemplars, Timestamp};
@@ -220,8 +221,9 @@ fn reply(output: QueryOutput, limit: usize, with_stats: Stats, api: &ApiState) -
         .truncated_if(truncated)
 }
 
-/// `GET|POST /api/v1/query_exemplars`: those of the series that any selector of the query meets.
-pub(crate) async fn exemplars(State(shared): State<Shared>, request: Request<Body>) -> Result<Reply, ApiError> {
+/// `GET|POST /api/v1/query_exemplars`: those of the series that any selector of the query meets. An expression without
+/// one is answered by nothing at all, as upstream does.
+pub(crate) async fn exemplars(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, ApiError> {
     let params = shared.params(request).await?;
     let range = params.range()?;
     if range.is_empty() {
@@ -230,13 +232,17 @@ pub(crate) async fn exemplars(State(shared): State<Shared>, request: Request<Bod
     let expr = tidegauge_query::parse(params.text("query")?, &parse_options(&shared.api))
         .map_err(|error| ApiError::bad_data(error.to_string()))?;
     let selectors: Vec<_> = expr.selectors().into_iter().map(|s| s.matchers.clone()).collect();
+    if selectors.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let context = shared.clone();
     shared
         .read_for(&params, None, move |api, cancel| {
             let found = api.db.exemplars(&selectors, range, &context.context(cancel))?;
-            Ok(Reply::json(|json| {
+            let reply = Reply::json(|json| {
                 json.array(|json| found.iter().for_each(|series| push_exemplars(json, series)));
-            }))
+            });
+            Ok(reply.into_response())
         })
         .await
 }

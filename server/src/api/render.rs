@@ -231,7 +231,7 @@ impl Pieces {
             Items::Strings(strings) => {
                 let Some(text) = strings.next() else { return false };
                 comma(out, &mut self.any_item);
-                json::push_string(out, &text);
+                json::push_text(out, &text);
             }
             Items::None => return false,
         }
@@ -406,16 +406,16 @@ fn value_items(value: Value, stats: Option<&QueryStats>, head: &mut Vec<u8>, tai
     tail.push(b'}');
     match value {
         Value::Scalar(sample) => {
-            number::push_time(head, sample.at);
+            number::push_seconds(head, sample.at);
             head.extend_from_slice(b",\"");
             number::push_plain(head, sample.value);
             head.push(b'"');
             Items::None
         }
         Value::String { at, text } => {
-            number::push_time(head, at);
+            number::push_seconds(head, at);
             head.push(b',');
-            json::push_string(head, &text);
+            json::push_text(head, &text);
             Items::None
         }
         Value::Vector(samples) => Items::Vector(samples.into_iter()),
@@ -463,7 +463,7 @@ fn push_stats(out: &mut Vec<u8>, stats: &QueryStats) {
                 s.key("totalQueryableSamplesPerStep").array(|s| {
                     for (at, count) in steps {
                         s.array(|s| {
-                            s.time(*at).count(*count);
+                            s.seconds(*at).count(*count);
                         });
                     }
                 });
@@ -541,7 +541,7 @@ mod tests {
             (string, r#"{"resultType":"string","result":[4.5,"a\"b"]}"#),
             (
                 vector,
-                r#"{"resultType":"vector","result":[{"metric":{"__name__":"x"},"value":[1.1,"1e+21"]},{"metric":{},"value":[1.1,"NaN"]}]}"#,
+                r#"{"resultType":"vector","result":[{"metric":{"__name__":"x"},"value":[1.100,"1e+21"]},{"metric":{},"value":[1.100,"NaN"]}]}"#,
             ),
             (
                 matrix,

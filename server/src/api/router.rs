@@ -5,10 +5,10 @@ use super::{admin, explain, lifecycle, query, rules, series, status, targets};
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, on};
 
@@ -25,10 +25,10 @@ pub(super) fn edge(shared: &Shared) -> edge::Edge {
 pub(super) fn router(shared: &Shared, edge: &edge::Edge) -> Router {
     let at = Paths(&edge.prefix);
     let mut router = at
-        .api()
+        .api(shared)
         .merge(at.compressed())
         .merge(at.plain(shared))
-        .fallback(not_found)
+        .fallback(elsewhere)
         .layer(from_fn_with_state(edge.clone(), edge::guard))
         .layer(DefaultBodyLimit::disable());
     if !edge.prefix.is_empty() {
@@ -69,8 +69,10 @@ impl Paths<'_> {
     }
 
     /// What upstream wraps with its cross-origin headers.
-    fn api(&self) -> Router<Shared> {
-        self.add(api()).layer(compress::layer()).route_layer(from_fn(cors::add))
+    fn api(&self, shared: &Shared) -> Router<Shared> {
+        self.add(api())
+            .layer(compress::layer())
+            .route_layer(from_fn_with_state(shared.api.cors_origin.clone(), cors::add))
     }
 
     /// Large texts for people and scrapers.
@@ -125,7 +127,12 @@ fn api() -> Vec<Route> {
 }
 
 fn large() -> Vec<Route> {
-    let mut routes = vec![get("/metrics", lifecycle::metrics)];
+    let mut routes = vec![beside(
+        "/metrics",
+        MethodFilter::GET,
+        lifecycle::metrics,
+        "GET, OPTIONS",
+    )];
     routes.extend(ui::routes().map(|(path, answer)| Route {
         path,
         allow: "GET",
@@ -135,30 +142,36 @@ fn large() -> Vec<Route> {
 }
 
 fn short(receiver: Receiver) -> Vec<Route> {
-    // These tell by themselves that they want to be posted to.
-    let posted = |path, answer| Route {
-        path,
-        allow: "POST, PUT",
-        answer,
-    };
+    let get = MethodFilter::GET;
+    let changes = get.or(MethodFilter::POST).or(MethodFilter::PUT);
+    let change = "GET, OPTIONS, POST, PUT";
     vec![
-        get("/-/healthy", lifecycle::healthy),
-        get("/-/ready", lifecycle::ready),
-        posted("/-/reload", any(lifecycle::reload)),
-        posted("/-/quit", any(lifecycle::quit)),
-        match receiver {
-            Receiver::On => post("/api/v1/write", remote::write),
-            Receiver::Off => post("/api/v1/write", remote_write_is_off),
-        },
+        beside("/-/healthy", get, lifecycle::healthy, "GET, HEAD, OPTIONS"),
+        beside("/-/ready", get, lifecycle::ready, "GET, HEAD, OPTIONS"),
+        beside("/-/reload", changes, lifecycle::reload, change),
+        beside("/-/quit", changes, lifecycle::quit, change),
+        beside("/version", get, status::version, "GET, OPTIONS"),
+        write(receiver),
     ]
+}
+
+fn write(receiver: Receiver) -> Route {
+    let answer = match receiver {
+        Receiver::On => on(MethodFilter::POST, remote::write),
+        Receiver::Off => on(MethodFilter::POST, remote_write_is_off),
+    };
+    let allow = "OPTIONS, POST";
+    Route {
+        path: "/api/v1/write",
+        allow,
+        answer: answer
+            .on(MethodFilter::OPTIONS, may_ask)
+            .fallback(move || not_allowed(allow)),
+    }
 }
 
 fn get<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
     route(path, MethodFilter::GET, handler, "GET, OPTIONS")
-}
-
-fn post<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
-    route(path, MethodFilter::POST, handler, "OPTIONS, POST")
 }
 
 fn get_post<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
@@ -179,7 +192,25 @@ fn route<H: Handler<T, Shared>, T: 'static>(
 ) -> Route {
     let answer = on(filter, handler)
         .on(MethodFilter::OPTIONS, || async { StatusCode::NO_CONTENT })
+        // Else it would go where GET goes.
+        .on(MethodFilter::HEAD, move || not_allowed(allow))
         .fallback(move || not_allowed(allow));
+    Route { path, allow, answer }
+}
+
+/// The same beside `/api/v1`, where OPTIONS only tells what there is. HEAD goes where GET goes if `allow` names it.
+fn beside<H: Handler<T, Shared>, T: 'static>(
+    path: &'static str,
+    filter: MethodFilter,
+    handler: H,
+    allow: &'static str,
+) -> Route {
+    let mut answer = on(filter, handler)
+        .on(MethodFilter::OPTIONS, move || async move { [(header::ALLOW, allow)] })
+        .fallback(move || not_allowed(allow));
+    if !allow.contains("HEAD") {
+        answer = answer.on(MethodFilter::HEAD, move || not_allowed(allow));
+    }
     Route { path, allow, answer }
 }
 
@@ -198,6 +229,19 @@ async fn remote_write_is_off() -> Response {
     )
 }
 
-async fn not_found() -> Response {
-    edge::text(StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+/// A browser asks beforehand, for whatever there may be below `/api/v1`.
+async fn may_ask(State(shared): State<Shared>, request: Request) -> Response {
+    let answer = |_| async { StatusCode::NO_CONTENT.into_response() };
+    cors::around(&shared.api.cors_origin, request, answer).await
+}
+
+/// What no route leads to.
+async fn elsewhere(shared: State<Shared>, request: Request) -> Response {
+    let prefix = shared.api.external_url.path().trim_end_matches('/');
+    let below = request.uri().path().strip_prefix(prefix);
+    let in_api = below.is_some_and(|path| path.starts_with("/api/v1/"));
+    if in_api && request.method() == Method::OPTIONS {
+        return may_ask(shared, request).await;
+    }
+    edge::text(StatusCode::NOT_FOUND, "404 page not found\n")
 }

@@ -6,6 +6,7 @@ use super::query::parse_options;
 use super::render::{Data, Reply};
 use super::shared::Shared;
 use super::state::ApiState;
+use crate::quoted::quoted;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Uri};
@@ -151,15 +152,13 @@ fn label_name(uri: &Uri) -> Result<String, ApiError> {
     let path = uri.path().strip_suffix("/values").unwrap_or(uri.path());
     let segment = path.rsplit('/').next().unwrap_or_default();
     let bytes: Vec<u8> = percent_decode_str(segment).collect();
-    let name = String::from_utf8(bytes).ok().filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| {
-        let shown = percent_decode_str(segment)
-            .collect::<Vec<u8>>()
-            .escape_ascii()
-            .to_string();
-        ApiError::bad_data(format!("invalid label name: \"{shown}\""))
-    })?;
-    Ok(unescape_name(&name).unwrap_or(name))
+    let invalid = |name: &[u8]| ApiError::bad_data(format!("invalid label name: {}", quoted(name)));
+    let name = String::from_utf8(bytes).map_err(|error| invalid(error.as_bytes()))?;
+    let name = unescape_name(&name).unwrap_or(name);
+    match name.is_empty() {
+        true => Err(invalid(b"")),
+        false => Ok(name),
+    }
 }
 
 /// Reads `U__` escaping: `__` is an underscore, `_HEX_` a character. `None` if it is not that.
@@ -225,10 +224,12 @@ mod tests {
         assert_eq!(of("/api/v1/label/a%2Fb%20c/values?x=/values"), Ok("a/b c".into()));
         assert_eq!(of("/api/v1/label/U__a_2e_b/values"), Ok("a.b".into()));
         assert_eq!(of("/api/v1/label/U__a_2/values"), Ok("U__a_2".into()));
-        assert_eq!(
-            of("/api/v1/label/%ff/values"),
-            Err("invalid label name: \"\\xff\"".into())
-        );
+        for (path, shown) in [("%ff", "\\xff"), ("", ""), ("U__", "")] {
+            assert_eq!(
+                of(&format!("/api/v1/label/{path}/values")),
+                Err(format!("invalid label name: \"{shown}\""))
+            );
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::exposition::{Listing, Registry};
 use crate::active::ActiveQueries;
+use crate::http::CorsOrigin;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
 use parking_lot::RwLock;
@@ -40,6 +41,8 @@ pub struct ApiState {
     pub remote_write_messages: Vec<ProtoMessage>,
     /// The address users know; its path is the prefix that all routes lie below.
     pub external_url: Url,
+    /// Whose pages may read the answers of `/api/v1`.
+    pub cors_origin: CorsOrigin,
     /// Whether queries can be answered yet.
     pub ready: Readiness,
     /// When the process began.

@@ -2,12 +2,13 @@
 
 use super::error::ApiError;
 use super::json::Json;
-use super::params::parse_int;
 use super::render::Reply;
 use super::shared::Shared;
+use super::state::BuildInfo;
+use super::values::parse_int;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
 use tidegauge_model::Timestamp;
 use tidegauge_tsdb::Replay;
@@ -109,17 +110,30 @@ pub(crate) fn hostname() -> String {
 
 /// `GET /api/v1/status/buildinfo`. Grafana takes a key `features` for Mimir: there is none.
 pub(crate) async fn build_info(State(shared): State<Shared>) -> Reply {
-    let build = &shared.api.build;
-    Reply::json(|json| {
-        json.object(|o| {
-            o.key("version").string(&build.version);
-            o.key("revision").string(&build.revision);
-            o.key("branch").string(&build.branch);
-            o.key("buildUser").string(&build.build_user);
-            o.key("buildDate").string(&build.build_date);
-            o.key("goVersion").string(&build.compiler);
-        });
-    })
+    Reply::json(|json| push_build(json, &shared.api.build))
+}
+
+/// `GET /version`: the same, bare.
+pub(crate) async fn version(State(shared): State<Shared>) -> Response {
+    let mut json = Json::new();
+    push_build(&mut json, &shared.api.build);
+    let mut text = json.finish();
+    text.push(b'\n');
+    let mut response = Response::new(Body::from(text));
+    let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn push_build(json: &mut Json, build: &BuildInfo) {
+    json.object(|o| {
+        o.key("version").string(&build.version);
+        o.key("revision").string(&build.revision);
+        o.key("branch").string(&build.branch);
+        o.key("buildUser").string(&build.build_user);
+        o.key("buildDate").string(&build.build_date);
+        o.key("goVersion").string(&build.compiler);
+    });
 }
 
 /// `GET /api/v1/status/walreplay`: the log is read back before the listener opens, so there is nothing to count.

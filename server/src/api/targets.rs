@@ -3,11 +3,12 @@
 
 use super::error::ApiError;
 use super::json::Json;
-use super::params::{Params, parse_int};
+use super::params::Params;
 use super::query::parse_options;
 use super::render::Reply;
 use super::shared::Shared;
 use super::status::{ZERO_TIME, hostname, rfc3339};
+use super::values::parse_int;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;

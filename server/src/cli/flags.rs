@@ -148,7 +148,7 @@ pub const FLAGS: &[Flag] = &[
     value("web.config.file", "", Obeyed),
     value("web.console.libraries", "console_libraries", NoEffect),
     value("web.console.templates", "consoles", NoEffect),
-    value("web.cors.origin", ".*", NoEffect),
+    value("web.cors.origin", ".*", Obeyed),
     switch("web.enable-admin-api", "false", Obeyed),
     switch("web.enable-lifecycle", "false", Obeyed),
     switch("web.enable-remote-write-receiver", "false", Obeyed),

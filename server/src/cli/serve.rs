@@ -4,7 +4,7 @@ use super::{complain, flags::Sorted, memory, print};
 use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
 use crate::config::{ByteSize, PromDuration};
-use crate::http::ServeOptions;
+use crate::http::{CorsOrigin, ServeOptions};
 use crate::preset::{self, Annotations};
 use crate::remote::ProtoMessage;
 use crate::telemetry::{self, LogFormat, LogLevel};
@@ -117,6 +117,14 @@ pub struct ServeArgs {
     /// Prefix of all routes [default: the path of --web.external-url]
     #[arg(long = "web.route-prefix", value_name = "PATH", help_heading = "Web")]
     route_prefix: Option<String>,
+    /// Regex for the whole of an origin whose pages a browser lets read what the API answers
+    #[arg(
+        long = "web.cors.origin",
+        value_name = "REGEX",
+        default_value = ".*",
+        help_heading = "Web"
+    )]
+    cors_origin: CorsOrigin,
     /// Serve POST /-/reload and POST /-/quit
     #[arg(long = "web.enable-lifecycle", help_heading = "Web")]
     lifecycle: bool,
@@ -460,6 +468,7 @@ impl ServeArgs {
             listen,
             external_url: self.external_url,
             route_prefix: self.route_prefix,
+            cors_origin: self.cors_origin,
             lifecycle: self.lifecycle,
             admin_api: self.admin_api,
             remote_write_receiver: self.remote_write_receiver,

@@ -9,12 +9,15 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_http::compression::predicate::Predicate;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
-/// Every answer with a body is compressed, however short, as upstream does. Fastest level: most answers go to a
+/// Every answer with a body is compressed, however short, as upstream does; but not what its router says of a method
+/// that a path does not take. Fastest level: most answers go to a
 /// neighbour, and what the others save in bytes is not worth their time here.
 pub(crate) fn layer() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new()
         .quality(CompressionLevel::Fastest)
-        .compress_when(|status: StatusCode, _: Version, _: &HeaderMap, _: &Extensions| status != StatusCode::NO_CONTENT)
+        .compress_when(|status: StatusCode, _: Version, _: &HeaderMap, _: &Extensions| {
+            !matches!(status, StatusCode::NO_CONTENT | StatusCode::METHOD_NOT_ALLOWED)
+        })
 }
 
 /// The same around one answer. Who accepts nothing compressed gets it past the layer, which would only wrap it.

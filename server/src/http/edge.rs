@@ -3,7 +3,7 @@
 use super::panics::Asked;
 use super::{Excess, Metrics};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
@@ -31,7 +31,7 @@ pub(crate) async fn guard(State(edge): State<Edge>, request: Request, next: Next
     around(&edge, route, request, |request| next.run(request)).await
 }
 
-/// Refuses overlong URLs, turns a panic into a 500, counts.
+/// Turns away what leads to no handler, turns a panic into a 500, counts.
 pub(crate) async fn around<F: Future<Output = Response>>(
     edge: &Edge,
     route: &str,
@@ -39,13 +39,8 @@ pub(crate) async fn around<F: Future<Output = Response>>(
     run: impl FnOnce(Request) -> F,
 ) -> Response {
     let started = Instant::now();
-    let response = if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > edge.uri_bytes {
-        edge.metrics.refused(Excess::Url);
-        let most = edge.uri_bytes;
-        text(
-            StatusCode::URI_TOO_LONG,
-            format!("URI Too Long: path and query have more than {most} bytes (--web.max-url-size)\n"),
-        )
+    let response = if let Some(response) = turned_away(edge, &request) {
+        response
     } else {
         let asked = Asked::of(&request);
         match AssertUnwindSafe(run(request)).catch_unwind().await {
@@ -71,6 +66,76 @@ fn failed(route: &str) -> Response {
     text(StatusCode::INTERNAL_SERVER_ERROR, format!("{WHY}\n"))
 }
 
+/// The answer to a URL that is too long or none, or that leads elsewhere once its path is written as it should be.
+fn turned_away(edge: &Edge, request: &Request) -> Option<Response> {
+    let uri = request.uri();
+    let most = edge.uri_bytes;
+    if uri.path_and_query().map_or(0, |uri| uri.as_str().len()) > most {
+        edge.metrics.refused(Excess::Url);
+        let why = format!("URI Too Long: path and query have more than {most} bytes (--web.max-url-size)\n");
+        return Some(text(StatusCode::URI_TOO_LONG, why));
+    }
+    if !is_escaped(uri.path()) {
+        return Some(text(StatusCode::BAD_REQUEST, "400 Bad Request"));
+    }
+    let mut place = cleaned(uri.path())?;
+    if let Some(query) = uri.query() {
+        place = format!("{place}?{query}");
+    }
+    Some(moved(&place, request.method()))
+}
+
+/// Whether each `%` of a path begins an escape.
+fn is_escaped(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes().first_chunk::<2>();
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+/// A path without empty segments and those of one or two dots; `None` if it has none. It begins with a single slash, so
+/// it leads to no other host.
+fn cleaned(path: &str) -> Option<String> {
+    let odd = |segment: &str| matches!(segment, "" | "." | "..");
+    let inner = path.strip_prefix('/')?;
+    let body = inner.strip_suffix('/').unwrap_or(inner);
+    if inner.is_empty() || !body.split('/').any(odd) {
+        return None;
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in inner.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    let mut clean = format!("/{}", kept.join("/"));
+    if path.ends_with('/') && clean != "/" {
+        clean.push('/');
+    }
+    Some(clean)
+}
+
+/// From a path to how it should be written, in upstream's words.
+fn moved(place: &str, method: &Method) -> Response {
+    let mut response = Response::new(axum::body::Body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(location) = HeaderValue::from_str(place) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    if matches!(*method, Method::GET | Method::HEAD) {
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, html);
+    }
+    if *method == Method::GET {
+        let place = place.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let place = place.replace('"', "&#34;").replace('\'', "&#39;");
+        *response.body_mut() = format!("<a href=\"{place}\">Moved Permanently</a>.\n\n").into();
+    }
+    response
+}
+
 /// Plain text, as upstream's router answers what it does not know.
 pub(crate) fn text(status: StatusCode, text: impl Into<axum::body::Body>) -> Response {
     let mut response = Response::new(text.into());
@@ -93,13 +158,53 @@ mod tests {
     use axum::routing::get;
     use tower::ServiceExt;
 
+    #[test]
+    fn paths_are_cleaned() {
+        for (path, clean) in [
+            ("//api/v1/query", Some("/api/v1/query")),
+            ("/api/v1//query", Some("/api/v1/query")),
+            ("/api/./v1/x/../query", Some("/api/v1/query")),
+            ("/api/v1/query//", Some("/api/v1/query/")),
+            ("/..//..", Some("/")),
+            ("//", Some("/")),
+            ("//other.example/", Some("/other.example/")),
+            ("/", None),
+            ("/api/v1/query/", None),
+            ("/api/.../..v1", None),
+            ("*", None),
+        ] {
+            assert_eq!(cleaned(path).as_deref(), clean, "{path}");
+        }
+    }
+
+    fn edge(uri_bytes: usize) -> Edge {
+        Edge {
+            metrics: Arc::default(),
+            uri_bytes,
+            prefix: "".into(),
+        }
+    }
+
+    #[test]
+    fn what_leads_to_no_handler_is_turned_away() {
+        let answer = |method: Method, uri: &str| {
+            let request = axum::http::Request::builder().method(method).uri(uri);
+            turned_away(&edge(40), &request.body(Body::empty()).unwrap())
+        };
+        let status = |uri: &str| answer(Method::GET, uri).map(|answer| answer.status().as_u16());
+        assert_eq!(status("/api/v1/label/a%2Fb%ff/values"), None);
+        assert_eq!(status("/api/v1/label/%zz/values"), Some(400));
+        assert_eq!(status("/api/v1/label/%"), Some(400));
+        assert_eq!(status(&format!("/{}", "x".repeat(40))), Some(414));
+        let moved = answer(Method::POST, "//query?x=//&y='").unwrap();
+        assert_eq!(moved.status(), StatusCode::MOVED_PERMANENTLY);
+        assert_eq!(moved.headers()[header::LOCATION], "/query?x=//&y='");
+        assert!(!moved.headers().contains_key(header::CONTENT_TYPE));
+    }
+
     #[tokio::test]
     async fn a_panic_is_answered_and_counted() {
-        let edge = Edge {
-            metrics: Arc::default(),
-            uri_bytes: 100,
-            prefix: "".into(),
-        };
+        let edge = edge(100);
         async fn broken() -> Response {
             panic!("on purpose")
         }

@@ -2,7 +2,8 @@
 //! handler panics. What a request means is [`crate::api`]'s business.
 //!
 //! ```text
-//!   listener (head, time, panic around the edge) -> edge (URL length, panic -> 500, counters) -> compression -> handler
+//!   listener (head, time, panic around the edge) -> edge (is the URL one, panic -> 500, counters) -> cross-origin headers
+//!            -> compression -> handler
 //! ```
 
 mod body;
@@ -18,6 +19,7 @@ mod refused;
 mod traffic;
 
 pub(crate) use body::is_too_slow;
+pub use cors::CorsOrigin;
 pub use listener::{ServeOptions, serve};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer::{Caller, Peer};

@@ -1,6 +1,6 @@
 //! Pairs of names and values as they came, to a label set; or why they are none, in upstream's words.
 
-use std::fmt::Write;
+use crate::quoted::push_quoted;
 use tidegauge_model::{Labels, LabelsError, reserved};
 
 /// A label as it came.
@@ -80,10 +80,10 @@ pub(super) fn shown(pairs: &[Pair<'_>]) -> String {
         if is_plain(name) {
             text.push_str(&String::from_utf8_lossy(name));
         } else {
-            quote(name, &mut text);
+            push_quoted(&mut text, name);
         }
         text.push('=');
-        quote(value, &mut text);
+        push_quoted(&mut text, value);
     }
     text.push('}');
     text
@@ -92,48 +92,6 @@ pub(super) fn shown(pairs: &[Pair<'_>]) -> String {
 fn is_plain(name: &[u8]) -> bool {
     let letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
     name.first().is_some_and(letter) && name.iter().all(|byte| letter(byte) || byte.is_ascii_digit())
-}
-
-/// Writes a text in quotes as Go does, as much of it as is shown.
-fn quote(bytes: &[u8], to: &mut String) {
-    let cut = bytes.get(..SHOWN_BYTES).unwrap_or(bytes);
-    to.push('"');
-    for chunk in cut.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '"' | '\\' => to.extend(['\\', c]),
-                '\x07' => to.push_str("\\a"),
-                '\x08' => to.push_str("\\b"),
-                '\x0c' => to.push_str("\\f"),
-                '\n' => to.push_str("\\n"),
-                '\r' => to.push_str("\\r"),
-                '\t' => to.push_str("\\t"),
-                '\x0b' => to.push_str("\\v"),
-                c if c < ' ' || c == '\x7f' => written(to, format_args!("\\x{:02x}", u32::from(c))),
-                c if c.is_control() || (c.is_whitespace() && c != ' ') || is_format(c) => {
-                    written(to, format_args!("\\u{:04x}", u32::from(c)));
-                }
-                c => to.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            written(to, format_args!("\\x{byte:02x}"));
-        }
-    }
-    if cut.len() < bytes.len() {
-        to.push_str("...");
-    }
-    to.push('"');
-}
-
-/// Characters that are there to change how others look.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
-}
-
-fn written(to: &mut String, what: std::fmt::Arguments<'_>) {
-    // A text takes all that is written to it.
-    let _never_fails = to.write_fmt(what);
 }
 
 #[cfg(test)]

@@ -495,7 +495,7 @@ async fn what_is_not_a_route_is_plain_text() {
         "/nope",
         "/api/v1/features",
         "/api/v1/label/x",
-        "/ui/../main.rs",
+        "/ui/...main.rs",
     ] {
         let answer = site.get(path).await;
         let (status, kind) = (answer.status, answer.header("content-type").to_owned());
@@ -511,6 +511,9 @@ async fn what_is_not_a_route_is_plain_text() {
         (Method::POST, "/api/v1/status/buildinfo", "GET, OPTIONS"),
         (Method::POST, "/api/v1/rules", "GET, OPTIONS"),
         (Method::GET, "/api/v1/admin/tsdb/snapshot", "OPTIONS, POST, PUT"),
+        (Method::PUT, "/-/ready", "GET, HEAD, OPTIONS"),
+        (Method::DELETE, "/-/reload", "GET, OPTIONS, POST, PUT"),
+        (Method::PUT, "/version", "GET, OPTIONS"),
     ] {
         let answer = site.call(method, path).await;
         assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, allow), "{path}");
@@ -554,6 +557,58 @@ async fn origins_are_answered_as_upstream_does() {
         (options.status, options.text.as_str(), options.header("vary")),
         (StatusCode::NO_CONTENT, "", "Origin")
     );
+}
+
+#[tokio::test]
+async fn origins_that_do_not_match_are_not_named() {
+    let site = Site::with(Switches {
+        cors_origin: r"https?://(.*\.)?page\.example",
+        ..Switches::default()
+    });
+    for (origin, allowed) in [
+        ("https://a.page.example", "https://a.page.example"),
+        ("https://page.example.evil", ""),
+    ] {
+        for path in ["query?query=1", "status/buildinfo"] {
+            let request = Request::get(format!("/api/v1/{path}")).header("origin", origin);
+            let answer = site.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.header("access-control-allow-origin"), allowed, "{path}");
+            assert_eq!(answer.header("access-control-expose-headers"), "Date");
+            assert_eq!(answer.header("vary"), "Origin");
+        }
+    }
+}
+
+#[tokio::test]
+async fn methods_that_ask_about_a_path_are_answered_as_upstream_does() {
+    let site = Site::new();
+    for (method, path, status, allow) in [
+        (Method::HEAD, "/api/v1/query?query=1", 405, "GET, OPTIONS, POST"),
+        (Method::HEAD, "/api/v1/labels", 405, "GET, OPTIONS, POST"),
+        (Method::HEAD, "/metrics", 405, "GET, OPTIONS"),
+        (Method::HEAD, "/-/healthy", 200, ""),
+        (Method::OPTIONS, "/-/healthy", 200, "GET, HEAD, OPTIONS"),
+        (Method::OPTIONS, "/api/v1/query", 204, ""),
+        (Method::OPTIONS, "/api/v1/write", 204, ""),
+        (Method::OPTIONS, "/api/v1/none", 204, ""),
+        (Method::OPTIONS, "/none", 404, ""),
+    ] {
+        let answer = site.call(method.clone(), path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("allow")),
+            (status, allow),
+            "{method} {path}"
+        );
+        let vary = if status == 204 { "Origin" } else { "" };
+        assert_eq!(answer.header("vary"), vary, "{method} {path}");
+    }
+    let moved = site.get("/api/v1//x/../query?query=1").await;
+    assert_eq!(
+        (moved.status.as_u16(), moved.header("location")),
+        (301, "/api/v1/query?query=1")
+    );
+    let version = site.get("/version").await;
+    assert!(version.text.starts_with("{\"version\":\"3.5.0\","), "{}", version.text);
 }
 
 #[tokio::test]

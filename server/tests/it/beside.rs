@@ -1,82 +1,23 @@
 //! The real program beside a real Prometheus that was written the same samples: the same statistics, limits, samples of
 //! series, and refusals.
 
-use crate::process::{Running, form, free_port, peer, request, tidegauge};
-use crate::remote_write::{Series, WriteRequest, packed, series};
-use prost::Message;
+use crate::pair::Pair;
+use crate::process::{Running, form};
 use serde_json::Value;
-use std::path::Path;
 
-/// Samples are this far apart.
-const EVERY_MS: i64 = 15_000;
-/// How many each series has: 40 minutes, so that Prometheus takes them in any order of series.
-const SAMPLES: i64 = 160;
+const CONFIG: &str = "global: {}\n";
 
-/// Both servers and the time of the first sample.
-struct Pair {
-    theirs: Running,
-    ours: Running,
-    start_ms: i64,
-    _dir: tempfile::TempDir,
-}
-
-fn start(program: &Path, name: &str, dir: &Path, flags: &[&str]) -> Running {
-    let port = free_port();
-    let file = dir.join(format!("{name}.yml"));
-    std::fs::write(&file, "global: {}\n").unwrap();
-    let mut args = vec![
-        format!("--config.file={}", file.display()),
-        format!("--storage.tsdb.path={}", dir.join(name).display()),
-        format!("--web.listen-address=127.0.0.1:{port}"),
-        "--web.enable-remote-write-receiver".to_owned(),
-    ];
-    args.extend(flags.iter().map(|f| (*f).to_owned()));
-    Running::start(program, &args, port, "/-/ready", &dir.join(format!("{name}.log")))
-}
-
-impl Pair {
-    fn start(flags: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let theirs = start(&peer("prometheus"), "prometheus", dir.path(), flags);
-        let ours = start(&tidegauge(), "tidegauge", dir.path(), flags);
-        let time = theirs.api("/api/v1/query", &[("query", "time()")]);
-        let now = (time["result"][0].as_f64().unwrap() * 1000.0) as i64;
-        let start_ms = (now - (SAMPLES + 10) * EVERY_MS) / 60_000 * 60_000;
-        let body = packed(&WriteRequest { series: data(start_ms) }.encode_to_vec());
-        let headers = [
-            ("Content-Type", "application/x-protobuf"),
-            ("Content-Encoding", "snappy"),
-            ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-        ];
-        for server in [&theirs, &ours] {
-            let answer = request(server.port, "POST", "/api/v1/write", &headers, &body).unwrap();
-            assert_eq!(answer.status, 204, "{}", answer.body);
-        }
-        Self {
-            theirs,
-            ours,
-            start_ms,
-            _dir: dir,
-        }
-    }
-
-    /// Seconds after the first sample as a parameter.
-    fn at(&self, seconds: i64) -> String {
-        (self.start_ms / 1000 + seconds).to_string()
-    }
-
-    /// What both say to a query: at one time, and over some steps.
-    fn both(&self, query: &str, more: &[(&str, &str)]) -> [[(u16, Value); 2]; 2] {
-        let (at, from, to) = (self.at(1200), self.at(300), self.at(1500));
-        let instant = [&[("query", query), ("time", &at)], more].concat();
-        let range = [
-            &[("query", query), ("start", &from), ("end", &to), ("step", "60")],
-            more,
-        ]
-        .concat();
-        [("query", instant), ("query_range", range)]
-            .map(|(path, params)| [&self.theirs, &self.ours].map(|server| ask(server, path, &params)))
-    }
+/// What both say to a query: at one time, and over some steps.
+fn both(pair: &Pair, query: &str, more: &[(&str, &str)]) -> [[(u16, Value); 2]; 2] {
+    let (at, from, to) = (pair.at(1200), pair.at(300), pair.at(1500));
+    let instant = [&[("query", query), ("time", &at)], more].concat();
+    let range = [
+        &[("query", query), ("start", &from), ("end", &to), ("step", "60")],
+        more,
+    ]
+    .concat();
+    [("query", instant), ("query_range", range)]
+        .map(|(path, params)| [&pair.theirs, &pair.ours].map(|server| ask(server, path, &params)))
 }
 
 fn ask(server: &Running, path: &str, params: &[(&str, &str)]) -> (u16, Value) {
@@ -85,49 +26,6 @@ fn ask(server: &Running, path: &str, params: &[(&str, &str)]) -> (u16, Value) {
         .expect("an answer");
     let body = serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{params:?}: {e}: {}", answer.body));
     (answer.status, body)
-}
-
-/// Counters of two jobs, gauges with ends and gaps, buckets, and labels long and short.
-fn data(start_ms: i64) -> Vec<Series> {
-    let points = |value: &dyn Fn(i64) -> Option<f64>| -> Vec<(i64, f64)> {
-        (0..SAMPLES)
-            .filter_map(|k| value(k).map(|v| (start_ms + k * EVERY_MS, v)))
-            .collect()
-    };
-    let mut all = Vec::new();
-    for i in 0..24i64 {
-        let (instance, job) = (format!("host-{i}:9100"), if i % 3 == 0 { "a" } else { "b" });
-        let labels = [("__name__", "m_total"), ("instance", instance.as_str()), ("job", job)];
-        all.push(series(&labels, &points(&|k| Some((k * (i + 3)) as f64))));
-    }
-    for i in 0..9i64 {
-        let instance = format!("host-{i}:9100");
-        let labels = [("__name__", "gauge"), ("instance", instance.as_str())];
-        // Some begin late, some end early, one has a hole.
-        let here = |k: i64| (i % 3 != 0 || k > 40) && (i % 4 != 1 || k < 90) && (i != 5 || !(50..80).contains(&k));
-        all.push(series(&labels, &points(&|k| here(k).then(|| ((k * i) % 17) as f64))));
-    }
-    for le in ["0.1", "1", "10", "+Inf"] {
-        let bound = le.parse::<f64>().unwrap_or(30.0);
-        let labels = [("__name__", "h_bucket"), ("job", "a"), ("le", le)];
-        all.push(series(
-            &labels,
-            &points(&|k| Some((k as f64 * bound.min(20.0)).floor())),
-        ));
-    }
-    let long = "x".repeat(300);
-    for i in 0..40 {
-        let n = format!("{i}");
-        let labels = [
-            ("__name__", "some"),
-            ("long", long.as_str()),
-            ("n", n.as_str()),
-            ("name", "na\u{ef}ve"),
-        ];
-        let labels = if i % 2 == 0 { &labels[..] } else { &labels[..3] };
-        all.push(series(labels, &points(&|_| Some(f64::from(i)))));
-    }
-    all
 }
 
 /// What statistics are compared on: every kind of part, alone and inside others.
@@ -209,12 +107,12 @@ const COUNTED_AT_ONE_TIME: &[&str] = &[
 #[test]
 #[ignore = "needs TIDEGAUGE_PEERS"]
 fn statistics_are_those_of_prometheus() {
-    let pair = Pair::start(&["--enable-feature=promql-per-step-stats"]);
+    let pair = Pair::start(CONFIG, &["--enable-feature=promql-per-step-stats"]);
     let mut wrong = Vec::new();
     let mut compared = 0;
     for query in COUNTED.iter().chain(COUNTED_AT_ONE_TIME) {
         let kinds = if COUNTED_AT_ONE_TIME.contains(query) { 1 } else { 2 };
-        for [(_, theirs), (_, ours)] in pair.both(query, &[("stats", "all")]).into_iter().take(kinds) {
+        for [(_, theirs), (_, ours)] in both(&pair, query, &[("stats", "all")]).into_iter().take(kinds) {
             let (a, b) = (&theirs["data"]["stats"], &ours["data"]["stats"]);
             assert!(a["samples"]["peakSamples"].is_number(), "{query}: {theirs}");
             if a["samples"] != b["samples"] {
@@ -232,18 +130,18 @@ fn statistics_are_those_of_prometheus() {
         wrong.join("\n")
     );
     // Any other text than `all` leaves the steps out.
-    let [[theirs, ours], _] = pair.both("m_total", &[("stats", "1")]);
+    let [[theirs, ours], _] = both(&pair, "m_total", &[("stats", "1")]);
     assert_eq!(theirs.1["data"]["stats"]["samples"], ours.1["data"]["stats"]["samples"]);
 }
 
 #[test]
 #[ignore = "needs TIDEGAUGE_PEERS"]
 fn a_limit_on_samples_refuses_what_prometheus_refuses() {
-    let pair = Pair::start(&["--query.max-samples=600"]);
+    let pair = Pair::start(CONFIG, &["--query.max-samples=600"]);
     let mut refused = 0;
     let mut wrong = Vec::new();
     for query in COUNTED {
-        for [theirs, ours] in pair.both(query, &[]) {
+        for [theirs, ours] in both(&pair, query, &[]) {
             let of = |(status, body): &(u16, Value)| (*status, body["errorType"].clone(), body["error"].clone());
             if of(&theirs) != of(&ours) {
                 wrong.push(format!("{query}\n  theirs {:?}\n  ours   {:?}", of(&theirs), of(&ours)));
@@ -258,7 +156,7 @@ fn a_limit_on_samples_refuses_what_prometheus_refuses() {
 #[test]
 #[ignore = "needs TIDEGAUGE_PEERS"]
 fn limit_ratio_chooses_the_same_series() {
-    let pair = Pair::start(&["--enable-feature=promql-experimental-functions"]);
+    let pair = Pair::start(CONFIG, &["--enable-feature=promql-experimental-functions"]);
     let mut chosen = 0;
     for ratio in ["0.1", "0.5", "0.9", "1", "-0.1", "-0.5", "-0.99", "scalar(vector(0.3))"] {
         for of in [
@@ -269,7 +167,7 @@ fn limit_ratio_chooses_the_same_series() {
             "sum by (instance) (gauge)",
         ] {
             let query = format!("limit_ratio({ratio}, {of})");
-            for [(_, theirs), (_, ours)] in pair.both(&query, &[]) {
+            for [(_, theirs), (_, ours)] in both(&pair, &query, &[]) {
                 let names = |body: &Value| -> Vec<String> {
                     let rows = body["data"]["result"]
                         .as_array()

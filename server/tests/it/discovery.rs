@@ -149,18 +149,6 @@ fn check_sd_finds_what_promtool_finds() {
     assert!(compared >= 9, "{compared}");
 }
 
-fn start(program: &Path, name: &str, dir: &Path, config: &str) -> Running {
-    let port = free_port();
-    let file = dir.join(format!("{name}.yml"));
-    std::fs::write(&file, config).unwrap();
-    let args = [
-        format!("--config.file={}", file.display()),
-        format!("--storage.tsdb.path={}", dir.join(name).display()),
-        format!("--web.listen-address=127.0.0.1:{port}"),
-    ];
-    Running::start(program, &args, port, "/-/ready", &dir.join(format!("{name}.log")))
-}
-
 /// The answer about targets without what differs from run to run, in an order of its own.
 fn settled(mut data: Value) -> Value {
     for key in ["activeTargets", "droppedTargets"] {
@@ -207,8 +195,8 @@ fn metrics(server: &Running) -> BTreeMap<String, BTreeSet<String>> {
 fn targets_pools_and_metadata_are_those_of_prometheus() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), "1s");
-    let mut theirs = start(&peer("prometheus"), "prometheus", dir.path(), &config);
-    let mut ours = start(&tidegauge(), "tidegauge", dir.path(), &config);
+    let mut theirs = Running::serve(&peer("prometheus"), "prometheus", dir.path(), &config, &[]);
+    let mut ours = Running::serve(&tidegauge(), "tidegauge", dir.path(), &config, &[]);
     for server in [&mut theirs, &mut ours] {
         server.wait_for(
             |s| {

@@ -4,7 +4,7 @@
 //! The exporters are asked once in each format; a mirror then serves what they said to both, byte by byte, first whole
 //! and then with series missing.
 
-mod mirror;
+pub(crate) mod mirror;
 mod odd;
 
 use crate::process::{Running, free_port, peer, request, tidegauge};
@@ -219,24 +219,7 @@ impl Pair {
                 keys(path),
             ));
         }
-        let start = |program: &Path, name: &str| {
-            let port = free_port();
-            let file = dir.path().join(format!("{name}.yml"));
-            std::fs::write(&file, &config).unwrap();
-            let mut args = vec![
-                format!("--config.file={}", file.display()),
-                format!("--storage.tsdb.path={}", dir.path().join(name).display()),
-                format!("--web.listen-address=127.0.0.1:{port}"),
-            ];
-            args.extend(flags.iter().map(|flag| (*flag).to_owned()));
-            Running::start(
-                program,
-                &args,
-                port,
-                "/-/ready",
-                &dir.path().join(format!("{name}.log")),
-            )
-        };
+        let start = |program: &Path, name: &str| Running::serve(program, name, dir.path(), &config, flags);
         Self {
             theirs: start(&peer("prometheus"), "theirs"),
             ours: start(&tidegauge(), "ours"),

@@ -1,12 +1,11 @@
 //! The real program beside a real Prometheus 3.5.3, both discovering in the same cluster: an API server on loopback
 //! with the objects of `testdata/kubernetes/objects.json`. Both show the same targets with the same discovered labels.
 
-use crate::process::{Running, free_port, peer, tidegauge};
+use crate::process::{Running, peer, tidegauge};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 
 /// Kinds of objects, and their collections.
 const COLLECTIONS: [(&str, &str); 6] = [
@@ -95,18 +94,6 @@ fn config(port: u16) -> String {
     text
 }
 
-fn start(program: &Path, name: &str, dir: &Path, config: &str) -> Running {
-    let port = free_port();
-    let file = dir.join(format!("{name}.yml"));
-    std::fs::write(&file, config).unwrap();
-    let args = [
-        format!("--config.file={}", file.display()),
-        format!("--storage.tsdb.path={}", dir.join(name).display()),
-        format!("--web.listen-address=127.0.0.1:{port}"),
-    ];
-    Running::start(program, &args, port, "/-/ready", &dir.join(format!("{name}.log")))
-}
-
 /// Job and discovered labels of every target.
 fn discovered(server: &Running) -> BTreeSet<String> {
     let data = server.api("/api/v1/targets", &[("state", "active")]);
@@ -126,8 +113,8 @@ fn discovered(server: &Running) -> BTreeSet<String> {
 fn every_role_finds_what_prometheus_finds() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(api_server());
-    let mut ours = start(&tidegauge(), "tidegauge", dir.path(), &config);
-    let mut theirs = start(&peer("prometheus"), "prometheus", dir.path(), &config);
+    let mut ours = Running::serve(&tidegauge(), "tidegauge", dir.path(), &config, &[]);
+    let mut theirs = Running::serve(&peer("prometheus"), "prometheus", dir.path(), &config, &[]);
     // Prometheus hands targets over every five seconds: when every job has some, it has all of them.
     let complete = |server: &Running| {
         let found = discovered(server);

@@ -22,6 +22,7 @@ mod cli;
 #[cfg(feature = "kubernetes")]
 mod cluster;
 mod config;
+mod contract;
 mod crash;
 mod deploy;
 mod discovery;
@@ -39,12 +40,15 @@ mod measure_remote_write;
 mod measure_scrape;
 mod names;
 mod openapi;
+mod ordered;
+mod pair;
 mod panics;
 mod peers;
 #[cfg(feature = "kubernetes")]
 mod preset;
 mod process;
 mod program;
+mod promtool;
 mod remote_write;
 mod remote_write_beside;
 mod remote_write_bombs;

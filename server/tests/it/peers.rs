@@ -4,7 +4,6 @@
 use crate::process::{Running, free_port, peer, tidegauge};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Expressions whose values stand still between two scrapes of a machine: compared in series and value.
 const STEADY: &[&str] = &[
@@ -68,18 +67,6 @@ scrape_configs:
   - {source_labels: [__name__], regex: 'node_scrape_collector_.*', action: drop}
 ";
 
-fn start(program: &Path, name: &str, dir: &Path, config: &str) -> Running {
-    let port = free_port();
-    let file = dir.join(format!("{name}.yml"));
-    std::fs::write(&file, config).unwrap();
-    let args = [
-        format!("--config.file={}", file.display()),
-        format!("--storage.tsdb.path={}", dir.join(name).display()),
-        format!("--web.listen-address=127.0.0.1:{port}"),
-    ];
-    Running::start(program, &args, port, "/-/ready", &dir.join(format!("{name}.log")))
-}
-
 /// The result of an instant query, by label set.
 fn result(server: &Running, query: &str, time: &str) -> BTreeMap<String, String> {
     let data = server.api("/api/v1/query", &[("query", query), ("time", time)]);
@@ -111,8 +98,8 @@ fn queries_agree_with_prometheus_on_a_real_node_exporter() {
         &dir.path().join("node.log"),
     );
     let config = CONFIG.replace("NODE", &node_port.to_string());
-    let mut theirs = start(&peer("prometheus"), "prometheus", dir.path(), &config);
-    let mut ours = start(&tidegauge(), "tidegauge", dir.path(), &config);
+    let mut theirs = Running::serve(&peer("prometheus"), "prometheus", dir.path(), &config, &[]);
+    let mut ours = Running::serve(&tidegauge(), "tidegauge", dir.path(), &config, &[]);
     for server in [&mut theirs, &mut ours] {
         server.wait_for(
             |s| {

@@ -38,6 +38,12 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a program with its output in `log` and waits until `ready_path` answers 200.
     pub(crate) fn start(program: &Path, args: &[String], port: u16, ready_path: &str, log: &Path) -> Self {
+        let mut running = Self::spawn(program, args, port, log);
+        running.wait_for(|r| r.get(ready_path).is_some_and(|a| a.status == 200), "to be ready");
+        running
+    }
+
+    fn spawn(program: &Path, args: &[String], port: u16, log: &Path) -> Self {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let child = Command::new(program)
             .args(args)
@@ -46,12 +52,43 @@ impl Running {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
-        let mut running = Self {
+        Self {
             child,
             port,
             log: log.to_owned(),
-        };
-        running.wait_for(|r| r.get(ready_path).is_some_and(|a| a.status == 200), "to be ready");
+        }
+    }
+
+    /// Starts a server with this configuration on a port of its own, its data and its log below `dir`.
+    pub(crate) fn serve(program: &Path, name: &str, dir: &Path, config: &str, flags: &[&str]) -> Self {
+        Self::serve_to(program, name, dir, config, flags, &[])
+    }
+
+    /// The same, and `headers` show who asks whether it is ready.
+    pub(crate) fn serve_to(
+        program: &Path,
+        name: &str,
+        dir: &Path,
+        config: &str,
+        flags: &[&str],
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let port = free_port();
+        let file = dir.join(format!("{name}.yml"));
+        std::fs::write(&file, config).unwrap();
+        let mut args = vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", dir.join(name).display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ];
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let ready = format!("{}/-/ready", prefix(flags));
+        let mut running = Self::spawn(program, &args, port, &dir.join(format!("{name}.log")));
+        let asked = |server: &Self| request(server.port, "GET", &ready, headers, &[]);
+        running.wait_for(
+            |server| asked(server).is_some_and(|answer| answer.status == 200),
+            "to be ready",
+        );
         running
     }
 
@@ -118,11 +155,13 @@ impl Drop for Running {
 }
 
 /// An HTTP answer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     head: String,
     pub(crate) body: String,
+    /// The body as it came.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -132,6 +171,15 @@ impl Answer {
         let found = pairs.find(|(found, _)| found.eq_ignore_ascii_case(name));
         found.map_or("", |(_, value)| value)
     }
+}
+
+/// The path of the external URL that flags name, which all paths of a server lie below.
+pub(crate) fn prefix(flags: &[&str]) -> String {
+    let url = flags.iter().find_map(|flag| flag.strip_prefix("--web.external-url="));
+    url.map_or(String::new(), |url| {
+        let url: url::Url = url.parse().unwrap();
+        url.path().trim_end_matches('/').to_owned()
+    })
 }
 
 /// Percent-encodes parameters.
@@ -160,12 +208,14 @@ pub(crate) fn request(port: u16, method: &str, path: &str, headers: &[(&str, &st
     stream.write_all(body).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let bytes = answer.split_off(end + 4);
+    answer.truncate(end);
+    let head = String::from_utf8_lossy(&answer).into_owned();
     Some(Answer {
-        status,
-        head: head.to_owned(),
-        body: body.to_owned(),
+        status: head.split(' ').nth(1)?.parse().ok()?,
+        head,
+        body: String::from_utf8_lossy(&bytes).into_owned(),
+        bytes,
     })
 }

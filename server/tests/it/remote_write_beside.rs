@@ -4,7 +4,7 @@
 //! Where an answer or what is stored cannot be equal, `remote_write_gaps.txt` says so and why; a row of it that is equal
 //! after all fails, too.
 
-use crate::process::{Answer, Running, free_port, peer, request, tidegauge};
+use crate::process::{Answer, Running, peer, request, tidegauge};
 use crate::remote_write::{Exemplar, Label, Series, WriteRequest, named, packed, series};
 use crate::remote_write_v2::{CONTENT_TYPE, MetadataV2, RequestV2};
 use prost::Message;
@@ -658,18 +658,13 @@ fn cases(version: Version, t: i64) -> Vec<Case> {
     all
 }
 
+/// Both keep what is new in the protocol.
 fn start(program: &Path, name: &str, dir: &Path) -> Running {
-    let port = free_port();
-    let file = dir.join(format!("{name}.yml"));
-    std::fs::write(&file, "global: {}\n").unwrap();
-    let args = [
-        format!("--config.file={}", file.display()),
-        format!("--storage.tsdb.path={}", dir.join(name).display()),
-        format!("--web.listen-address=127.0.0.1:{port}"),
-        "--web.enable-remote-write-receiver".to_owned(),
-        "--enable-feature=exemplar-storage,native-histograms".to_owned(),
+    let flags = [
+        "--web.enable-remote-write-receiver",
+        "--enable-feature=exemplar-storage,native-histograms",
     ];
-    Running::start(program, &args, port, "/-/ready", &dir.join(format!("{name}.log")))
+    Running::serve(program, name, dir, "global: {}\n", &flags)
 }
 
 /// What a client sees of an answer.

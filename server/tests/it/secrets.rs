@@ -110,8 +110,12 @@ fn no_page_no_log_and_no_error_tells_a_secret() {
     program.ask_until("/api/v1/targets", "\"scrapePool\":\"https11\"");
     program.ask_until("/api/v1/targets", "\"lastError\":\"Get");
     program.ask_until("/metrics", "tidegauge_sd_");
-    let shown = program.ask_until("/api/v1/status/config", "client_secret: <secret>");
-    for key in ["password: <secret>", "credentials: <secret>", "secret_key: <secret>"] {
+    let shown = program.ask_until("/api/v1/status/config", "client_secret: \\u003csecret\\u003e");
+    for key in [
+        "password: \\u003csecret\\u003e",
+        "credentials: \\u003csecret\\u003e",
+        "secret_key: \\u003csecret\\u003e",
+    ] {
         assert!(shown.contains(key), "{key}: {shown}");
     }
     for page in PAGES {

@@ -27,6 +27,7 @@ pub(crate) const NOW_MS: i64 = 1_795_225_176_500;
 /// What differs from test to test.
 pub(crate) struct Switches {
     pub(crate) external_url: &'static str,
+    pub(crate) cors_origin: &'static str,
     pub(crate) lifecycle: bool,
     pub(crate) admin_api: bool,
     pub(crate) remote_write: bool,
@@ -46,6 +47,7 @@ impl Default for Switches {
     fn default() -> Self {
         Self {
             external_url: "http://example-host:9090/",
+            cors_origin: ".*",
             lifecycle: true,
             admin_api: true,
             remote_write: true,
@@ -163,6 +165,7 @@ impl Site {
             remote_write_receiver: switches.remote_write,
             remote_write_messages: ProtoMessage::ALL.to_vec(),
             external_url: Url::parse(switches.external_url).unwrap(),
+            cors_origin: switches.cors_origin.parse().unwrap(),
             ready: switches.ready,
             started: Timestamp::from_millis(NOW_MS - 60_000),
             build: BuildInfo::default(),

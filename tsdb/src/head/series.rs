@@ -273,17 +273,22 @@ impl Index {
             .collect()
     }
 
-    /// For statistics: label names with the count and the bytes of their values.
+    /// For statistics: label names with the count of their values, and the bytes that the pairs of all series would take if
+    /// each were written by itself, as upstream counts them.
     pub(crate) fn name_sizes(&self) -> Vec<(String, u64, u64)> {
         self.pairs
             .names()
             .map(|name| {
                 let pairs = self.pairs.of_name(name);
+                let name = self.symbols.get(name);
                 let bytes = pairs
                     .iter()
-                    .map(|p| self.symbols.get(self.pairs.get(*p).1).len() as u64)
+                    .map(|p| {
+                        let value = self.symbols.get(self.pairs.get(*p).1);
+                        u64::from(self.pairs.count(*p)) * (written_bytes(name) + written_bytes(value))
+                    })
                     .sum();
-                (self.symbols.get(name).to_owned(), pairs.len() as u64, bytes)
+                (name.to_owned(), pairs.len() as u64, bytes)
             })
             .collect()
     }
@@ -351,6 +356,12 @@ impl Index {
             + (self.ends.capacity() + self.hashes.capacity()) * 4
             + self.table.allocation_size()
     }
+}
+
+/// Bytes of a text with its length before it, as upstream keeps it.
+fn written_bytes(text: &str) -> u64 {
+    let of_length = if text.len() < 255 { 1 } else { 4 };
+    text.len() as u64 + of_length
 }
 
 #[cfg(test)]

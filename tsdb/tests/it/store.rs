@@ -309,6 +309,8 @@ fn statistics_count_series_and_a_closed_store_takes_nothing() {
     );
     assert_eq!(stats.series_count_by_label_pair, [("job=test".to_owned(), 2)]);
     assert_eq!(stats.label_value_count_by_label_name, [("__name__".to_owned(), 2)]);
+    // Twice `__name__` and a letter, each with a byte for its length; less is what `job="test"` takes.
+    assert_eq!(stats.memory_in_bytes_by_label_name, [("__name__".to_owned(), 22)]);
     db.close().unwrap();
     let mut appender = db.appender();
     let series = appender.resolve(None, &labels("m")).unwrap();
