@@ -24,6 +24,7 @@ pub mod clock;
 pub mod config;
 mod features;
 mod gate;
+pub mod hpa;
 pub mod http;
 pub mod preset;
 pub mod query_log;

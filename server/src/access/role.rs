@@ -15,13 +15,14 @@ pub(super) enum Role {
 const WRITES: [&str; 5] = ["/api/v1/write", "/api/v1/otlp", "/api/v1/admin", "/-/reload", "/-/quit"];
 
 /// Below `/api/v1/`, what is asked by POST as well.
-const ASKED_BY_POST: [&str; 12] = [
+const ASKED_BY_POST: [&str; 13] = [
     "query",
     "query_range",
     "query_exemplars",
     "format_query",
     "parse_query",
     "explain",
+    "hpa/backtest",
     "series",
     "labels",
     "read",
@@ -65,6 +66,7 @@ mod tests {
             (&get, "/api/v1/query", Role::Read),
             (&post, "/api/v1/query", Role::Read),
             (&post, "/api/v1/status/buildinfo", Role::Read),
+            (&post, "/api/v1/hpa/backtest", Role::Read),
             (&Method::OPTIONS, "/api/v1/labels", Role::Read),
             (&post, "/api/v1/write", Role::Write),
             (&get, "/api/v1/write", Role::Write),

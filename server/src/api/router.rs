@@ -1,7 +1,7 @@
 //! Which path goes to which handler.
 
 use super::shared::Shared;
-use super::{admin, explain, lifecycle, query, rules, series, status, targets};
+use super::{admin, explain, hpa, lifecycle, query, rules, series, status, targets};
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
@@ -101,6 +101,7 @@ fn api() -> Vec<Route> {
         get_post("/api/v1/format_query", query::format),
         get_post("/api/v1/parse_query", query::tree),
         get_post("/api/v1/explain", explain::explain),
+        post("/api/v1/hpa/backtest", hpa::backtest),
         get_post("/api/v1/series", series::series),
         get_post("/api/v1/labels", series::names),
         get("/api/v1/label/{name}/values", series::values),
@@ -142,36 +143,40 @@ fn large() -> Vec<Route> {
 }
 
 fn short(receiver: Receiver) -> Vec<Route> {
-    let get = MethodFilter::GET;
+    let (get, health) = (MethodFilter::GET, "GET, HEAD, OPTIONS");
     let changes = get.or(MethodFilter::POST).or(MethodFilter::PUT);
     let change = "GET, OPTIONS, POST, PUT";
     vec![
-        beside("/-/healthy", get, lifecycle::healthy, "GET, HEAD, OPTIONS"),
-        beside("/-/ready", get, lifecycle::ready, "GET, HEAD, OPTIONS"),
+        beside("/-/healthy", get, lifecycle::healthy, health),
+        beside("/-/ready", get, lifecycle::ready, health),
         beside("/-/reload", changes, lifecycle::reload, change),
         beside("/-/quit", changes, lifecycle::quit, change),
         beside("/version", get, status::version, "GET, OPTIONS"),
-        write(receiver),
+        match receiver {
+            Receiver::On => write(remote::write),
+            Receiver::Off => write(remote_write_is_off),
+        },
     ]
-}
-
-fn write(receiver: Receiver) -> Route {
-    let answer = match receiver {
-        Receiver::On => on(MethodFilter::POST, remote::write),
-        Receiver::Off => on(MethodFilter::POST, remote_write_is_off),
-    };
-    let allow = "OPTIONS, POST";
-    Route {
-        path: "/api/v1/write",
-        allow,
-        answer: answer
-            .on(MethodFilter::OPTIONS, may_ask)
-            .fallback(move || not_allowed(allow)),
-    }
 }
 
 fn get<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
     route(path, MethodFilter::GET, handler, "GET, OPTIONS")
+}
+
+fn write<H: Handler<T, Shared>, T: 'static>(handler: H) -> Route {
+    let allow = "OPTIONS, POST";
+    let answer = on(MethodFilter::POST, handler)
+        .on(MethodFilter::OPTIONS, may_ask)
+        .fallback(move || not_allowed(allow));
+    Route {
+        path: "/api/v1/write",
+        allow,
+        answer,
+    }
+}
+
+fn post<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
+    route(path, MethodFilter::POST, handler, "OPTIONS, POST")
 }
 
 fn get_post<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
@@ -205,12 +210,13 @@ fn beside<H: Handler<T, Shared>, T: 'static>(
     handler: H,
     allow: &'static str,
 ) -> Route {
-    let mut answer = on(filter, handler)
+    let methods = on(filter, handler)
         .on(MethodFilter::OPTIONS, move || async move { [(header::ALLOW, allow)] })
         .fallback(move || not_allowed(allow));
-    if !allow.contains("HEAD") {
-        answer = answer.on(MethodFilter::HEAD, move || not_allowed(allow));
-    }
+    let answer = match allow.contains("HEAD") {
+        true => methods,
+        false => methods.on(MethodFilter::HEAD, move || not_allowed(allow)),
+    };
     Route { path, allow, answer }
 }
 

@@ -45,7 +45,7 @@ const LIMITS: [(&str, i64); 2] = [
 ];
 
 /// Unix seconds as a decimal, or RFC 3339.
-pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     let bad = || format!("cannot parse {} to a valid timestamp", quoted(text));
     if let Some(seconds) = parse_float(text) {
         let ms = (seconds * 1000.0).round();

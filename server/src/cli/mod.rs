@@ -6,9 +6,12 @@
 mod check;
 mod config;
 pub mod flags;
+mod hpa;
 mod memory;
 mod query;
 mod serve;
+mod server;
+mod store;
 mod tsdb;
 
 pub use serve::ServeArgs;
@@ -54,6 +57,9 @@ enum Command {
     /// Look into a data directory or a snapshot
     #[command(subcommand)]
     Tsdb(tsdb::Tsdb),
+    /// Rehearse autoscalers of Kubernetes on what is recorded
+    #[command(subcommand)]
+    Hpa(Box<hpa::Hpa>),
     /// Print the version
     Version,
 }
@@ -123,6 +129,7 @@ fn run(cli: Cli, sorted: &flags::Sorted) -> ExitCode {
         Some(Command::Config(config)) => config.run(),
         Some(Command::Query(query)) => query.run(),
         Some(Command::Tsdb(tsdb)) => tsdb.run(),
+        Some(Command::Hpa(hpa)) => hpa.run(),
         Some(Command::Serve(args)) => args.run(sorted),
         None => cli.serve.run(sorted),
     };

@@ -1,21 +1,12 @@
 //! `tidegauge query`: asks a running server over its HTTP API and prints the answer, or how it came about, as text.
 
-use super::print;
-use crate::config;
+use super::{print, server};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 use tidegauge_query::{Features, ParseOptions};
-use tidegauge_scraper::config::{ClientConfig, HttpConfig};
-use tidegauge_scraper::{AskOptions, ask};
-
-/// A server answers within its own bound on queries, or not at all.
-const PATIENCE: Duration = Duration::from_secs(150);
-/// A longer answer is refused: it is held whole.
-const MAX_ANSWER_BYTES: usize = 1 << 30;
 
 /// What can be asked. Without a subcommand: an instant query, or with `--start` a range query.
 #[derive(Debug, Args)]
@@ -127,20 +118,13 @@ impl Kind {
             }
         };
         let path = if server.explain { "explain" } else { path };
-        let http = match &server.http_config {
-            Some(file) => config::client(file)?,
-            None => ClientConfig {
-                proxy_from_environment: true,
-                ..ClientConfig::default()
-            }
-            .http(),
-        };
+        let http = server::called_as(server.http_config.as_deref())?;
         let base = server.url.trim_end_matches('/');
         let params: Vec<(&str, String)> = std::iter::once(("query", expr.clone())).chain(params).collect();
         let url = url::Url::parse_with_params(&format!("{base}/api/v1/{path}"), params)
             .with_context(|| format!("{:?} is not a URL", server.url))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = runtime.block_on(answer(http, &url)).with_context(|| {
+        let answer = runtime.block_on(server::answer(http, &url)).with_context(|| {
             let what = if server.explain {
                 "only a tidegauge explains queries"
             } else {
@@ -161,28 +145,6 @@ impl Kind {
         });
         Ok(())
     }
-}
-
-async fn answer(http: HttpConfig, url: &url::Url) -> anyhow::Result<Value> {
-    // The provider is chosen once per process; a second choice is refused, which is fine.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let options = AskOptions {
-        timeout: PATIENCE,
-        max_bytes: MAX_ANSWER_BYTES,
-        ..AskOptions::default()
-    };
-    let answer = ask(http, url.as_str(), &options).await?;
-    match answer.status {
-        401 => bail!("{}: --http.config.file says who asks", answer.status_text),
-        403 => bail!("{}: who asks may not", answer.status_text),
-        _ => {}
-    }
-    serde_json::from_slice(&answer.body).with_context(|| {
-        format!(
-            "its answer ({}) is not JSON; is it tidegauge or Prometheus?",
-            answer.status_text
-        )
-    })
 }
 
 /// The line of the expression that the server could not read, with the place marked. The server's answer has only where

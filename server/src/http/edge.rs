@@ -57,21 +57,12 @@ pub(crate) async fn around<F: Future<Output = Response>>(
     response
 }
 
-/// The answer to what should never happen, in the form that the clients of a route read.
-fn failed(route: &str) -> Response {
-    const WHY: &str = "unexpected error: the handler failed; see the log";
-    if route.starts_with("/api/v1/") && route != "/api/v1/write" {
-        return crate::api::internal_error(WHY);
-    }
-    text(StatusCode::INTERNAL_SERVER_ERROR, format!("{WHY}\n"))
-}
-
 /// The answer to a URL that is too long or none, or that leads elsewhere once its path is written as it should be.
 fn turned_away(edge: &Edge, request: &Request) -> Option<Response> {
     let uri = request.uri();
-    let most = edge.uri_bytes;
-    if uri.path_and_query().map_or(0, |uri| uri.as_str().len()) > most {
+    if uri.path_and_query().map_or(0, |uri| uri.as_str().len()) > edge.uri_bytes {
         edge.metrics.refused(Excess::Url);
+        let most = edge.uri_bytes;
         let why = format!("URI Too Long: path and query have more than {most} bytes (--web.max-url-size)\n");
         return Some(text(StatusCode::URI_TOO_LONG, why));
     }
@@ -136,6 +127,15 @@ fn moved(place: &str, method: &Method) -> Response {
     response
 }
 
+/// The answer to what should never happen, in the form that the clients of a route read.
+fn failed(route: &str) -> Response {
+    const WHY: &str = "unexpected error: the handler failed; see the log";
+    if route.starts_with("/api/v1/") && route != "/api/v1/write" {
+        return crate::api::internal_error(WHY);
+    }
+    text(StatusCode::INTERNAL_SERVER_ERROR, format!("{WHY}\n"))
+}
+
 /// Plain text, as upstream's router answers what it does not know.
 pub(crate) fn text(status: StatusCode, text: impl Into<axum::body::Body>) -> Response {
     let mut response = Response::new(text.into());
@@ -177,19 +177,16 @@ mod tests {
         }
     }
 
-    fn edge(uri_bytes: usize) -> Edge {
-        Edge {
-            metrics: Arc::default(),
-            uri_bytes,
-            prefix: "".into(),
-        }
-    }
-
     #[test]
     fn what_leads_to_no_handler_is_turned_away() {
+        let edge = Edge {
+            metrics: Arc::default(),
+            uri_bytes: 40,
+            prefix: "".into(),
+        };
         let answer = |method: Method, uri: &str| {
             let request = axum::http::Request::builder().method(method).uri(uri);
-            turned_away(&edge(40), &request.body(Body::empty()).unwrap())
+            turned_away(&edge, &request.body(Body::empty()).unwrap())
         };
         let status = |uri: &str| answer(Method::GET, uri).map(|answer| answer.status().as_u16());
         assert_eq!(status("/api/v1/label/a%2Fb%ff/values"), None);
@@ -204,7 +201,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_answered_and_counted() {
-        let edge = edge(100);
+        let edge = Edge {
+            metrics: Arc::default(),
+            uri_bytes: 100,
+            prefix: "".into(),
+        };
         async fn broken() -> Response {
             panic!("on purpose")
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   listener (head, time, panic around the edge) -> edge (is the URL one, panic -> 500, counters) -> cross-origin headers
-//!            -> compression -> handler
+//!       -> compression -> handler
 //! ```
 
 mod body;

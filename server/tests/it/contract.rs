@@ -139,7 +139,8 @@ fn requests_are_answered_as_prometheus_answers_them() {
         };
         let values = Values {
             start_s: pair.start_ms / 1000,
-            now_s: std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64,
+            // Not before the last scrape, in whole seconds.
+            now_s: std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64 + 1,
             target: mirror.address.to_string(),
         };
         for request in table.requests(section, &values) {

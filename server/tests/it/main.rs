@@ -28,6 +28,8 @@ mod deploy;
 mod discovery;
 mod exporters;
 mod front;
+mod hpa;
+mod hpa_backtest;
 #[cfg(feature = "kubernetes")]
 mod incluster;
 mod keys;

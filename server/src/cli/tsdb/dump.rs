@@ -4,21 +4,16 @@
 //! stays as it is. Its lock is taken meanwhile, so that no server changes it.
 
 use super::Dir;
-use crate::cli::complain;
-use crate::clock::SystemClock;
+use crate::cli::{complain, store};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tidegauge_model::{
     ColumnBuf, Labels, Matcher, Queryable, ReadContext, SelectHints, SeriesSet, TimeRange, Timestamp, Values,
 };
 use tidegauge_query::ParseOptions;
 use tidegauge_query::parser::parse_metric_selector;
-use tidegauge_tsdb::fs::{OverlayFs, RealFs};
-use tidegauge_tsdb::{Db, Error, Options};
+use tidegauge_tsdb::Db;
 
 /// Arguments of `dump`.
 #[derive(Debug, Args)]
@@ -51,7 +46,7 @@ impl Dump {
             self.min_time.unwrap_or(TimeRange::ALL.start),
             self.max_time.unwrap_or(TimeRange::ALL.end),
         );
-        let db = open(&dir)?;
+        let db = store::open(&dir)?;
         let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
         let written = dump(&db, &selectors, range, &mut out).and_then(|left_out| {
             out.flush()?;
@@ -75,35 +70,6 @@ impl Dump {
             Err(e) => Err(e),
         }
     }
-}
-
-/// Opens the store without changing it.
-fn open(dir: &Path) -> anyhow::Result<Arc<Db>> {
-    let fs = Arc::new(OverlayFs::new(Arc::new(RealFs::new())));
-    let options = Options {
-        maintenance: None,
-        ..Options::default()
-    };
-    let db = Db::open_with(fs, dir, options, Arc::new(SystemClock)).map_err(|e| match e {
-        Error::Locked { .. } => anyhow::Error::from(e).context(
-            "a running server holds this data: stop it, or take a snapshot (POST /api/v1/admin/tsdb/snapshot, needs \
-             --web.enable-admin-api) and dump the folder below snapshots/ that it names",
-        ),
-        e => e.into(),
-    })?;
-    let metrics = db.metrics();
-    for (count, what) in [
-        (&metrics.wal_damaged, "damaged places of the log"),
-        (&metrics.blocks_damaged, "damaged blocks"),
-    ] {
-        let count = count.load(Ordering::Relaxed);
-        if count > 0 {
-            complain(format_args!(
-                "{count} {what} are left out; `tidegauge tsdb verify` tells where"
-            ));
-        }
-    }
-    Ok(db)
 }
 
 /// Writes the series that meet a selector; gives how many were left out for their kind.

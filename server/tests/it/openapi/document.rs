@@ -39,6 +39,8 @@ pub(super) enum Kind {
     Whole(Option<i64>),
     Boolean,
     Word(Vec<String>),
+    /// Several of these.
+    Words(Vec<String>),
     Json,
     Text,
     Texts,
@@ -134,8 +136,9 @@ impl Document {
             ("string", "promql") => Kind::Expression,
             ("string", "selector") => Kind::Selector,
             ("string", "json") => Kind::Json,
+            ("string", "example") => Kind::Word(words(&schema["examples"])),
             ("string", "") => match schema.get("enum").and_then(Value::as_array) {
-                Some(words) => Kind::Word(words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()),
+                Some(_) => Kind::Word(words(&schema["enum"])),
                 None => Kind::Text,
             },
             ("integer", _) => Kind::Whole(schema.get("minimum").and_then(Value::as_i64)),
@@ -143,6 +146,7 @@ impl Document {
             ("array", _) => match self.kind(&schema["items"]) {
                 Kind::Selector => Kind::Selectors,
                 Kind::Text => Kind::Texts,
+                Kind::Word(words) => Kind::Words(words),
                 other => panic!("no list of {other:?} is known"),
             },
             other => panic!("no parameter of {other:?} is known"),
@@ -171,6 +175,10 @@ impl Document {
                 _ => Err("no body is named".to_owned()),
             };
         };
+        // Where a path leads to is told in words to GET alone.
+        if status == 301 && body.is_empty() {
+            return Ok(());
+        }
         let media = kind.split(';').next().unwrap_or_default();
         let Some(named) = content.get(media) else {
             return Err(format!("the content type {kind:?} is not named for {status}"));
@@ -286,4 +294,10 @@ fn is_of(value: &Value, name: &str) -> bool {
         "null" => value.is_null(),
         other => panic!("no type {other} is known"),
     }
+}
+
+fn words(list: &Value) -> Vec<String> {
+    let words = list.as_array().expect("a list");
+    let word = |word: &Value| word.as_str().expect("a word").to_owned();
+    words.iter().map(word).collect()
 }

@@ -106,6 +106,14 @@ const SILENCES: &[Silence] = &[
         Unnamed,
         "upstream's words: `scrape pool \"x\" not found`",
     ),
+    silence(
+        "/backtest",
+        "replicas_query",
+        &["wrong"],
+        Unnamed,
+        "it is an expression, only nothing is recorded of it",
+    ),
+    silence("/backtest", "pods", &["wrong"], Taken, "any word is a regex"),
     silence("/rules", "file[]", &[], Taken, "there are no rules to choose from"),
     silence(
         "/rules",
@@ -123,7 +131,7 @@ fn good(parameter: &Parameter<'_>) -> Option<String> {
     let value = match (&parameter.kind, parameter.name) {
         // There are no groups of rules that it could lead to.
         (_, "group_next_token") => return None,
-        (Kind::Time, "start") => (now - 60).to_string(),
+        (Kind::Time, "start" | "from") => (now - 60).to_string(),
         (Kind::Time, _) => now.to_string(),
         (Kind::Duration, "step") => "15".to_owned(),
         (Kind::Duration, _) => "1m".to_owned(),
@@ -131,7 +139,7 @@ fn good(parameter: &Parameter<'_>) -> Option<String> {
         (Kind::Selector | Kind::Selectors, _) => "up".to_owned(),
         (Kind::Whole(_), _) => "3".to_owned(),
         (Kind::Boolean, _) => "true".to_owned(),
-        (Kind::Word(words), _) => words[0].clone(),
+        (Kind::Word(words) | Kind::Words(words), _) => words[0].clone(),
         (Kind::Json, _) => r#"{"__address__": "h:1"}"#.to_owned(),
         (Kind::Text, "scrapePool") => "rules".to_owned(),
         (Kind::Text | Kind::Texts, _) => "job".to_owned(),
@@ -173,7 +181,7 @@ fn bad(parameter: &Parameter<'_>) -> Vec<(&'static str, String)> {
             bad.extend(least.map(|least| escaped("negative", &(least - 1).to_string())));
             bad
         }
-        Kind::Boolean | Kind::Word(_) => vec![escaped("wrong", "maybe")],
+        Kind::Boolean | Kind::Word(_) | Kind::Words(_) => vec![escaped("wrong", "maybe")],
         Kind::Json => vec![
             escaped("wrong", "{"),
             escaped("wrong", "[1]"),
@@ -250,7 +258,7 @@ fn cases(parameter: &Parameter<'_>, right: &Pairs) -> Vec<Case> {
     if parameter.required {
         cases.push(with("missing", &[], true));
     }
-    let takes_many = matches!(parameter.kind, Kind::Selectors | Kind::Texts);
+    let takes_many = matches!(parameter.kind, Kind::Selectors | Kind::Texts | Kind::Words(_));
     for (way, bad) in bad(parameter) {
         cases.push(with(way, &[&bad], true));
         // Where one is wanted the first counts; of several each.

@@ -1,0 +1,148 @@
+//! `hpa/backtest`: autoscalers rehearsed on what is stored. Ours; Prometheus has no such endpoint.
+
+use super::error::ApiError;
+use super::params::Params;
+use super::render::{Data, Reply};
+use super::shared::Shared;
+use crate::hpa::backtest::{self, BacktestError, EngineSource, Options, Report, SourceError};
+use crate::hpa::{Hpa, manifest};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Request, header};
+use axum::response::{IntoResponse, Response};
+use std::time::Instant;
+use tidegauge_query::QueryError;
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Text,
+    Svg,
+}
+
+/// `POST /api/v1/hpa/backtest`
+pub(crate) async fn backtest(State(shared): State<Shared>, request: Request<Body>) -> Result<Response, ApiError> {
+    let params = shared.params(request).await?;
+    params.well_formed()?;
+    let hpas = manifests(&params)?;
+    let options = options(&params)?;
+    let form = match params.text("format")? {
+        "" | "json" => Form::Json,
+        "text" => Form::Text,
+        "svg" => Form::Svg,
+        other => {
+            let why = format!("{other:?} is not one of json, text and svg");
+            return Err(ApiError::parameter("format", why));
+        }
+    };
+    let report = shared
+        .read_for(&params, None, move |api, cancel| {
+            let engine = api.engine.options();
+            let held = backtest::bytes(&hpas, &options)?;
+            let _held = engine.memory.lease(held).map_err(QueryError::Memory)?;
+            let source = EngineSource {
+                engine: &api.engine,
+                store: &*api.db,
+                cancel,
+                deadline: Instant::now().checked_add(engine.timeout),
+            };
+            Ok(backtest::run(&hpas, &options, &source)?)
+        })
+        .await?;
+    Ok(answer(&report, form))
+}
+
+fn answer(report: &Report, form: Form) -> Response {
+    let (kind, text) = match form {
+        Form::Json => {
+            let data = report.json().to_string();
+            return Reply::new(Data::Json(data.into_bytes())).into_response();
+        }
+        Form::Text => ("text/plain; charset=utf-8", report.text()),
+        Form::Svg => ("image/svg+xml", report.svg()),
+    };
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
+}
+
+fn manifests(params: &Params) -> Result<Vec<Hpa>, ApiError> {
+    let mut hpas = Vec::new();
+    for text in params.all("manifest")? {
+        hpas.extend(manifest::read(text).map_err(|error| {
+            let error = anyhow::Error::from(error);
+            ApiError::parameter("manifest", format!("{error:#}"))
+        })?);
+    }
+    if hpas.is_empty() {
+        return Err(ApiError::parameter("manifest", "a HorizontalPodAutoscaler is needed"));
+    }
+    Ok(hpas)
+}
+
+fn options(params: &Params) -> Result<Options, ApiError> {
+    let mut options = Options::new(params.time("from")?, params.time("to")?);
+    let settings = &mut options.settings;
+    for (name, into) in [
+        ("step", &mut settings.sync_ms),
+        ("downscale_stabilization", &mut settings.downscale_stabilization_ms),
+        ("rate_window", &mut options.rate_window_ms),
+        ("ready_after", &mut options.ready_after_ms),
+        ("thrash", &mut options.thrash_ms),
+    ] {
+        if let Some(duration) = params.optional_duration(name)? {
+            *into = duration.millis();
+        }
+    }
+    let tolerance = params.text("tolerance")?;
+    if !tolerance.is_empty() {
+        let read = tolerance.parse().ok().filter(|t: &f64| t.is_finite() && *t >= 0.0);
+        settings.tolerance = read.ok_or_else(|| ApiError::parameter("tolerance", "it is a number from 0 on"))?;
+    }
+    let feedback = params.text("feedback")?;
+    if !feedback.is_empty() {
+        options.feedback = feedback
+            .parse()
+            .map_err(|why: String| ApiError::parameter("feedback", why))?;
+    }
+    let given = |name: &str| {
+        params
+            .text(name)
+            .map(|text| (!text.is_empty()).then(|| text.to_owned()))
+    };
+    options.replicas_query = given("replicas_query")?;
+    options.pods = given("pods")?;
+    if !params.text("explain_at")?.is_empty() {
+        options.explain_at = Some(params.time("explain_at")?);
+    }
+    let pair = |name: &str, text: &str| {
+        let pair = text
+            .split_once('=')
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| ApiError::parameter(name, format!("{text:?} has no =")))
+    };
+    for text in params.all("metric_query")? {
+        let (metric, query) = pair("metric_query", text)?;
+        options.metric_queries.insert(metric, query);
+    }
+    for text in params.all("request")? {
+        let (resource, amount) = pair("request", text)?;
+        let amount = amount.parse().map_err(|error| ApiError::parameter("request", error))?;
+        options.requests.insert(resource, amount);
+    }
+    Ok(options)
+}
+
+impl From<BacktestError> for ApiError {
+    fn from(error: BacktestError) -> Self {
+        match error {
+            BacktestError::Source {
+                source: SourceError::Query(error),
+                ..
+            } => error.into(),
+            error => {
+                let error = anyhow::Error::from(error);
+                Self::bad_data(format!("{error:#}"))
+            }
+        }
+    }
+}
