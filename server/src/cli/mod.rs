@@ -53,7 +53,7 @@ enum Command {
     #[command(subcommand)]
     Config(config::Config),
     /// Ask a running server
-    Query(query::Query),
+    Query(Box<query::Query>),
     /// Look into a data directory or a snapshot
     #[command(subcommand)]
     Tsdb(tsdb::Tsdb),

@@ -88,7 +88,7 @@ fn plant(dashboard: &Dashboard, start_ms: i64) -> Planted {
         } else if let Some(query) = variable.query_result(&wished) {
             asked.push((parsed(&query), vec![]));
         }
-        wished.set(variable, vec![value]);
+        wished.set(variable, &[value]);
     }
     let panels = dashboard.panels.iter();
     asked.extend(panels.map(|panel| (parsed(&wished.filled_in(&panel.raw)), vec![])));
@@ -154,10 +154,10 @@ fn ask(server: &Running, path: &str, params: &[(&str, &str)]) -> Result<Value, S
         true => server.get(&format!("{path}?{}", form(params))),
         false => request(server.port, "POST", path, &headers, form(params).as_bytes()),
     };
-    told(answer.ok_or("no answer")?)
+    told(&answer.ok_or("no answer")?)
 }
 
-fn told(answer: Answer) -> Result<Value, String> {
+fn told(answer: &Answer) -> Result<Value, String> {
     let mut body: Value = serde_json::from_str(&answer.body).map_err(|e| format!("{e}: {}", answer.body))?;
     match (answer.status, &body["status"]) {
         (200, status) if status == "success" => Ok(body["data"].take()),
@@ -210,8 +210,8 @@ fn choose(server: &Running, name: &str, dashboard: &Dashboard, end_ms: i64, tall
                 Vec::new()
             }
         };
-        chosen.set(variable, values);
-        wished.set(variable, vec![wish]);
+        chosen.set(variable, &values);
+        wished.set(variable, &[wish]);
     }
     chosen
 }

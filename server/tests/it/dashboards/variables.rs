@@ -147,8 +147,8 @@ fn escaped(value: &str) -> String {
 pub(super) struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    pub(super) fn set(&mut self, variable: &Variable, values: Vec<String>) {
-        self.0.insert(variable.name.clone(), variable.text(&values));
+    pub(super) fn set(&mut self, variable: &Variable, values: &[String]) {
+        self.0.insert(variable.name.clone(), variable.text(values));
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -205,8 +205,8 @@ fn variables_are_put_in_as_grafana_does() {
         regex: None,
     };
     let mut variables = Variables::default();
-    variables.set(&variable("one", false), vec!["a.b".into()]);
-    variables.set(&variable("some", true), vec!["a.b".into(), "c".into()]);
+    variables.set(&variable("one", false), &["a.b".into()]);
+    variables.set(&variable("some", true), &["a.b".into(), "c".into()]);
     assert_eq!(
         variables.filled_in("x{l=\"$one\",m=~\"${some:regex}\",n=~\"[[some]]\"}[$__rate_interval] $1 $none [5m]"),
         "x{l=\"a.b\",m=~\"(a\\\\.b|c)\",n=~\"(a\\\\.b|c)\"}[1m0s] $1 $none [5m]"
