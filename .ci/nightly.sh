@@ -74,6 +74,9 @@ part "feature combinations" features
 part "advisories, licences, duplicates" advisories
 part "ten minutes of kill -9" env TIDEGAUGE_CRASH_SECONDS=600 cargo test --release -p tidegauge-server crash -- --nocapture
 part "ten thousand idle connections" env TIDEGAUGE_IDLE_CONNECTIONS=10000 cargo test --release -p tidegauge-server --test it idle_connections -- --nocapture
+part "five minutes of 200 dashboards beside 100,000 series" env TIDEGAUGE_CROWD_SECONDS=300 TIDEGAUGE_CROWD_CLIENTS=200 \
+  TIDEGAUGE_CROWD_TARGETS=100 TIDEGAUGE_CROWD_SERIES=1000 TIDEGAUGE_CROWD_INTERVAL=5 \
+  cargo test --release -p tidegauge-server --test it a_crowd_of_dashboards -- --nocapture
 part "random queries beside Prometheus" differential
 part "ten million samples by real senders" senders
 part "Miri on codecs" miri

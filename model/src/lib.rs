@@ -34,6 +34,7 @@ mod mutation;
 mod pattern;
 mod sample;
 mod select;
+mod summary;
 
 pub use append::{
     AppendError, Appendable, Appender, CommitError, Committed, ExemplarCounts, OnReject, RejectReason, Rejected,
@@ -53,6 +54,7 @@ pub use select::{
     Cancel, Column, ColumnBuf, ColumnKind, Limited, Presence, Querier, Queryable, ReadContext, SelectError,
     SelectHints, SeriesGroup, SeriesSet, Values,
 };
+pub use summary::{Summary, SummarySamples};
 
 /// What tests build on: the in-memory store behind both doors and a clock set by hand.
 #[cfg(feature = "testing")]

@@ -166,8 +166,7 @@ impl Engine {
             Ok(output) => {
                 Metrics::add(&metrics.samples, output.stats.samples);
                 Metrics::add(&metrics.series, output.stats.series);
-                Metrics::add_time(&metrics.eval_us, output.stats.eval);
-                Metrics::add_time(&metrics.queue_us, output.stats.queue);
+                metrics.took(&output.stats);
             }
             Err(error) => {
                 Metrics::add(&metrics.failed, 1);

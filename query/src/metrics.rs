@@ -1,8 +1,15 @@
 //! The engine's own counters.
 
+use crate::value::QueryStats;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tidegauge_model::MetricKind;
+use std::time::{Duration, Instant};
+use tidegauge_model::{MetricKind, Summary, SummarySamples};
+
+/// The parts of a query's time, under upstream's names.
+const SLICES: [&str; 4] = ["queue_time", "prepare_time", "inner_eval", "result_sort"];
+/// Upstream's.
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
 /// Counters and gauges of the engine. Reading them costs nothing and disturbs nobody.
 #[derive(Debug, Default)]
@@ -19,6 +26,8 @@ pub struct Metrics {
     pub(crate) canceled: AtomicU64,
     pub(crate) over_samples: AtomicU64,
     pub(crate) over_memory: AtomicU64,
+    /// How long each of [`SLICES`] took.
+    slices: Mutex<[Summary; SLICES.len()]>,
 }
 
 /// One metric for the text format: name, help, kind, and its samples by labels.
@@ -96,14 +105,43 @@ impl Metrics {
                     why("memory", &self.over_memory),
                 ],
             ),
+            (
+                "tidegauge_query_duration_seconds",
+                "How long the parts of queries that succeeded took, quantiles over the last minutes.",
+                MetricKind::Summary,
+                self.durations(),
+            ),
         ]
+    }
+
+    fn durations(&self) -> SummarySamples {
+        let now = Instant::now();
+        let mut slices = self.slices.lock();
+        let named = SLICES.iter().zip(&mut *slices);
+        named
+            .flat_map(|(name, summary)| summary.samples(now, &[("slice", (*name).to_owned())], &QUANTILES))
+            .collect()
+    }
+
+    /// Counts what a query took that ended well.
+    pub(crate) fn took(&self, stats: &QueryStats) {
+        Self::add_time(&self.eval_us, stats.eval);
+        Self::add_time(&self.queue_us, stats.queue);
+        let now = Instant::now();
+        let mut slices = self.slices.lock();
+        for (summary, took) in slices
+            .iter_mut()
+            .zip([stats.queue, stats.prepare, stats.eval, stats.sort])
+        {
+            summary.observe_time(now, took);
+        }
     }
 
     pub(crate) fn add(counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_time(counter: &AtomicU64, took: Duration) {
+    fn add_time(counter: &AtomicU64, took: Duration) {
         counter.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }

@@ -35,6 +35,7 @@ mod fetch;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod histogram;
+mod job_counts;
 mod manager;
 mod metadata;
 mod metrics;

@@ -4,7 +4,7 @@ use crate::config::{ConfigError, ScrapeConfig};
 use crate::discovery::{Context, DiscoveryOptions, ProviderStatus};
 use crate::error::ScrapeError;
 use crate::metadata::Interner;
-use crate::metrics::Metrics;
+use crate::metrics::{Family, Metrics};
 use crate::pool::{Job, Pool};
 use crate::relabel::{self, RelabelConfig};
 use crate::target::{DroppedTarget, TargetStatus};
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tidegauge_model::{Appendable, Clock, Labels, Metadata, Meter};
+use tidegauge_model::{Appendable, Clock, Labels, Metadata, Meter, MetricKind};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -352,6 +352,22 @@ impl Manager {
     /// The scraper's counters.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// What is counted, and what is remembered of each job's metrics, for `/metrics`.
+    pub fn list(&self) -> Vec<Family> {
+        let pools = self.pools.lock();
+        let entries = pools
+            .iter()
+            .map(|(name, pool)| (vec![("scrape_job", name.clone())], pool.metadata_entries() as f64));
+        let mut families = self.shared.metrics.list();
+        families.push((
+            "prometheus_target_metadata_cache_entries",
+            "Total number of metric metadata entries of a scrape pool's targets.",
+            MetricKind::Gauge,
+            entries.collect(),
+        ));
+        families
     }
 
     /// Stops all of it and waits: scrapes under way are dropped or finish their commit. Writes no stale markers, since

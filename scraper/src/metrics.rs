@@ -1,6 +1,7 @@
 //! The scraper's own counters.
 
 use crate::discovery::Counts;
+use crate::job_counts::JobCounts;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegauge_model::MetricKind;
 
@@ -46,6 +47,8 @@ macro_rules! metrics {
             $(pub(crate) $field: Count,)*
             /// Of discovery, under upstream's names.
             pub(crate) sd: Counts,
+            /// Of jobs, under upstream's names.
+            pub(crate) jobs: JobCounts,
             #[cfg(feature = "kubernetes")]
             pub(crate) kubernetes: crate::discovery::kubernetes::KubernetesMetrics,
         }
@@ -54,7 +57,7 @@ macro_rules! metrics {
             /// All of them, as they are now.
             pub fn list(&self) -> Vec<Family> {
                 let own = vec![$(($name, $help, MetricKind::$kind, vec![(Vec::new(), self.$field.get() as f64)]),)*];
-                let all = own.into_iter().chain(self.sd.list());
+                let all = own.into_iter().chain(self.sd.list()).chain(self.jobs.list());
                 #[cfg(feature = "kubernetes")]
                 let all = all.chain(self.kubernetes.list());
                 all.collect()
@@ -108,11 +111,11 @@ mod tests {
         metrics.targets.inc();
         metrics.targets.dec();
         for (name, help, kind, samples) in metrics.list() {
-            let named = name.starts_with("tidegauge_") || name.starts_with("prometheus_sd_");
-            assert!(named && help.ends_with('.'), "{name}: {help}");
+            let named = ["tidegauge_", "prometheus_sd_", "prometheus_target_"].map(|begin| name.starts_with(begin));
+            assert!(named.contains(&true) && help.ends_with('.'), "{name}: {help}");
             assert_eq!(name.ends_with("_total"), kind == MetricKind::Counter, "{name}");
             assert_eq!(
-                samples.first().map_or(0.0, |sample| sample.1),
+                samples.last().map_or(0.0, |sample| sample.1),
                 if name == "tidegauge_scrape_scrapes_total" {
                     3.0
                 } else {

@@ -130,6 +130,7 @@ impl Pool {
             end: shared.shutdown.child_token(),
         });
         shared.metrics.pools.inc();
+        shared.metrics.jobs.begun.inc();
         pool.discover();
         let follower = Arc::clone(&pool);
         shared.tasks.spawn(async move {
@@ -146,6 +147,7 @@ impl Pool {
 
     /// Goes on with another configuration. Targets keep what their loops knew.
     pub(crate) fn change(&self, job: Job) {
+        self.shared.metrics.jobs.changed.inc();
         {
             let mut inner = self.inner.lock();
             inner.job = Arc::new(job);
@@ -166,6 +168,7 @@ impl Pool {
         inner.found.clear();
         self.sync(&mut inner);
         self.shared.metrics.sd.forget_job(&inner.job.name);
+        self.shared.metrics.jobs.forget(&inner.job.name);
         self.shared.metrics.pools.dec();
     }
 
@@ -291,12 +294,14 @@ impl Pool {
 
     /// Makes the loops those of the targets that the groups make now.
     fn sync(&self, inner: &mut Inner) {
+        let begun = std::time::Instant::now();
         self.shared.metrics.sd.syncs.inc();
         self.shared
             .metrics
             .sd
             .set_targets(&inner.job.name, inner.found.targets());
         let found = self.make_targets(inner);
+        let (targets, failed) = (found.len(), inner.told.len() as u64);
         self.enforce_target_limit(inner, found.len());
         // Those whose series have been marked stale, their loop having ended, need no memory of them.
         inner.leaving.retain(|identity, leaving| {
@@ -335,6 +340,8 @@ impl Pool {
                 leaving.vanished.cancel();
             }
         }
+        let jobs = &self.shared.metrics.jobs;
+        jobs.synced(&inner.job.config, begun, targets, failed);
     }
 
     /// Starts a target's loop, in the place of an older one if there is one.
@@ -458,6 +465,13 @@ impl Pool {
     /// How the providers of this job fare.
     pub(crate) fn discovery(&self) -> Vec<ProviderStatus> {
         self.inner.lock().found.status()
+    }
+
+    /// How many metric families this job's targets have declared.
+    pub(crate) fn metadata_entries(&self) -> usize {
+        let inner = self.inner.lock();
+        let live = inner.running.values().map(|running| running.live.families());
+        live.map(|families| families.iter().count()).sum()
     }
 
     /// Adds what this job's targets declared of a metric, or of all.

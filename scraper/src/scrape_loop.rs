@@ -57,6 +57,7 @@ impl ScrapeLoop {
             self.shared.options.timestamp_tolerance,
         );
         let mut link = Link::default();
+        let mut last: Option<Instant> = None;
         loop {
             let at = tokio::select! {
                 biased;
@@ -65,6 +66,11 @@ impl ScrapeLoop {
             };
             // A loop that took over from another may find its first turn done already.
             if self.live.last().at != Some(at) {
+                let now = Instant::now();
+                if let Some(last) = last.replace(now) {
+                    let jobs = &self.shared.metrics.jobs;
+                    jobs.scraped_after(self.target.interval, now - last);
+                }
                 self.scrape(&mut link, at).await;
             }
             self.shared.metrics.skipped.add(turns.skip_missed());

@@ -77,6 +77,8 @@ pub struct AppOptions {
     pub lifecycle: bool,
     /// Whether the admin API is served.
     pub admin_api: bool,
+    /// Whether profiles are taken.
+    pub profiling: bool,
     /// Whether remote write is taken.
     pub remote_write_receiver: bool,
     /// The messages of remote write that are taken.
@@ -389,7 +391,7 @@ impl Running {
         let (a, b, c, d) = (db.clone(), engine.clone(), scraper.clone(), config.clone());
         registry.add(move || a.metrics().list());
         registry.add(move || b.metrics().list());
-        registry.add(move || c.metrics().list());
+        registry.add(move || c.list());
         registry.add(move || d.list());
         let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
@@ -407,6 +409,7 @@ impl Running {
                 quit: shutdown.clone(),
             },
             admin_api: options.admin_api,
+            profiling: options.profiling,
             remote_write_receiver: options.remote_write_receiver,
             remote_write_messages: options.remote_write_messages.clone(),
             external_url: site.external.clone(),

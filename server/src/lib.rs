@@ -27,6 +27,7 @@ mod gate;
 pub mod hpa;
 pub mod http;
 pub mod preset;
+mod profile;
 pub mod query_log;
 mod quoted;
 mod remote;

@@ -96,31 +96,21 @@ impl QueryLog {
         }
     }
 
-    /// For `/metrics`, under our names and those that dashboards of Prometheus ask for.
+    /// For `/metrics`.
     pub(crate) fn list(&self) -> Vec<Listing> {
-        let enabled = f64::from(u8::from(self.is_open()));
-        let failed = self.failed.load(Ordering::Relaxed) as f64;
         let one = |value| vec![(Vec::new(), value)];
-        let (said, lost) = ("Whether queries are logged.", "Queries that could not be logged.");
         vec![
-            ("tidegauge_query_log_enabled", said, MetricKind::Gauge, one(enabled)),
             (
-                "prometheus_engine_query_log_enabled",
-                said,
+                "tidegauge_query_log_enabled",
+                "Whether queries are logged.",
                 MetricKind::Gauge,
-                one(enabled),
+                one(f64::from(u8::from(self.is_open()))),
             ),
             (
                 "tidegauge_query_log_failures_total",
-                lost,
+                "Queries that could not be logged.",
                 MetricKind::Counter,
-                one(failed),
-            ),
-            (
-                "prometheus_engine_query_log_failures_total",
-                lost,
-                MetricKind::Counter,
-                one(failed),
+                one(self.failed.load(Ordering::Relaxed) as f64),
             ),
         ]
     }

@@ -123,6 +123,8 @@ impl Db {
         check(&options)?;
         let lock = directory::claim(&*fs, dir)?;
         let metrics = Arc::new(Metrics::default());
+        Metrics::set(&metrics.retention_bytes, options.retention_bytes);
+        Metrics::set(&metrics.retention_ms, options.retention_ms.max(0).cast_unsigned());
         block::remove_unfinished(&*fs, dir)?;
         let cache = BlockCache::new(options.block_cache_bytes);
         let leftovers = Leftovers::default();
@@ -229,13 +231,7 @@ impl Db {
         let mut stats = Stats {
             num_series: index.len() as u64,
             num_label_pairs: index.pair_count() as u64,
-            chunk_count: state
-                .timelines
-                .iter()
-                .flatten()
-                .map(|t| t.runs.iter().map(|r| u64::from(r.columns)).sum::<u64>() + t.places.len() as u64)
-                .sum::<u64>()
-                + state.histograms.chunks(),
+            chunk_count: state.chunks(),
             min_time: state.oldest().map(Timestamp::from_millis),
             max_time: (state.newest != i64::MIN).then(|| Timestamp::from_millis(state.newest)),
             ..Stats::default()

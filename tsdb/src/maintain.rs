@@ -241,6 +241,7 @@ impl Db {
             &metrics.columns,
             (state.columns.len() - state.free_columns.len()) as u64,
         );
+        Metrics::set(&metrics.chunks, state.chunks());
         Metrics::set(&metrics.late_samples, state.late.len());
         Metrics::set(&metrics.late_bytes, state.late.heap_bytes() as u64);
         let blocks = self.blocks.read().clone();

@@ -1,7 +1,12 @@
 //! The store's own counters and gauges, for the server to render.
 
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tidegauge_model::MetricKind;
+use std::time::Instant;
+use tidegauge_model::{MetricKind, Summary};
+
+/// Upstream's.
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
 /// One family as the server renders it: name, help, kind, and for each label set a value.
 pub type MetricFamily = (
@@ -12,22 +17,32 @@ pub type MetricFamily = (
 );
 
 macro_rules! metrics {
-    ($($field:ident $kind:ident $name:literal $help:literal,)*) => {
+    ($($field:ident $kind:ident $name:literal $help:literal $(/ $per:literal)?,)*) => {
         /// Counters and gauges of one store. Relaxed throughout: each stands for itself.
         #[derive(Debug, Default)]
         pub struct Metrics {
             $(#[doc = $help] pub $field: AtomicU64,)*
+            /// How long it took to force the log to the disk.
+            pub(crate) sync_times: Mutex<Summary>,
         }
 
         impl Metrics {
             /// All families with their values now.
             pub fn list(&self) -> Vec<MetricFamily> {
-                vec![$((
-                    $name,
-                    $help,
-                    MetricKind::$kind,
-                    vec![(Vec::new(), self.$field.load(Ordering::Relaxed) as f64)],
-                ),)*]
+                vec![
+                    $((
+                        $name,
+                        $help,
+                        MetricKind::$kind,
+                        vec![(Vec::new(), self.$field.load(Ordering::Relaxed) as f64 $(/ $per)?)],
+                    ),)*
+                    (
+                        "tidegauge_tsdb_wal_sync_duration_seconds",
+                        "How long it took to force the log to the disk, quantiles over the last minutes.",
+                        MetricKind::Summary,
+                        self.sync_times.lock().samples(Instant::now(), &[], &QUANTILES),
+                    ),
+                ]
             }
         }
     };
@@ -66,6 +81,7 @@ metrics! {
     series_removed Counter "tidegauge_tsdb_head_series_removed_total" "Series dropped from the head.",
     timelines Gauge "tidegauge_tsdb_head_timelines" "Timelines in the head.",
     columns Gauge "tidegauge_tsdb_head_columns" "Columns in the head.",
+    chunks Gauge "tidegauge_tsdb_head_chunks" "Columns of sealed runs and columns of open rows in the head, native histograms' chunks among them.",
     head_bytes Gauge "tidegauge_tsdb_head_memory_bytes" "Bytes of memory the head accounts for.",
     runs_sealed Counter "tidegauge_tsdb_head_runs_sealed_total" "Runs of rows sealed into encoded columns.",
     run_bytes Gauge "tidegauge_tsdb_head_run_bytes" "Bytes of sealed runs on the heap.",
@@ -73,36 +89,39 @@ metrics! {
     run_file_bytes Gauge "tidegauge_tsdb_head_run_file_bytes" "Bytes of the files of sealed runs.",
     run_files_written Counter "tidegauge_tsdb_head_run_files_written_total" "Files of sealed runs written.",
     pressure_seals Counter "tidegauge_tsdb_head_pressure_seals_total" "Times open rows were sealed early because memory was short.",
-    min_time Gauge "tidegauge_tsdb_head_min_time_milliseconds" "Start of what the head holds.",
-    max_time Gauge "tidegauge_tsdb_head_max_time_milliseconds" "Time of the newest sample.",
+    min_time Gauge "tidegauge_tsdb_head_min_time_seconds" "Start of what the head holds." / 1e3,
+    max_time Gauge "tidegauge_tsdb_head_max_time_seconds" "Time of the newest sample." / 1e3,
     wal_bytes Counter "tidegauge_tsdb_wal_written_bytes_total" "Bytes written to the log.",
     wal_records Counter "tidegauge_tsdb_wal_records_total" "Records written to the log.",
     wal_syncs Counter "tidegauge_tsdb_wal_syncs_total" "Times the log was forced to the disk.",
     wal_errors Counter "tidegauge_tsdb_wal_errors_total" "Writes or syncs of the log that failed.",
     wal_poisoned Gauge "tidegauge_tsdb_wal_poisoned" "Whether a sync of the log failed, so that appends are refused until restart.",
     wal_segments Gauge "tidegauge_tsdb_wal_segments" "Segments of the log on disk.",
+    wal_segment Gauge "tidegauge_tsdb_wal_segment" "Number of the segment of the log that is being written.",
     wal_torn Counter "tidegauge_tsdb_wal_torn_tails_total" "Torn tails of the log that were cut when it was opened.",
     wal_damaged Counter "tidegauge_tsdb_wal_damaged_records_total" "Damaged places of the log found when it was opened.",
     wal_rows_lost Counter "tidegauge_tsdb_wal_unreadable_rows_total" "Rows of the log that could not be read because of damage before them.",
     replay_rows Counter "tidegauge_tsdb_wal_replayed_rows_total" "Rows read back from the log when it was opened.",
-    replay_milliseconds Gauge "tidegauge_tsdb_wal_replay_milliseconds" "How long reading the log back took.",
+    replay_milliseconds Gauge "tidegauge_tsdb_wal_replay_seconds" "How long reading the log back took." / 1e3,
     checkpoints_written Counter "tidegauge_tsdb_checkpoints_written_total" "Checkpoints written.",
     checkpoints_failed Counter "tidegauge_tsdb_checkpoints_failed_total" "Checkpoints that could not be written.",
     checkpoints_unusable Counter "tidegauge_tsdb_checkpoints_unusable_total" "Checkpoints that were of no use when the store was opened.",
     checkpoint_bytes Gauge "tidegauge_tsdb_checkpoint_bytes" "Size of the newest checkpoint.",
-    checkpoint_hold_microseconds Gauge "tidegauge_tsdb_checkpoint_hold_microseconds" "How long commits waited for the newest checkpoint.",
+    checkpoint_hold_microseconds Gauge "tidegauge_tsdb_checkpoint_hold_seconds" "How long commits waited for the newest checkpoint." / 1e6,
     blocks Gauge "tidegauge_tsdb_blocks" "Blocks that are served.",
     blocks_written Counter "tidegauge_tsdb_blocks_written_total" "Blocks written from the head.",
     blocks_deleted Counter "tidegauge_tsdb_blocks_deleted_total" "Blocks deleted because of their age.",
     blocks_deleted_for_size Counter "tidegauge_tsdb_blocks_deleted_for_size_total" "Blocks deleted because too much was stored.",
     blocks_bytes Gauge "tidegauge_tsdb_blocks_bytes" "Bytes of the blocks that are served.",
+    retention_bytes Gauge "tidegauge_tsdb_retention_limit_bytes" "Bytes that may be stored; 0 is no limit.",
+    retention_ms Gauge "tidegauge_tsdb_retention_limit_seconds" "How long samples are kept; 0 is for ever." / 1e3,
     blocks_damaged Gauge "tidegauge_tsdb_blocks_damaged" "Blocks that are served as far as they can be read: damage was found in them since the start.",
     blocks_quarantined Counter "tidegauge_tsdb_blocks_quarantined_total" "Blocks set aside because they cannot be read.",
     compactions Counter "tidegauge_tsdb_compactions_total" "Blocks written in the place of others.",
     compactions_failed Counter "tidegauge_tsdb_compactions_failed_total" "Compactions that failed; they are tried again.",
     compaction_read_bytes Counter "tidegauge_tsdb_compaction_read_bytes_total" "Bytes of the blocks that others were written in the place of.",
     compaction_written_bytes Counter "tidegauge_tsdb_compaction_written_bytes_total" "Bytes of the blocks written in the place of others.",
-    compaction_milliseconds Counter "tidegauge_tsdb_compaction_milliseconds_total" "How long compaction took in all.",
+    compaction_milliseconds Counter "tidegauge_tsdb_compaction_seconds_total" "How long compaction took in all." / 1e3,
     deletions Counter "tidegauge_tsdb_deletions_total" "Deletions of series that were asked for and done.",
     tombstones Gauge "tidegauge_tsdb_tombstones" "Deleted intervals, counted for each series, whose samples still lie on the disk or in the head.",
     blocks_cleaned Counter "tidegauge_tsdb_blocks_cleaned_total" "Blocks rewritten or removed to clean what was deleted of them.",
@@ -112,6 +131,11 @@ metrics! {
 impl Metrics {
     pub(crate) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn synced(&self, begun: Instant) {
+        let now = Instant::now();
+        self.sync_times.lock().observe_time(now, now - begun);
     }
 
     pub(crate) fn set(gauge: &AtomicU64, n: u64) {

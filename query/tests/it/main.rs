@@ -18,6 +18,7 @@ mod histograms;
 mod limits;
 mod oracle;
 mod parse;
+mod planted;
 mod promqltest;
 mod property;
 mod script;

@@ -4,24 +4,29 @@ use crate::metrics::{Count, Family};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-use tidegauge_model::MetricKind;
+use std::time::{Duration, Instant};
+use tidegauge_model::{MetricKind, Summary, SummarySamples};
 
 /// Refreshes of the providers of one mechanism in one job.
 #[derive(Debug, Default)]
 pub(crate) struct Refreshes {
     pub(crate) failures: Count,
-    done: Count,
-    micros: Count,
+    times: Mutex<Summary>,
 }
 
 impl Refreshes {
     /// One has ended, well or not.
     pub(crate) fn note(&self, took: Duration) {
-        self.done.inc();
-        self.micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.times.lock().observe_time(Instant::now(), took);
+    }
+
+    fn samples(&self, labels: &[(&'static str, String)]) -> SummarySamples {
+        self.times.lock().samples(Instant::now(), labels, &QUANTILES)
     }
 }
+
+/// Upstream's.
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
 /// Counters and gauges of discovery.
 #[derive(Debug, Default)]
@@ -159,7 +164,7 @@ impl Counts {
                 "prometheus_sd_file_scan_duration_seconds",
                 "The duration of the File-SD scan in seconds.",
                 MetricKind::Summary,
-                summary(&[], &self.file_scans),
+                self.file_scans.samples(&[]),
             ),
             (
                 "prometheus_sd_file_mtime_seconds",
@@ -170,7 +175,7 @@ impl Counts {
         ]
     }
 
-    fn refresh_samples(&self) -> (Samples, Samples) {
+    fn refresh_samples(&self) -> (SummarySamples, SummarySamples) {
         let mut failures = Vec::new();
         let mut durations = Vec::new();
         for ((mechanism, job), refreshes) in &*self.refreshes.lock() {
@@ -180,23 +185,8 @@ impl Counts {
             }
             let labels = vec![("mechanism", (*mechanism).to_owned()), ("config", job.clone())];
             failures.push((labels.clone(), refreshes.failures.get() as f64));
-            durations.extend(summary(&labels, refreshes));
+            durations.extend(refreshes.samples(&labels));
         }
         (failures, durations)
     }
-}
-
-type Samples = Vec<(Vec<(&'static str, String)>, f64)>;
-
-/// The samples of a summary without quantiles: a label without a name holds the end of the metric's name.
-fn summary(labels: &[(&'static str, String)], refreshes: &Refreshes) -> Samples {
-    let end = |text: &str| {
-        let mut labels = labels.to_vec();
-        labels.push(("", text.to_owned()));
-        labels
-    };
-    vec![
-        (end("_sum"), refreshes.micros.get() as f64 / 1e6),
-        (end("_count"), refreshes.done.get() as f64),
-    ]
 }

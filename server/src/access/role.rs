@@ -7,12 +7,19 @@ use axum::http::Method;
 pub(super) enum Role {
     /// Ask.
     Read,
-    /// Ask, store, delete, reload and stop.
+    /// Ask, store, delete, take profiles, reload and stop.
     Write,
 }
 
 /// Below these, any method needs the role to write.
-const WRITES: [&str; 5] = ["/api/v1/write", "/api/v1/otlp", "/api/v1/admin", "/-/reload", "/-/quit"];
+const WRITES: [&str; 6] = [
+    "/api/v1/write",
+    "/api/v1/otlp",
+    "/api/v1/admin",
+    "/-/reload",
+    "/-/quit",
+    "/debug",
+];
 
 /// Below `/api/v1/`, what is asked by POST as well.
 const ASKED_BY_POST: [&str; 13] = [
@@ -75,6 +82,7 @@ mod tests {
             (&put, "/api/v1/admin/tsdb/delete_series", Role::Write),
             (&post, "/-/reload", Role::Write),
             (&get, "/-/quit", Role::Write),
+            (&get, "/debug/pprof/heap", Role::Write),
             (&post, "/api/v1/what_comes_next", Role::Write),
             (&put, "/api/v1/query", Role::Write),
             (&delete, "/api/v1/series", Role::Write),

@@ -1,11 +1,12 @@
 //! `/-/*`: is it up, reload, quit; and `/metrics`, `/version`.
 
-use super::exposition;
+use super::exposition::{self, Format, Listing};
 use super::process;
 use super::shared::Shared;
+use super::upstream;
 use crate::http::edge::text;
 use axum::extract::State;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -68,16 +69,24 @@ fn refused(shared: &Shared, method: &Method) -> Option<Response> {
     (!shared.api.lifecycle.enabled).then(|| text(StatusCode::FORBIDDEN, "Lifecycle API is not enabled."))
 }
 
-/// `GET /metrics`
-pub(crate) async fn metrics(State(shared): State<Shared>) -> Response {
-    let api = shared.api.clone();
-    let mut listings = api.metrics.gather();
+/// `GET /metrics`, in the format that the caller likes best.
+pub(crate) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let mut listings = listings(&shared);
+    listings.extend(upstream::of_server(&shared.api));
+    listings.extend(upstream::renamed(&listings));
+    let format = Format::accepted(&headers);
+    let mut response = Response::new(exposition::write(listings, format).into());
+    let content_type = HeaderValue::from_static(format.content_type());
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// What every part counts, under our own names.
+pub(super) fn listings(shared: &Shared) -> Vec<Listing> {
+    let mut listings = shared.api.metrics.gather();
     listings.extend(shared.http.list());
     listings.extend(shared.receiver.metrics().list(shared.receiver.declared()));
     listings.extend(process::list());
-    listings.extend(api.build.list());
-    let mut response = Response::new(exposition::write_text(listings).into());
-    let content_type = HeaderValue::from_static(exposition::CONTENT_TYPE);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    response
+    listings.extend(shared.api.build.list());
+    listings
 }

@@ -20,6 +20,7 @@ mod number;
 mod pace;
 mod params;
 mod process;
+mod profile;
 mod query;
 mod render;
 mod router;
@@ -30,6 +31,7 @@ mod state;
 mod status;
 mod targets;
 mod tree;
+mod upstream;
 mod values;
 
 pub use crate::remote::{ProtoMessage, UnknownMessage};

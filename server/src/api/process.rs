@@ -34,6 +34,25 @@ pub(crate) fn list() -> Vec<Listing> {
         stat.as_ref().map(|stat| stat.virtual_bytes),
     );
     push(
+        "process_virtual_memory_max_bytes",
+        "Maximum amount of virtual memory available in bytes.",
+        gauge,
+        limit("Max address space"),
+    );
+    let (received, sent) = network_bytes().unzip();
+    push(
+        "process_network_receive_bytes_total",
+        "Number of bytes received by the process over the network.",
+        counter,
+        received,
+    );
+    push(
+        "process_network_transmit_bytes_total",
+        "Number of bytes sent by the process over the network.",
+        counter,
+        sent,
+    );
+    push(
         "process_start_time_seconds",
         "Start time of the process since unix epoch in seconds.",
         gauge,
@@ -49,9 +68,14 @@ pub(crate) fn list() -> Vec<Listing> {
         "process_max_fds",
         "Maximum number of open file descriptors.",
         gauge,
-        max_fds(),
+        limit("Max open files"),
     );
     listings
+}
+
+/// The memory that is resident.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    Stat::read().map(|stat| stat.resident_bytes as u64)
 }
 
 /// The fields of `/proc/self/stat` that are shown.
@@ -100,10 +124,30 @@ fn open_fds() -> Option<f64> {
     Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 
-fn max_fds() -> Option<f64> {
+/// A limit in force; where there is none, what upstream's client shows.
+fn limit(name: &str) -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    match line.split_ascii_whitespace().next()? {
+        "unlimited" => Some(u64::MAX as f64),
+        number => number.parse().ok(),
+    }
+}
+
+/// Bytes in and out, as the kernel counts them for the network that the process is in, as upstream's client does.
+fn network_bytes() -> Option<(f64, f64)> {
+    octets(&fs::read_to_string("/proc/self/net/netstat").ok()?)
+}
+
+fn octets(netstat: &str) -> Option<(f64, f64)> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let of = |wanted: &str| {
+        let mut pairs = names.split_ascii_whitespace().zip(values.split_ascii_whitespace());
+        let (_, value) = pairs.find(|(name, _)| *name == wanted)?;
+        value.parse().ok()
+    };
+    Some((of("InOctets")?, of("OutOctets")?))
 }
 
 #[cfg(test)]
@@ -122,7 +166,7 @@ mod tests {
             listing
                 .3
                 .iter()
-                .all(|(_, value)| *value > 0.0 || listing.0.contains("cpu"))
+                .all(|(_, value)| *value > 0.0 || listing.0.contains("cpu") || listing.0.contains("network"))
         }));
     }
 
@@ -132,5 +176,13 @@ mod tests {
         let stat = Stat::parse(text).unwrap();
         assert_eq!(stat.virtual_bytes, 4096.0);
         assert!(Stat::parse("7 (x").is_none() && Stat::parse("7 (x) S 1").is_none());
+    }
+
+    #[test]
+    fn octets_are_found_by_their_names() {
+        let text = "TcpExt: A B\nTcpExt: 1 2\nIpExt: X InOctets OutOctets\nIpExt: 0 7 8\n";
+        assert_eq!(octets(text), Some((7.0, 8.0)));
+        assert_eq!(octets("IpExt: InOctets\nIpExt: 7\n"), None);
+        assert_eq!(octets(""), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Which path goes to which handler.
 
 use super::shared::Shared;
-use super::{admin, explain, hpa, lifecycle, query, rules, series, status, targets};
+use super::{admin, explain, hpa, lifecycle, profile, query, rules, series, status, targets};
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
@@ -152,6 +152,8 @@ fn short(receiver: Receiver) -> Vec<Route> {
         beside("/-/reload", changes, lifecycle::reload, change),
         beside("/-/quit", changes, lifecycle::quit, change),
         beside("/version", get, status::version, "GET, OPTIONS"),
+        beside("/debug/pprof/profile", get, profile::cpu, "GET, OPTIONS"),
+        beside("/debug/pprof/heap", get, profile::heap, "GET, OPTIONS"),
         match receiver {
             Receiver::On => write(remote::write),
             Receiver::Off => write(remote_write_is_off),

@@ -5,6 +5,7 @@ use super::pace::Pace;
 use super::params::Params;
 use super::state::ApiState;
 use crate::http::{Metrics, Peer};
+use crate::profile::Cpu;
 use crate::remote::Receiver;
 use axum::body::Body;
 use axum::http::Request;
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) http: Arc<Metrics>,
     /// The receiver of remote write.
     pub(crate) receiver: Arc<Receiver>,
+    /// Takes profiles.
+    pub(crate) cpu: Cpu,
     /// Reads at a time. More would only fill the pool of blocking threads, which scrapes need too.
     places: Arc<Semaphore>,
     watched: Arc<Mutex<Watched>>,
@@ -47,6 +50,7 @@ impl Shared {
     pub(crate) fn new(api: Arc<ApiState>) -> Self {
         Self {
             http: Arc::default(),
+            cpu: Cpu::default(),
             receiver: Arc::new(Receiver::new(&api.limits, api.remote_write_messages.clone())),
             places: Arc::new(Semaphore::new(api.engine.options().max_concurrency.max(1))),
             watched: Arc::default(),

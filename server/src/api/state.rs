@@ -35,6 +35,8 @@ pub struct ApiState {
     pub lifecycle: Lifecycle,
     /// Whether `admin/tsdb/*` is served.
     pub admin_api: bool,
+    /// Whether `/debug/pprof/*` is served.
+    pub profiling: bool,
     /// Whether `POST /api/v1/write` is served.
     pub remote_write_receiver: bool,
     /// The messages it takes.
@@ -177,6 +179,9 @@ impl BuildInfo {
                 ("revision", self.revision.clone()),
                 ("branch", self.branch.clone()),
                 ("goversion", self.compiler.clone()),
+                ("goarch", go_architecture().to_owned()),
+                ("goos", std::env::consts::OS.to_owned()),
+                ("tags", "unknown".to_owned()),
             ]
         };
         vec![
@@ -193,6 +198,15 @@ impl BuildInfo {
                 vec![(common(&self.product_version), 1.0)],
             ),
         ]
+    }
+}
+
+/// The processor as upstream's label calls it.
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

@@ -151,6 +151,7 @@ pub const FLAGS: &[Flag] = &[
     value("web.cors.origin", ".*", Obeyed),
     switch("web.enable-admin-api", "false", Obeyed),
     switch("web.enable-lifecycle", "false", Obeyed),
+    switch("web.enable-profiling", "false", Own),
     switch("web.enable-remote-write-receiver", "false", Obeyed),
     value("web.external-url", "", Obeyed),
     repeated("web.listen-address", "", Obeyed),

@@ -131,6 +131,9 @@ pub struct ServeArgs {
     /// Serve /api/v1/admin/tsdb/*
     #[arg(long = "web.enable-admin-api", help_heading = "Web")]
     admin_api: bool,
+    /// Serve /debug/pprof/profile and /debug/pprof/heap; a profile of the processor takes some 100 MB of memory
+    #[arg(long = "web.enable-profiling", help_heading = "Web")]
+    profiling: bool,
     /// Serve POST /api/v1/write (remote write 1.0 and 2.0)
     #[arg(long = "web.enable-remote-write-receiver", help_heading = "Web")]
     remote_write_receiver: bool,
@@ -471,6 +474,7 @@ impl ServeArgs {
             cors_origin: self.cors_origin,
             lifecycle: self.lifecycle,
             admin_api: self.admin_api,
+            profiling: self.profiling,
             remote_write_receiver: self.remote_write_receiver,
             remote_write_messages: match self.remote_write_messages.as_slice() {
                 [] => ProtoMessage::ALL.to_vec(),

@@ -101,37 +101,23 @@ impl Reloader {
         }
     }
 
-    /// For `/metrics`, under our names and under those that dashboards of Prometheus ask for.
+    /// For `/metrics`.
     pub fn list(&self) -> Vec<Listing> {
         let state = self.state.read();
         let successful = f64::from(u8::from(state.last.successful));
         let at = state.last.at.seconds();
         let one = |value| vec![(Vec::new(), value)];
-        let said = "Whether the last load of the configuration succeeded.";
-        let when = "Time of the last successful load of the configuration, in Unix seconds.";
         let sections = state.config.unsupported().iter();
         vec![
             (
                 "tidegauge_config_last_reload_successful",
-                said,
-                MetricKind::Gauge,
-                one(successful),
-            ),
-            (
-                "prometheus_config_last_reload_successful",
-                said,
+                "Whether the last load of the configuration succeeded.",
                 MetricKind::Gauge,
                 one(successful),
             ),
             (
                 "tidegauge_config_last_reload_success_timestamp_seconds",
-                when,
-                MetricKind::Gauge,
-                one(at),
-            ),
-            (
-                "prometheus_config_last_reload_success_timestamp_seconds",
-                when,
+                "Time of the last successful load of the configuration, in Unix seconds.",
                 MetricKind::Gauge,
                 one(at),
             ),

@@ -1,7 +1,7 @@
 //! The outermost layer around every handler.
 
 use super::panics::Asked;
-use super::{Excess, Metrics};
+use super::{Excess, Metrics, measured};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -31,7 +31,7 @@ pub(crate) async fn guard(State(edge): State<Edge>, request: Request, next: Next
     around(&edge, route, request, |request| next.run(request)).await
 }
 
-/// Turns away what leads to no handler, turns a panic into a 500, counts.
+/// Turns away what leads to no handler, turns a panic into a 500, counts the answer and its length.
 pub(crate) async fn around<F: Future<Output = Response>>(
     edge: &Edge,
     route: &str,
@@ -54,7 +54,7 @@ pub(crate) async fn around<F: Future<Output = Response>>(
     };
     edge.metrics
         .observe(route, response.status().as_u16(), started.elapsed());
-    response
+    measured::count(&edge.metrics, route, response)
 }
 
 /// The answer to a URL that is too long or none, or that leads elsewhere once its path is written as it should be.

@@ -1,5 +1,6 @@
-//! Counts requests by handler and status, and how long they took.
+//! Counts requests by handler and status, how long they took, and how long their answers were.
 
+use super::histogram::Histogram;
 use super::panics::{PANICS, Place};
 use super::refused::{Excess, Refused};
 use crate::api::Listing;
@@ -8,8 +9,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegauge_model::MetricKind;
 
-/// Upper bounds of the duration histogram in seconds; `+Inf` follows. They are upstream's, less the largest.
-const BOUNDS: [f64; 9] = [0.001, 0.005, 0.025, 0.1, 0.2, 0.4, 1.0, 3.0, 8.0];
+/// Upper bounds of durations in seconds: upstream's, and some below them.
+const SECONDS: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
+/// Upper bounds of sizes in bytes: upstream's.
+const BYTES: &[f64] = &[1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
 /// The edge's counters. A handler is a route, so their number is bounded by the program.
 #[derive(Debug, Default)]
@@ -20,34 +23,43 @@ pub(crate) struct Metrics {
 }
 
 /// What is counted of one handler.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Handler {
     /// Requests by status.
     requests: BTreeMap<u16, u64>,
-    /// By bound, the last for what is beyond them; not cumulative.
-    counts: [u64; BOUNDS.len() + 1],
-    sum_seconds: f64,
+    seconds: Histogram,
+    bytes: Histogram,
 }
 
-impl Handler {
-    fn observe(&mut self, status: u16, took: Duration) {
-        *self.requests.entry(status).or_default() += 1;
-        let seconds = took.as_secs_f64();
-        let at = BOUNDS.iter().position(|bound| seconds <= *bound);
-        if let Some(count) = self.counts.get_mut(at.unwrap_or(BOUNDS.len())) {
-            *count += 1;
+impl Default for Handler {
+    fn default() -> Self {
+        Self {
+            requests: BTreeMap::new(),
+            seconds: Histogram::new(SECONDS),
+            bytes: Histogram::new(BYTES),
         }
-        self.sum_seconds += seconds;
     }
 }
 
 impl Metrics {
     /// Counts one answered request.
     pub(crate) fn observe(&self, handler: &str, status: u16, took: Duration) {
+        self.with(handler, |handler| {
+            *handler.requests.entry(status).or_default() += 1;
+            handler.seconds.observe(took.as_secs_f64());
+        });
+    }
+
+    /// Counts an answer's body, once it is sent or its client is gone.
+    pub(crate) fn sent(&self, handler: &str, bytes: u64) {
+        self.with(handler, |handler| handler.bytes.observe(bytes as f64));
+    }
+
+    fn with(&self, handler: &str, count: impl FnOnce(&mut Handler)) {
         let mut handlers = self.handlers.lock();
         match handlers.get_mut(handler) {
-            Some(handler) => handler.observe(status, took),
-            None => handlers.entry(handler.to_owned()).or_default().observe(status, took),
+            Some(handler) => count(handler),
+            None => count(handlers.entry(handler.to_owned()).or_default()),
         }
     }
 
@@ -61,7 +73,7 @@ impl Metrics {
         self.refused.count(why);
     }
 
-    /// All metrics. The samples of the histogram carry their suffix in the name.
+    /// All metrics.
     pub(crate) fn list(&self) -> Vec<Listing> {
         let handlers = self.handlers.lock();
         let mut requests = Vec::new();
@@ -72,7 +84,11 @@ impl Metrics {
             }
         }
         let panics = *self.panics.lock() as f64;
-        let mut listings = vec![
+        let histograms = |of: fn(&Handler) -> &Histogram| {
+            let by_name = handlers.iter();
+            by_name.flat_map(move |(name, handler)| of(handler).samples(&[("handler", name.clone())]))
+        };
+        vec![
             (
                 "tidegauge_http_requests_total",
                 "HTTP requests answered, by route and status.",
@@ -86,31 +102,18 @@ impl Metrics {
                 vec![(Place::Handler.labels(), panics)],
             ),
             self.refused.list(),
-        ];
-        listings.push(durations(&handlers));
-        listings
+            (
+                "tidegauge_http_request_duration_seconds",
+                "Time from the head of a request to the head of its answer, by route.",
+                MetricKind::Histogram,
+                histograms(|handler| &handler.seconds).collect(),
+            ),
+            (
+                "tidegauge_http_response_size_bytes",
+                "Bytes of the bodies of answers as they were sent, by route.",
+                MetricKind::Histogram,
+                histograms(|handler| &handler.bytes).collect(),
+            ),
+        ]
     }
-}
-
-fn durations(handlers: &BTreeMap<String, Handler>) -> Listing {
-    let mut samples = Vec::new();
-    for (name, handler) in handlers {
-        let mut total = 0;
-        let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
-        for (count, bound) in handler.counts.iter().zip(bounds) {
-            total += count;
-            samples.push((vec![("handler", name.clone()), ("le", bound)], total as f64));
-        }
-        samples.push((
-            vec![("handler", name.clone()), ("", "_sum".into())],
-            handler.sum_seconds,
-        ));
-        samples.push((vec![("handler", name.clone()), ("", "_count".into())], total as f64));
-    }
-    (
-        "tidegauge_http_request_duration_seconds",
-        "Time from the head of a request to the head of its answer, by route.",
-        MetricKind::Histogram,
-        samples,
-    )
 }

@@ -162,6 +162,7 @@ impl Site {
                 quit: quit.clone(),
             },
             admin_api: switches.admin_api,
+            profiling: false,
             remote_write_receiver: switches.remote_write,
             remote_write_messages: ProtoMessage::ALL.to_vec(),
             external_url: Url::parse(switches.external_url).unwrap(),

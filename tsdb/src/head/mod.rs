@@ -142,6 +142,15 @@ impl State {
         self.timelines.get_mut(timeline as usize).and_then(Option::as_mut)
     }
 
+    /// What upstream calls chunks: columns of sealed runs, of open rows, and of native histograms.
+    pub(crate) fn chunks(&self) -> u64 {
+        let of_timelines = self.timelines.iter().flatten().map(|t| {
+            let sealed: u64 = t.runs.iter().map(|r| u64::from(r.columns)).sum();
+            sealed + t.places.len() as u64
+        });
+        of_timelines.sum::<u64>() + self.histograms.chunks()
+    }
+
     pub(crate) fn add_timeline(&mut self, key: Option<&str>) -> u32 {
         let made = Some(Timeline::new(key));
         let timeline = match self.free_timelines.pop() {

@@ -10,6 +10,7 @@ use crate::{Error, Fsync, Metrics};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// What a segment has defined so far.
 #[derive(Debug, Default)]
@@ -124,6 +125,7 @@ struct Ended {
 /// A sync that runs while the log is written to.
 #[derive(Debug)]
 pub(crate) struct Syncing {
+    begun: Instant,
     fs: Arc<dyn Fs>,
     /// Segments that ended since the last sync.
     ended: Vec<Ended>,
@@ -213,7 +215,7 @@ impl Wal {
             newest: i64::MIN,
             late: 0,
         });
-        Metrics::set(&wal.metrics.wal_segments, wal.segments.len() as u64);
+        wal.tell_segments();
         if fsync != Fsync::Never {
             wal.sync()?;
         }
@@ -282,8 +284,13 @@ impl Wal {
             newest: i64::MIN,
             late: 0,
         });
-        Metrics::set(&self.metrics.wal_segments, self.segments.len() as u64);
+        self.tell_segments();
         Ok(())
+    }
+
+    fn tell_segments(&self) {
+        Metrics::set(&self.metrics.wal_segments, self.segments.len() as u64);
+        Metrics::set(&self.metrics.wal_segment, self.book.segment);
     }
 
     /// Writes a record of samples up to `newest`; when it returns, a killed process loses nothing of it, and with
@@ -330,6 +337,7 @@ impl Wal {
         if !self.dirty && self.ended.is_empty() {
             return Ok(());
         }
+        let begun = Instant::now();
         let mut synced = self.ended.iter().try_for_each(|e| e.file.sync());
         if synced.is_ok() {
             synced = self.file.sync();
@@ -345,6 +353,7 @@ impl Wal {
         self.dirty = false;
         self.dirty_dir = false;
         Metrics::add(&self.metrics.wal_syncs, 1);
+        self.metrics.synced(begun);
         Ok(())
     }
 
@@ -359,6 +368,7 @@ impl Wal {
     /// What is to be synced beside the log; `None` if nothing is.
     pub(crate) fn begin_sync(&self) -> Option<Syncing> {
         (self.dirty || !self.ended.is_empty()).then(|| Syncing {
+            begun: Instant::now(),
             fs: Arc::clone(&self.fs),
             ended: self.ended.clone(),
             file: self.file.syncer(),
@@ -375,6 +385,7 @@ impl Wal {
             return Err(e);
         }
         Metrics::add(&self.metrics.wal_syncs, 1);
+        self.metrics.synced(syncing.begun);
         self.ended
             .retain(|e| !syncing.ended.iter().any(|done| done.segment == e.segment));
         // A segment that ended meanwhile is synced by the next one.
@@ -404,7 +415,7 @@ impl Wal {
             self.ended.retain(|e| e.segment != first.number);
             self.segments.remove(0);
         }
-        Metrics::set(&self.metrics.wal_segments, self.segments.len() as u64);
+        self.tell_segments();
         self.fs.sync_dir(&self.dir)
     }
 

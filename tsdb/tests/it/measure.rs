@@ -273,7 +273,7 @@ fn measure_restart() {
             appender.commit(OnReject::Fail).unwrap();
         }
         db.maintain().unwrap();
-        let now = metric(&db, "tidegauge_tsdb_checkpoint_hold_microseconds");
+        let now = metric(&db, "tidegauge_tsdb_checkpoint_hold_seconds");
         held = held.max(now);
         last = now;
     }
@@ -282,8 +282,8 @@ fn measure_restart() {
         "{count} series, {} checkpoints of {:.1} MB, the log held for {:.1} ms at most, {:.1} ms at last",
         metric(&db, "tidegauge_tsdb_checkpoints_written_total"),
         metric(&db, "tidegauge_tsdb_checkpoint_bytes") / 1e6,
-        held / 1e3,
-        last / 1e3,
+        held * 1e3,
+        last * 1e3,
     );
     println!(
         "head: {:.0} bytes per series, {:.0} of them runs; {} files of runs with {:.1} MB; log {:.1} MB",
