@@ -284,6 +284,28 @@ impl Asked {
     }
 }
 
+/// What is to be said of an answer to a path that leads to no operation, by the name in it; nothing for other paths.
+fn elsewhere(operation: &Operation<'_>, asked: &Asked, answer: &Answer) -> Option<Result<(), String>> {
+    if !operation.path.contains("{name}") {
+        return None;
+    }
+    let status = answer.status.as_u16();
+    let escapes = asked.name.split('%').skip(1);
+    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    if !escapes.into_iter().all(is_escape) {
+        let told = status == 400 && answer.header("content-type").starts_with("text/plain");
+        return Some(
+            told.then_some(())
+                .ok_or_else(|| "a wrong escape in the path".to_owned()),
+        );
+    }
+    if asked.name.is_empty() || asked.name.contains('/') {
+        let told = status == 301 && answer.header("location").starts_with('/');
+        return Some(told.then_some(()).ok_or_else(|| "a path to be sent on".to_owned()));
+    }
+    None
+}
+
 /// What is wrong with an answer.
 fn check(document: &Document, operations: &[Operation<'_>], asked: &Asked, answer: &Answer) -> Result<(), String> {
     let operation = &operations[asked.operation];
@@ -293,30 +315,13 @@ fn check(document: &Document, operations: &[Operation<'_>], asked: &Asked, answe
     let method: Method = asked
         .method
         .map_or(operation.method.clone(), |method| method.parse().unwrap());
-    // Before a route is looked for: a name that is no escape makes the URL none, one of dots or of nothing leads elsewhere.
-    let turned_away = (status, &*answer.text) == (400, "400 Bad Request") || status == 301;
-    if operation.path.contains("{name}") && turned_away {
-        return Ok(());
+    if let Some(told) = elsewhere(operation, asked, answer) {
+        return told;
     }
-    // A name with a slash in it leads elsewhere.
-    if operation.path.contains("{name}") && asked.name.contains('/') {
-        let known = match status {
-            404 => plain,
-            204 => method == Method::OPTIONS,
-            _ => false,
-        };
-        return known.then_some(()).ok_or_else(|| "a path that is not here".to_owned());
-    }
-    let served = |method: &Method| {
-        operations
-            .iter()
-            .find(|o| o.path == operation.path && o.method == *method)
-    };
-    let asked_of = match method {
-        Method::HEAD => served(&Method::GET),
-        _ => served(&method),
-    };
-    let Some(of) = asked_of else {
+    let served = operations
+        .iter()
+        .find(|o| o.path == operation.path && o.method == method);
+    let Some(of) = served else {
         let told = status == 405 && plain && !answer.header("allow").is_empty();
         return told
             .then_some(())
@@ -324,13 +329,6 @@ fn check(document: &Document, operations: &[Operation<'_>], asked: &Asked, answe
     };
     if status >= 500 && !of.names(status) || status == 500 {
         return Err("a server error that is not named".to_owned());
-    }
-    if method == Method::HEAD {
-        return answer
-            .text
-            .is_empty()
-            .then_some(())
-            .ok_or_else(|| "a body for HEAD".to_owned());
     }
     let body = match answer.header("content-encoding") {
         "gzip" => {
