@@ -466,22 +466,17 @@ impl TargetState {
 
     /// What vanished by the prediction, and what was orphaned and did not come again in this body; sorted.
     fn all_vanished(&mut self, mut vanished: Vec<SeriesRef>, body: &Buffers) -> Vec<SeriesRef> {
-        if self.orphans.is_empty() {
-            vanished.sort_unstable();
-            return vanished;
+        if !self.orphans.is_empty() {
+            let mut present: Vec<SeriesRef> = body.row.iter().map(|(series, _)| *series).collect();
+            present.extend(body.stamped.iter().map(|(series, ..)| *series));
+            present.extend(body.histograms.iter().map(|(series, ..)| *series));
+            present.sort_unstable();
+            let mut orphans = std::mem::take(&mut self.orphans);
+            orphans.sort_unstable();
+            orphans.dedup();
+            let gone = |series: &SeriesRef| present.binary_search(series).is_err();
+            vanished.extend(orphans.into_iter().filter(gone));
         }
-        let mut present: Vec<SeriesRef> = body.row.iter().map(|(series, _)| *series).collect();
-        present.extend(body.stamped.iter().map(|(series, ..)| *series));
-        present.extend(body.histograms.iter().map(|(series, ..)| *series));
-        present.sort_unstable();
-        let mut orphans = std::mem::take(&mut self.orphans);
-        orphans.sort_unstable();
-        orphans.dedup();
-        vanished.extend(
-            orphans
-                .into_iter()
-                .filter(|series| present.binary_search(series).is_err()),
-        );
         vanished.sort_unstable();
         vanished
     }

@@ -496,7 +496,12 @@ fn count(cursor: &mut Cursor<'_>) -> Result<usize, Malformed> {
 
 fn text<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
     let n = count(cursor)?;
-    std::str::from_utf8(cursor.take(n)?).map_err(|_| cursor.malformed("text is not UTF-8"))
+    text_of(n, cursor)
+}
+
+/// A text whose length is known.
+fn text_of<'a>(bytes: usize, cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
+    std::str::from_utf8(cursor.take(bytes)?).map_err(|_| cursor.malformed("text is not UTF-8"))
 }
 
 fn matcher(cursor: &mut Cursor<'_>) -> Result<Matcher, Malformed> {
@@ -626,9 +631,7 @@ fn read_pairs_beside<'a>(cursor: &mut Cursor<'a>, told: &Told<'a>) -> Result<Tol
             let name = match (code as u64, told, code.checked_sub(OTHER_NAME)) {
                 (SAME_PAIR, Some(pair), _) if pair.0.len() + pair.1.len() <= MAX_REPEATED_BYTES => return Ok(pair),
                 (SAME_NAME, Some((name, _)), _) if name.len() <= MAX_REPEATED_BYTES => name,
-                (.., Some(length)) => {
-                    std::str::from_utf8(cursor.take(length)?).map_err(|_| cursor.malformed("text is not UTF-8"))?
-                }
+                (.., Some(length)) => text_of(length, cursor)?,
                 _ => return Err(cursor.malformed("a pair is that of no column")),
             };
             Ok((name, text(cursor)?))
