@@ -53,7 +53,10 @@ mod walk;
 
 pub use ask::{Answer, AskError, AskOptions, ask};
 #[cfg(feature = "kubernetes")]
-pub use discovery::kubernetes::{InCluster, KubernetesOptions, check_kubeconfig};
+pub use discovery::kubernetes::{
+    Call, CallError, Cluster, ClusterAt, Container, Document, InCluster, KubernetesOptions, Meta, Node, Pairs, Pod,
+    Reply, Requests, Watching, check_kubeconfig,
+};
 pub use discovery::{Discovered, DiscoveryOptions, Outcome, ProviderStatus, discover_once, files_named};
 pub use error::ScrapeError;
 pub use manager::{Manager, RelabelStep, ScrapeOptions, TargetMetadata, TargetsSnapshot};

@@ -1,6 +1,8 @@
 //! Owns every pool: applies configurations, answers what is being scraped, stops it all.
 
 use crate::config::{ConfigError, ScrapeConfig};
+#[cfg(feature = "kubernetes")]
+use crate::discovery::kubernetes::{Cluster, ClusterAt};
 use crate::discovery::{Context, DiscoveryOptions, ProviderStatus};
 use crate::error::ScrapeError;
 use crate::metadata::Interner;
@@ -347,6 +349,15 @@ impl Manager {
             pool.metadata(metric, &mut metadata);
         }
         metadata
+    }
+
+    /// An API server for others than discovery; they share its watches. Blocks on a kubeconfig.
+    ///
+    /// # Errors
+    /// What there cannot be obeyed.
+    #[cfg(feature = "kubernetes")]
+    pub fn cluster(&self, at: ClusterAt) -> Result<Cluster, String> {
+        Cluster::new(&self.shared.discovery.kubernetes, at)
     }
 
     /// The scraper's counters.

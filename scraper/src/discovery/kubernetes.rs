@@ -5,7 +5,7 @@
 //!                  ^  one task per watch                   shared by all                    one per section
 //!                  |                                      that want the same
 //!              [ server ]: in-cluster, kubeconfig or URL       ^
-//!                                                           [ hub ] owns the watches
+//!                                                           [ hub ] owns the watches, lends them to [ cluster ]
 //! ```
 //!
 //! A **watch** is one collection: a kind of objects, in one namespace or all, with one selector, at one server. It is
@@ -23,6 +23,7 @@
 
 mod backoff;
 mod changes;
+mod cluster;
 mod discovery;
 mod failure;
 mod follow;
@@ -39,12 +40,14 @@ mod split;
 mod store;
 mod watch;
 
+pub use cluster::{Call, CallError, Cluster, ClusterAt, Reply, Watching};
 pub(crate) use discovery::{KubernetesDiscovery, place};
 pub(crate) use hub::Hub;
 pub use hub::KubernetesOptions;
 #[cfg(test)]
 use kind::Kind;
 pub(crate) use metrics::KubernetesMetrics;
+pub use object::{Container, Document, Meta, Node, Pairs, Pod, Requests};
 pub use server::InCluster;
 
 /// What in a kubeconfig cannot be obeyed, as a section that names it would tell. Blocks.

@@ -10,13 +10,25 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     changed: Mutex<HashSet<(Kind, Key)>>,
+    /// Nobody asks which objects changed, so nobody would take them out again.
+    without_names: bool,
     notify: Notify,
 }
 
 impl Changes {
+    /// For who wants to know that something changed, and not what.
+    pub(super) fn without_names() -> Self {
+        Self {
+            without_names: true,
+            ..Self::default()
+        }
+    }
+
     /// An object came, changed or went.
     pub(super) fn note(&self, kind: Kind, key: Key) {
-        self.changed.lock().insert((kind, key));
+        if !self.without_names {
+            self.changed.lock().insert((kind, key));
+        }
         self.notify.notify_one();
     }
 

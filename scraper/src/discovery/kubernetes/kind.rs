@@ -1,6 +1,6 @@
-//! The kinds of objects that discovery reads, and where the API has them.
+//! The kinds of objects that are read, and where the API has them.
 
-use super::object::{EndpointSlice, Endpoints, Ingress, Namespace, Node, Object, Pod, Service};
+use super::object::{Document, EndpointSlice, Endpoints, Ingress, Namespace, Node, Object, Pod, Service};
 use crate::config::KubernetesRole;
 use kube_core::WatchEvent;
 use serde::de::DeserializeOwned;
@@ -22,6 +22,10 @@ pub(crate) enum Kind {
     Ingress,
     /// Read only for the labels that `attach_metadata` adds.
     Namespace,
+    /// How many replicas there should be. Discovery has no use for it.
+    HorizontalPodAutoscaler,
+    /// Settings. Discovery has no use for it.
+    ConfigMap,
 }
 
 impl From<KubernetesRole> for Kind {
@@ -39,7 +43,7 @@ impl From<KubernetesRole> for Kind {
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Node,
         Self::Pod,
         Self::Service,
@@ -47,6 +51,8 @@ impl Kind {
         Self::EndpointSlice,
         Self::Ingress,
         Self::Namespace,
+        Self::HorizontalPodAutoscaler,
+        Self::ConfigMap,
     ];
 
     /// As roles, labels and metrics name it.
@@ -59,6 +65,8 @@ impl Kind {
             Self::EndpointSlice => "endpointslice",
             Self::Ingress => "ingress",
             Self::Namespace => "namespace",
+            Self::HorizontalPodAutoscaler => "horizontalpodautoscaler",
+            Self::ConfigMap => "configmap",
         }
     }
 
@@ -72,6 +80,8 @@ impl Kind {
             Self::EndpointSlice => "endpointslices",
             Self::Ingress => "ingresses",
             Self::Namespace => "namespaces",
+            Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
+            Self::ConfigMap => "configmaps",
         }
     }
 
@@ -80,7 +90,16 @@ impl Kind {
         match self {
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Ingress => "networking.k8s.io",
+            Self::HorizontalPodAutoscaler => "autoscaling",
             _ => "",
+        }
+    }
+
+    /// The version that is read.
+    fn version(self) -> &'static str {
+        match self {
+            Self::HorizontalPodAutoscaler => "v2",
+            _ => "v1",
         }
     }
 
@@ -93,7 +112,7 @@ impl Kind {
     pub(super) fn path(self, namespace: Option<&str>) -> String {
         let root = match self.group() {
             "" => "/api/v1".to_owned(),
-            group => format!("/apis/{group}/v1"),
+            group => format!("/apis/{group}/{}", self.version()),
         };
         match namespace.filter(|_| self.namespaced()) {
             Some(namespace) => format!("{root}/namespaces/{namespace}/{}", self.resource()),
@@ -111,6 +130,8 @@ impl Kind {
             Self::EndpointSlice => read(json, Object::EndpointSlice),
             Self::Ingress => read(json, Object::Ingress),
             Self::Namespace => read(json, Object::Namespace),
+            Self::HorizontalPodAutoscaler => read(json, Object::HorizontalPodAutoscaler),
+            Self::ConfigMap => read(json, Object::ConfigMap),
         }
     }
 
@@ -124,6 +145,8 @@ impl Kind {
             Self::EndpointSlice => read_event::<EndpointSlice>(json, Object::EndpointSlice),
             Self::Ingress => read_event::<Ingress>(json, Object::Ingress),
             Self::Namespace => read_event::<Namespace>(json, Object::Namespace),
+            Self::HorizontalPodAutoscaler => read_event::<Document>(json, Object::HorizontalPodAutoscaler),
+            Self::ConfigMap => read_event::<Document>(json, Object::ConfigMap),
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Kubernetes objects, as much of them as labels and targets need.
+//! Kubernetes objects, as much of them as labels, targets and the metrics APIs need.
 //!
 //! The API sends some kilobytes an object, most of it of no use here (managed fields above all). What is read is what is
 //! kept: serde skips the rest while it reads, and no JSON outlives that. Texts that many objects share are `Arc<str>`
 //! and folded by the [`Interner`]; those of one object alone are `Box<str>`.
 //!
-//! `From<Wire..>` turns the nesting of the API into the flat form kept here.
+//! `From<Wire..>` turns the nesting of the API into the flat form kept here. What the scraper itself has no use for is
+//! kept as its JSON ([`Document`]).
 
 mod address;
 mod wire;
@@ -15,6 +16,7 @@ use super::intern::Interner;
 use super::kind::Kind;
 use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
+use tidegauge_model::Timestamp;
 
 /// What tells an object from others of its kind. The namespace of nodes and namespaces is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,14 +27,16 @@ pub(crate) struct Key {
 
 /// Labels or annotations, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Pairs(Box<[(Arc<str>, Arc<str>)]>);
+pub struct Pairs(Box<[(Arc<str>, Arc<str>)]>);
 
 impl Pairs {
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// All of them, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
         self.0.get(at).map(|(_, value)| &**value)
     }
@@ -59,7 +63,7 @@ impl<'de> Deserialize<'de> for Pairs {
 /// What every object has.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Meta {
+pub struct Meta {
     pub(super) name: Arc<str>,
     pub(super) namespace: Arc<str>,
     pub(super) uid: Box<str>,
@@ -70,6 +74,30 @@ pub(super) struct Meta {
     /// The owner that controls it.
     #[serde(rename = "ownerReferences", deserialize_with = "wire::controller")]
     pub(super) controller: Option<Owner>,
+    #[serde(rename = "deletionTimestamp", deserialize_with = "wire::is_there")]
+    pub(super) deleting: bool,
+}
+
+impl Meta {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its namespace; empty for nodes.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> &Pairs {
+        &self.labels
+    }
+
+    /// Its annotations.
+    pub fn annotations(&self) -> &Pairs {
+        &self.annotations
+    }
 }
 
 /// An object that another belongs to.
@@ -82,7 +110,7 @@ pub(super) struct Owner {
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(from = "wire::Node")]
-pub(super) struct Node {
+pub struct Node {
     pub(super) meta: Meta,
     pub(super) provider_id: Box<str>,
     /// By type, in the order of the list.
@@ -92,10 +120,17 @@ pub(super) struct Node {
     pub(super) conditions: Box<[(Arc<str>, Arc<str>)]>,
 }
 
+impl Node {
+    /// Its name and labels.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
 /// Containers that run together.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(from = "wire::Pod")]
-pub(super) struct Pod {
+pub struct Pod {
     pub(super) meta: Meta,
     pub(super) node_name: Arc<str>,
     pub(super) ip: Box<str>,
@@ -103,18 +138,90 @@ pub(super) struct Pod {
     pub(super) phase: Arc<str>,
     /// `true`, `false` or `unknown`.
     pub(super) ready: Arc<str>,
+    pub(super) ready_since: Option<Timestamp>,
+    pub(super) started: Option<Timestamp>,
+    pub(super) requests: Requests,
     /// The usual ones, then init containers.
     pub(super) containers: Box<[Container]>,
 }
 
+impl Pod {
+    /// Its name, namespace and labels.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The node it is on; empty before it is on one.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    pub fn phase(&self) -> &str {
+        &self.phase
+    }
+
+    /// Its condition Ready: `true`, `false` or `unknown`, and since when. `None` if it has none.
+    pub fn ready(&self) -> Option<(&str, Timestamp)> {
+        Some((&*self.ready, self.ready_since?))
+    }
+
+    /// When the kubelet took it.
+    pub fn started(&self) -> Option<Timestamp> {
+        self.started
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        self.meta.deleting
+    }
+
+    /// What it requests as a whole, apart from its containers.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// The usual ones, then init containers.
+    pub fn containers(&self) -> &[Container] {
+        &self.containers
+    }
+}
+
+/// Amounts of resources by their names, as they are written: `cpu` and `250m`.
+pub type Requests = Pairs;
+
 /// One of a pod's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Container {
+pub struct Container {
     pub(super) name: Arc<str>,
     pub(super) image: Arc<str>,
     pub(super) id: Box<str>,
     pub(super) init: bool,
+    pub(super) sidecar: bool,
+    pub(super) requests: Requests,
     pub(super) ports: Box<[Port]>,
+}
+
+impl Container {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it runs before the others.
+    pub fn is_init(&self) -> bool {
+        self.init
+    }
+
+    /// Whether it is an init container that goes on beside the others (`restartPolicy: Always`).
+    pub fn is_sidecar(&self) -> bool {
+        self.sidecar
+    }
+
+    /// What it requests.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
 }
 
 /// A port of a container or of a service.
@@ -164,6 +271,26 @@ pub(super) struct Namespace {
     pub(super) meta: Meta,
 }
 
+/// An object of a kind that the scraper has no use for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "wire::Document")]
+pub struct Document {
+    pub(super) meta: Meta,
+    pub(super) json: Box<str>,
+}
+
+impl Document {
+    /// Its name, namespace and labels.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// All of it as JSON, without its version and who manages which field.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+}
+
 /// An object of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Object {
@@ -174,6 +301,8 @@ pub(super) enum Object {
     EndpointSlice(EndpointSlice),
     Ingress(Ingress),
     Namespace(Namespace),
+    HorizontalPodAutoscaler(Document),
+    ConfigMap(Document),
 }
 
 impl Object {
@@ -186,6 +315,8 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Ingress(_) => Kind::Ingress,
             Self::Namespace(_) => Kind::Namespace,
+            Self::HorizontalPodAutoscaler(_) => Kind::HorizontalPodAutoscaler,
+            Self::ConfigMap(_) => Kind::ConfigMap,
         }
     }
 
@@ -198,6 +329,7 @@ impl Object {
             Self::EndpointSlice(object) => &object.meta,
             Self::Ingress(object) => &object.meta,
             Self::Namespace(object) => &object.meta,
+            Self::HorizontalPodAutoscaler(object) | Self::ConfigMap(object) => &object.meta,
         }
     }
 
@@ -210,6 +342,7 @@ impl Object {
             Self::EndpointSlice(object) => &mut object.meta,
             Self::Ingress(object) => &mut object.meta,
             Self::Namespace(object) => &mut object.meta,
+            Self::HorizontalPodAutoscaler(object) | Self::ConfigMap(object) => &mut object.meta,
         }
     }
 
@@ -241,9 +374,11 @@ impl Object {
                 for text in [&mut pod.node_name, &mut pod.host_ip, &mut pod.phase, &mut pod.ready] {
                     interner.fold(text);
                 }
+                pod.requests.intern(interner);
                 for container in &mut pod.containers {
                     interner.fold(&mut container.name);
                     interner.fold(&mut container.image);
+                    container.requests.intern(interner);
                     fold_ports(&mut container.ports, interner);
                 }
             }
@@ -253,7 +388,11 @@ impl Object {
             }
             Self::Endpoints(endpoints) => endpoints.intern(interner),
             Self::EndpointSlice(slice) => slice.intern(interner),
-            Self::Node(_) | Self::Ingress(_) | Self::Namespace(_) => {}
+            Self::Node(_)
+            | Self::Ingress(_)
+            | Self::Namespace(_)
+            | Self::HorizontalPodAutoscaler(_)
+            | Self::ConfigMap(_) => {}
         }
     }
 
@@ -266,15 +405,17 @@ impl Object {
             Self::Node(node) => 64 * (node.addresses.len() + node.conditions.len()) + node.provider_id.len(),
             Self::Pod(pod) => {
                 let container = |c: &Container| {
-                    size_of::<Container>() + c.name.len() + c.image.len() + c.id.len() + ports_bytes(&c.ports)
+                    let texts = c.name.len() + c.image.len() + c.id.len() + c.requests.heap_bytes();
+                    size_of::<Container>() + texts + ports_bytes(&c.ports)
                 };
-                pod.ip.len() + pod.containers.iter().map(container).sum::<usize>()
+                pod.ip.len() + pod.requests.heap_bytes() + pod.containers.iter().map(container).sum::<usize>()
             }
             Self::Service(service) => service.cluster_ip.len() + ports_bytes(&service.ports),
             Self::Endpoints(endpoints) => endpoints.heap_bytes(),
             Self::EndpointSlice(slice) => slice.heap_bytes(),
             Self::Ingress(ingress) => 64 * (ingress.rules.len() + ingress.tls_hosts.len()),
             Self::Namespace(_) => 0,
+            Self::HorizontalPodAutoscaler(document) | Self::ConfigMap(document) => document.json.len(),
         };
         size_of::<Self>() + texts + own
     }

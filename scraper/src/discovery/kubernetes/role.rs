@@ -70,7 +70,7 @@ pub(super) fn group(object: &Object, attach: Attach, lookup: &dyn Lookup) -> Tar
         Object::Endpoints(endpoints) => endpoints::targets(endpoints, attach, lookup, &mut labels),
         Object::EndpointSlice(slice) => slice::targets(slice, attach, lookup, &mut labels),
         Object::Ingress(ingress) => ingress::targets(ingress, &mut labels),
-        Object::Namespace(_) => Vec::new(),
+        Object::Namespace(_) | Object::HorizontalPodAutoscaler(_) | Object::ConfigMap(_) => Vec::new(),
     };
     if group.targets.is_empty() {
         return group;

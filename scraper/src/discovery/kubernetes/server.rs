@@ -1,4 +1,4 @@
-//! An API server: where it is, who we are there, and one GET of it.
+//! An API server: where it is, who we are there, and one call of it.
 //!
 //! Calls go through the HTTP client of the configuration, so that TLS, proxies and files that rotate are one
 //! implementation: a service account's token and a kubeconfig's are files that are read again when they change.
@@ -7,7 +7,8 @@ use super::failure::{Failure, Question, retry_after_header};
 use super::kubeconfig;
 use crate::config::{Authorization, HttpConfig, KubernetesSdConfig, TlsConfig};
 use crate::fetch::{ClientOptions, HttpClient, HttpError, HttpRequest, HttpResponse};
-use http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -170,16 +171,10 @@ impl Server {
         target: &str,
         silence: Duration,
     ) -> Result<HttpResponse, Failure> {
-        let connection = self.connection().await;
-        let base = connection.url.as_str().trim_end_matches('/');
-        // kube begins a query with a separator.
-        let target = target.replacen("?&", "?", 1);
-        let mut request = HttpRequest::get(&format!("{base}{target}")).map_err(|p| Failure::Call(p.to_string()))?;
-        request.headers.extend(connection.headers.clone());
-        let answer = tokio::time::timeout(silence, connection.client.send(request)).await;
+        let answer = tokio::time::timeout(silence, self.send(Method::GET, target, None)).await;
         let mut response = answer
             .map_err(|_| Failure::Stalled(silence))?
-            .map_err(|problem| Failure::Call(format!("cannot {question}: {}", without_query(problem))))?;
+            .map_err(|problem| Failure::Call(format!("cannot {question}: {problem}")))?;
         if response.status.is_success() {
             return Ok(response);
         }
@@ -194,6 +189,32 @@ impl Server {
             }
         }
         Err(Failure::of_answer(question, response.status.as_u16(), &body, after))
+    }
+
+    /// Sends a request; its answer, whatever the status, whose body is still to come. A body goes with its type.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<HttpResponse, HttpError> {
+        let connection = self.connection().await;
+        let base = connection.url.as_str().trim_end_matches('/');
+        // kube begins a query with a separator.
+        let target = target.replacen("?&", "?", 1);
+        let mut request = HttpRequest::get(&format!("{base}{target}")).map_err(without_query)?;
+        request.method = method;
+        request.headers.extend(connection.headers.clone());
+        if let Some((kind, body)) = body {
+            request
+                .headers
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            request.body = Some(body);
+        }
+        connection.client.send(request).await.map_err(without_query)
     }
 
     /// How to call it now.

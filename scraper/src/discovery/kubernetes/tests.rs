@@ -2,6 +2,7 @@
 
 mod api;
 mod churn;
+mod cluster;
 mod faults;
 mod finder;
 mod fixtures;

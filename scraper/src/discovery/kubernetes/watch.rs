@@ -129,6 +129,12 @@ impl Watch {
         self.state.lock().store.get(key)
     }
 
+    /// Shows all objects, in no order. Nothing is put in meanwhile.
+    pub(super) fn each(&self, mut show: impl FnMut(&Object)) {
+        let state = self.state.lock();
+        state.store.objects().for_each(|(_, object)| show(object));
+    }
+
     /// The objects for which `wanted` holds.
     pub(super) fn keys_of(&self, mut wanted: impl FnMut(&Key, &Object) -> bool) -> Vec<Key> {
         let state = self.state.lock();

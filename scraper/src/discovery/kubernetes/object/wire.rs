@@ -2,9 +2,11 @@
 //!
 //! Lists and maps that are empty are often `null` there, hence [`nullable`].
 
-use super::{Container, IngressRule, Meta, Owner, Port};
+use super::{Container, IngressRule, Meta, Owner, Pairs, Port};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use std::sync::Arc;
+use tidegauge_model::Timestamp;
 
 /// `null` is what is not there.
 pub(super) fn nullable<'de, D, T>(from: D) -> Result<T, D::Error>
@@ -13,6 +15,12 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// Whether there is anything.
+pub(super) fn is_there<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    let found: Option<serde::de::IgnoredAny> = Option::deserialize(from)?;
+    Ok(found.is_some())
 }
 
 #[derive(Deserialize, Default)]
@@ -54,11 +62,22 @@ fn ports(wire: Vec<WirePort>, number: fn(&WirePort) -> i32) -> Box<[Port]> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Condition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
+    #[serde(deserialize_with = "time")]
+    last_transition_time: Option<Timestamp>,
+}
+
+/// A time as the API writes it; nothing if it cannot be read.
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let text: Option<String> = Option::deserialize(from)?;
+    let read = |text: String| text.parse::<jiff::Timestamp>().ok();
+    Ok(text
+        .and_then(read)
+        .map(|time| Timestamp::from_millis(time.as_millisecond())))
 }
 
 #[derive(Deserialize, Default)]
@@ -138,9 +157,17 @@ pub(super) struct Pod {
 }
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
+struct Resources {
+    requests: Pairs,
+}
+
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec {
     node_name: Arc<str>,
+    #[serde(deserialize_with = "nullable")]
+    resources: Resources,
     #[serde(deserialize_with = "nullable")]
     containers: Vec<WireContainer>,
     #[serde(deserialize_with = "nullable")]
@@ -148,10 +175,14 @@ struct PodSpec {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct WireContainer {
     name: Arc<str>,
     image: Arc<str>,
+    #[serde(deserialize_with = "nullable")]
+    restart_policy: String,
+    #[serde(deserialize_with = "nullable")]
+    resources: Resources,
     #[serde(deserialize_with = "nullable")]
     ports: Vec<WirePort>,
 }
@@ -164,6 +195,8 @@ struct PodStatus {
     #[serde(rename = "hostIP")]
     host_ip: Arc<str>,
     phase: Arc<str>,
+    #[serde(deserialize_with = "time")]
+    start_time: Option<Timestamp>,
     #[serde(deserialize_with = "nullable")]
     conditions: Vec<Condition>,
     #[serde(deserialize_with = "nullable")]
@@ -192,6 +225,9 @@ impl From<Pod> for super::Pod {
         let init = containers(wire.spec.init_containers, init_container_statuses, true);
         Self {
             meta: wire.metadata,
+            requests: wire.spec.resources.requests,
+            started: wire.status.start_time,
+            ready_since: ready.as_ref().and_then(|c| c.last_transition_time),
             node_name: wire.spec.node_name,
             ip: wire.status.pod_ip,
             host_ip: wire.status.host_ip,
@@ -214,6 +250,8 @@ fn containers(
             name: container.name,
             image: container.image,
             init,
+            sidecar: init && container.restart_policy == "Always",
+            requests: container.resources.requests,
             ports: ports(container.ports, |port| port.container_port),
         }
     })
@@ -311,6 +349,24 @@ impl From<Ingress> for super::Ingress {
             class: wire.spec.ingress_class_name,
             tls_hosts: wire.spec.tls.into_iter().flat_map(|tls| tls.hosts).collect(),
             rules: wire.spec.rules.into_iter().map(rule).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct Document(Value);
+
+impl From<Document> for super::Document {
+    fn from(Document(mut value): Document) -> Self {
+        // What is no object, or has no name, is refused where it is put in.
+        let meta = value.get("metadata").and_then(|meta| Meta::deserialize(meta).ok());
+        if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.remove("managedFields");
+            meta.remove("resourceVersion");
+        }
+        Self {
+            meta: meta.unwrap_or_default(),
+            json: value.to_string().into_boxed_str(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A section of the configuration at work, and the groups that it has found so far.
 
 use super::super::Kind;
-use super::super::hub::KubernetesOptions;
+use super::super::hub::{Hub, KubernetesOptions};
 use super::super::server::InCluster;
 use crate::config::KubernetesSdConfig;
 use crate::discovery::{Context, DiscoveryOptions, Report, SourceConfig, TargetGroup, Update};
@@ -60,6 +60,10 @@ impl Shared {
             tasks,
             _end: shutdown.drop_guard(),
         }
+    }
+
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.context.kubernetes
     }
 }
 
