@@ -26,6 +26,8 @@ mod features;
 mod gate;
 pub mod hpa;
 pub mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubeapi;
 pub mod preset;
 mod profile;
 pub mod query_log;

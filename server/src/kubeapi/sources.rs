@@ -1,0 +1,43 @@
+//! What the metrics APIs answer from.
+
+use std::sync::Arc;
+use tidegauge_model::Clock;
+use tidegauge_query::Engine;
+use tidegauge_scraper::{Cluster, Node, Pod, Watching};
+use tidegauge_tsdb::Db;
+
+/// Samples, and what the API server says of the objects that they are about.
+pub struct Sources {
+    /// The samples.
+    pub store: Arc<Db>,
+    /// Evaluates expressions over them.
+    pub engine: Arc<Engine>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The API server.
+    pub cluster: Cluster,
+    /// The pods of all namespaces.
+    pub pods: Watching<Pod>,
+    /// The nodes.
+    pub nodes: Watching<Node>,
+}
+
+impl Sources {
+    /// Begins to watch pods and nodes. To be called within a tokio runtime.
+    pub fn new(store: Arc<Db>, engine: Arc<Engine>, clock: Arc<dyn Clock>, cluster: Cluster) -> Self {
+        Self {
+            store,
+            engine,
+            clock,
+            pods: cluster.pods(None),
+            nodes: cluster.nodes(),
+            cluster,
+        }
+    }
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
