@@ -9,6 +9,8 @@
 
 mod access;
 mod access_peer;
+#[cfg(feature = "kubernetes")]
+mod aggregator;
 mod api;
 #[cfg(feature = "kubernetes")]
 mod apiserver;

@@ -42,9 +42,12 @@ impl Authority {
     }
 
     fn signed(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Pair {
-        let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names");
+        self.sign(CertificateParams::new(names).expect("names"), usage)
+    }
+
+    fn sign(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Pair {
+        let key = KeyPair::generate().expect("a key");
         params.extended_key_usages = vec![usage];
         Pair {
             pem: params.signed_by(&key, &self.issuer).expect("signed").pem(),
@@ -62,6 +65,16 @@ impl Authority {
         self.signed(names, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// For a client that Kubernetes knows by its common name, and its groups by its organizations.
+    pub(crate) fn user(&self, name: &str, groups: &[&str]) -> Pair {
+        let mut params = CertificateParams::new(vec![]).expect("no names");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        for group in groups {
+            params.distinguished_name.push(rcgen::DnType::OrganizationName, *group);
+        }
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     /// A certificate that nobody else signed.
     pub(crate) fn selfsigned(name: &str) -> Pair {
         let key = KeyPair::generate().expect("a key");
@@ -74,7 +87,7 @@ impl Authority {
 
     /// Status and version of an answer to a client that prefers HTTP/2.
     pub(crate) fn over_http2(&self, address: &str, path: &str) -> (u16, String) {
-        let config = config(self, None, &["h2", "http/1.1"]);
+        let config = config(&self.pem, None, &["h2", "http/1.1"]);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -94,10 +107,12 @@ impl Authority {
     }
 }
 
-fn config(trusted: &Authority, shown: Option<&Pair>, protocols: &[&str]) -> ClientConfig {
+/// `trusted` holds the certificates of authorities, in PEM.
+fn config(trusted: &str, shown: Option<&Pair>, protocols: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    let root = CertificateDer::from_pem_slice(trusted.pem.as_bytes()).expect("PEM");
-    roots.add(root).expect("an authority");
+    for root in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+        roots.add(root.expect("PEM")).expect("an authority");
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -118,6 +133,8 @@ fn config(trusted: &Authority, shown: Option<&Pair>, protocols: &[&str]) -> Clie
 /// Asks one request a connection.
 pub(crate) struct Client {
     address: String,
+    /// What the server's certificate must be for.
+    name: String,
     tls: Option<Arc<ClientConfig>>,
 }
 
@@ -147,6 +164,7 @@ impl Client {
     pub(crate) fn plain(address: &str) -> Self {
         Self {
             address: address.to_owned(),
+            name: String::new(),
             tls: None,
         }
     }
@@ -155,7 +173,17 @@ impl Client {
     pub(crate) fn tls(address: &str, trusted: &Authority, shown: Option<&Pair>, protocols: &[&str]) -> Self {
         Self {
             address: address.to_owned(),
-            tls: Some(Arc::new(config(trusted, shown, protocols))),
+            name: "127.0.0.1".to_owned(),
+            tls: Some(Arc::new(config(&trusted.pem, shown, protocols))),
+        }
+    }
+
+    /// One that knows its server by another name than its address, and trusts these authorities.
+    pub(crate) fn named(address: &str, name: &str, trusted: &str, shown: Option<&Pair>) -> Self {
+        Self {
+            address: address.to_owned(),
+            name: name.to_owned(),
+            tls: Some(Arc::new(config(trusted, shown, &["http/1.1"]))),
         }
     }
 
@@ -166,7 +194,7 @@ impl Client {
     }
 
     fn secure(&self, config: &Arc<ClientConfig>) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        let name = ServerName::try_from(self.name.clone()).expect("a name");
         let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         Ok(StreamOwned::new(connection, self.connect()?))
     }
@@ -185,9 +213,18 @@ impl Client {
     }
 
     pub(crate) fn try_ask(&self, method: &str, path: &str, authorization: Option<&str>) -> io::Result<Answered> {
+        let headers: Vec<(&str, &str)> = authorization
+            .map(|value| ("Authorization", value))
+            .into_iter()
+            .collect();
+        self.try_ask_with(method, path, &headers)
+    }
+
+    /// The same with these headers.
+    pub(crate) fn try_ask_with(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Answered> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n");
-        if let Some(value) = authorization {
-            request.push_str(&format!("Authorization: {value}\r\n"));
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
         let mut answer = Vec::new();
