@@ -16,7 +16,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::gate::Gate;
-use crate::http::{self, CorsOrigin, ServeOptions, Traffic};
+use crate::http::{self, CorsOrigin, Secure, ServeOptions, Traffic};
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
@@ -574,7 +574,7 @@ fn serve(
         read_timeout: or_never(options.read_timeout),
         write_timeout: or_never(options.write_timeout),
         grace: REQUEST_GRACE,
-        access: web.access.clone(),
+        secure: web.access.clone().map(|access| access as Arc<dyn Secure>),
         traffic: web.traffic.clone(),
     };
     let mut servers = JoinSet::new();
