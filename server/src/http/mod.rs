@@ -27,5 +27,7 @@ pub use listener::{ServeOptions, serve};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer::{Caller, Peer};
 pub(crate) use refused::{Excess, REFUSED};
+#[cfg(feature = "kubernetes")]
+pub(crate) use secure::Presented;
 pub use secure::{Secure, Terms};
 pub use traffic::Traffic;

@@ -27,5 +27,8 @@ pub trait Secure: fmt::Debug + Send + Sync {
 
 /// The certificates that a client has shown, its own first: among the extensions of each of its requests.
 #[derive(Debug, Clone)]
-#[allow(dead_code, reason = "those who look at them come next")]
+#[cfg_attr(
+    not(feature = "kubernetes"),
+    allow(dead_code, reason = "the metrics APIs alone look at them")
+)]
 pub(crate) struct Presented(pub(crate) Arc<[CertificateDer<'static>]>);
