@@ -629,8 +629,7 @@ fn metrics_apis(
     };
     let opened = || {
         let sources = options.metrics_apis.sources(db, engine, clock, scraper)?;
-        let routes = axum::Router::new();
-        Serving::open(apis, &sources, &options.data_dir, options.max_url_bytes, routes)
+        Serving::open(apis, &sources, &options.data_dir, options.max_url_bytes)
     };
     let serving = opened().map_err(|why: String| anyhow!(why))?;
     registry.add(serving.listings());

@@ -1,5 +1,6 @@
 //! The Kubernetes metrics APIs: what `kubectl top` and the HorizontalPodAutoscaler ask.
 
+pub mod resource;
 pub mod selector;
 pub mod serving;
 pub mod sources;
@@ -9,6 +10,8 @@ pub use selector::Selector;
 pub use sources::Sources;
 pub use status::Failure;
 
+use axum::Router;
+use serving::{Group, Ready};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidegauge_model::Clock;
@@ -51,4 +54,34 @@ impl Options {
             cluster,
         )))
     }
+}
+
+/// What answers for these groups.
+pub fn routes(sources: &Arc<Sources>, groups: &[Group]) -> Router {
+    let mut routes = Router::new();
+    for group in groups {
+        routes = match group {
+            Group::Metrics => routes.merge(resource::routes(Arc::clone(sources))),
+            Group::Custom | Group::External => routes,
+        };
+    }
+    routes
+}
+
+/// What keeps these groups from answering as they should. Blocks on the store.
+fn readiness(sources: &Sources, groups: &[Group]) -> Vec<Ready> {
+    let problems = |group: Group| match group {
+        Group::Metrics => resource::problems(sources),
+        Group::Custom | Group::External => Vec::new(),
+    };
+    let ready = |group: &Group| {
+        let problems = problems(*group);
+        let all = if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems.join("; "))
+        };
+        (group.name(), all)
+    };
+    groups.iter().map(ready).collect()
 }

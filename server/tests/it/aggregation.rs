@@ -222,7 +222,16 @@ fn what_is_served_is_told_and_all_else_refused() {
         told.contains("subjectaccessreviews.authorization.k8s.io") && told.contains("system:auth-delegator"),
         "{told}"
     );
-    until("ready", || running.caller(None).try_ask("GET", "/readyz", &[]), is(200));
+    // Nothing is scraped.
+    let ready = running.caller(None).get("/readyz", &[]);
+    assert_eq!(ready.status, 503);
+    for told in [
+        "[+]authentication ok",
+        "[-]metrics.k8s.io failed: no recent samples",
+        "[+]external.metrics.k8s.io ok",
+    ] {
+        assert!(ready.text.contains(told), "{}", ready.text);
+    }
 }
 
 #[test]

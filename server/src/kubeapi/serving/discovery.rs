@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What is not ready, by name, and why.
-pub(super) type Readiness = Arc<dyn Fn() -> Vec<(&'static str, Result<(), String>)> + Send + Sync>;
+/// Whether a part is ready: its name, and why it is not.
+pub type Ready = (&'static str, Result<(), String>);
+/// Looks whether all parts are ready. Blocks on the store.
+pub(super) type Readiness = Arc<dyn Fn() -> Vec<Ready> + Send + Sync>;
 
 /// Whether anybody may ask, whoever they are: probes show nothing.
 pub(super) fn is_open(path: &Path) -> bool {
@@ -89,7 +91,10 @@ fn version() -> Value {
 
 /// As API servers tell it: all checks with `verbose` or if one fails.
 async fn readyz(State(ready): State<Readiness>, Query(asked): Query<HashMap<String, String>>) -> Response {
-    let checks = ready();
+    let checks = match tokio::task::spawn_blocking(move || ready()).await {
+        Ok(checks) => checks,
+        Err(error) => vec![("checks", Err(error.to_string()))],
+    };
     let failed = checks.iter().any(|(_, check)| check.is_err());
     if !failed && !asked.contains_key("verbose") {
         return "ok".into_response();

@@ -7,7 +7,7 @@
 //!                        '-> register (APIService objects)                '-- reviews  (whose token, may they)
 //! ```
 //!
-//! Nothing here knows what a metric is.
+//! Nothing here knows what a metric is: the groups are put in by [`super::routes`].
 
 mod aggregated;
 mod attributes;
@@ -26,13 +26,13 @@ mod trusted;
 mod user;
 
 pub use certificates::Given;
+pub use discovery::Ready;
 pub use groups::Group;
 pub use register::{Service, manifests};
 
 use super::sources::Sources;
 use crate::api::Listing;
 use crate::http::{self, ServeOptions};
-use axum::Router;
 use axum::body::Bytes;
 use certificates::{Certificates, Source};
 use front::Front;
@@ -98,17 +98,11 @@ struct Parts {
 }
 
 impl Serving {
-    /// Makes or reads certificates and begins to watch whom to believe. Blocks on files. `routes` answer for the groups.
+    /// Makes or reads certificates and begins to watch whom to believe. Blocks on files.
     ///
     /// # Errors
     /// What kept it from that, in a sentence.
-    pub fn open(
-        options: &Options,
-        sources: &Arc<Sources>,
-        data_dir: &Path,
-        uri_bytes: usize,
-        routes: Router,
-    ) -> Result<Self, String> {
+    pub fn open(options: &Options, sources: &Arc<Sources>, data_dir: &Path, uri_bytes: usize) -> Result<Self, String> {
         let trusted = Arc::<Trusted>::default();
         let service = Service::or_default(options.service.as_ref(), &sources.cluster, options.register)?;
         let source = match &options.given {
@@ -128,7 +122,8 @@ impl Serving {
             registered: Arc::default(),
             trusted: Arc::clone(&trusted),
         };
-        let ready = readiness(sources, &trusted);
+        let routes = super::routes(sources, &options.groups);
+        let ready = readiness(sources, &trusted, &options.groups);
         let routes = discovery::routes(&options.groups, ready, routes).fallback(discovery::elsewhere);
         let front = Front::new(
             trusted,
@@ -236,19 +231,13 @@ fn believe(trusted: &Trusted, found: &Result<String, String>) {
 }
 
 /// What has to be known before anything can be answered well.
-fn readiness(sources: &Arc<Sources>, trusted: &Arc<Trusted>) -> discovery::Readiness {
-    let (sources, trusted) = (Arc::clone(sources), Arc::clone(trusted));
+fn readiness(sources: &Arc<Sources>, trusted: &Arc<Trusted>, groups: &[Group]) -> discovery::Readiness {
+    let (sources, trusted, groups) = (Arc::clone(sources), Arc::clone(trusted), groups.to_vec());
     Arc::new(move || {
-        let known = |complete: bool, problem: Option<String>| match (complete, problem) {
-            (true, _) => Ok(()),
-            (false, problem) => Err(problem.unwrap_or_else(|| "not all are known yet".to_owned())),
-        };
-        let (pods, nodes) = (&sources.pods, &sources.nodes);
-        vec![
-            ("authentication", trusted.now().map(drop).map_err(|why| why.to_string())),
-            ("pods", known(pods.is_complete(), pods.problem())),
-            ("nodes", known(nodes.is_complete(), nodes.problem())),
-        ]
+        let trust = trusted.now().map(drop).map_err(|why| why.to_string());
+        let mut all = vec![("authentication", trust)];
+        all.extend(super::readiness(&sources, &groups));
+        all
     })
 }
 
