@@ -43,6 +43,15 @@ pub struct ServeArgs {
         help_heading = "Configuration"
     )]
     annotations: Option<Annotations>,
+    /// File with rules that make metrics for autoscalers of series, as prometheus-adapter has it; what is changed in it is
+    /// taken without a restart
+    #[cfg(feature = "kubernetes")]
+    #[arg(
+        long = "kubernetes.adapter-config",
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
+    adapter_config: Option<PathBuf>,
     /// Features of Prometheus to turn on, by name, separated by commas; may be repeated
     #[arg(
         long = "enable-feature",
@@ -467,6 +476,8 @@ impl ServeArgs {
                 #[cfg(not(feature = "kubernetes"))]
                 service_account: None,
             },
+            #[cfg(feature = "kubernetes")]
+            adapter_config: given(self.adapter_config),
             data_dir: self.data_dir,
             listen,
             external_url: self.external_url,

@@ -1,5 +1,8 @@
 //! What the metrics APIs answer from.
 
+use super::adapter::Adapter;
+use super::custom::Lists;
+use super::status::Failure;
 use std::sync::Arc;
 use tidegauge_model::Clock;
 use tidegauge_query::Engine;
@@ -20,6 +23,10 @@ pub struct Sources {
     pub pods: Watching<Pod>,
     /// The nodes.
     pub nodes: Watching<Node>,
+    /// What makes custom and external metrics of the samples.
+    adapter: Option<Arc<Adapter>>,
+    /// Objects that are not watched.
+    pub(super) lists: Lists,
 }
 
 impl Sources {
@@ -32,7 +39,24 @@ impl Sources {
             pods: cluster.pods(None),
             nodes: cluster.nodes(),
             cluster,
+            adapter: None,
+            lists: Lists::default(),
         }
+    }
+
+    /// With custom and external metrics.
+    #[must_use]
+    pub fn with_adapter(self, adapter: Arc<Adapter>) -> Self {
+        Self {
+            adapter: Some(adapter),
+            ..self
+        }
+    }
+
+    /// What makes custom and external metrics.
+    pub(super) fn adapter(&self) -> Result<&Arc<Adapter>, Failure> {
+        let adapter = self.adapter.as_ref();
+        adapter.ok_or_else(|| Failure::unavailable("custom and external metrics are not served"))
     }
 }
 
