@@ -66,14 +66,15 @@ pub async fn values(
     Ok(values.collect())
 }
 
-/// The paths of the group, for a router over any state.
-pub fn routes<S: Clone + Send + Sync + 'static>(sources: Arc<Sources>) -> Router<S> {
+/// The paths of the group. Who asks has been let in already.
+pub fn routes(sources: Arc<Sources>) -> Router {
     Router::new()
         .route(&format!("/apis/{GROUP_VERSION}"), get(resources))
         .route(
             &format!("/apis/{GROUP_VERSION}/namespaces/{{namespace}}/{{metric}}"),
             get(answer),
         )
+        .method_not_allowed_fallback(async || Failure::method_not_allowed())
         .with_state(sources)
 }
 

@@ -3,6 +3,7 @@
 mod adapter;
 pub mod custom;
 pub mod external;
+pub mod resource;
 pub mod selector;
 pub mod sources;
 pub mod status;

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
 
-/// All of them, for a router over any state.
-pub fn routes<S: Clone + Send + Sync + 'static>(sources: Arc<Sources>) -> Router<S> {
+/// All of them. Who asks has been let in already.
+pub fn routes(sources: Arc<Sources>) -> Router {
     [("v1beta1", Version::V1Beta1), ("v1beta2", Version::V1Beta2)]
         .into_iter()
         .fold(Router::new(), |router, (name, version)| {
@@ -64,6 +64,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(sources: Arc<Sources>) -> Router
                     ),
                 )
         })
+        .method_not_allowed_fallback(async || Failure::method_not_allowed())
         .with_state(sources)
 }
 
