@@ -18,7 +18,7 @@ use crate::features;
 use crate::gate::Gate;
 use crate::http::{self, CorsOrigin, Secure, ServeOptions, Traffic};
 #[cfg(feature = "kubernetes")]
-use crate::kubeapi::{self, serving::Serving};
+use crate::kubeapi::{self, Adapter, serving::Serving};
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
@@ -70,6 +70,9 @@ pub struct AppOptions {
     pub metrics_apis: kubeapi::Options,
     /// Where the data is.
     pub data_dir: PathBuf,
+    /// The file with rules for metrics, as prometheus-adapter has it.
+    #[cfg(feature = "kubernetes")]
+    pub adapter_config: Option<PathBuf>,
     /// Addresses to listen on, as `host:port`; port 0 takes a free one.
     pub listen: Vec<String>,
     /// The URL users know.
@@ -312,6 +315,8 @@ pub async fn run(
 
     let reloaded = Reloaded {
         scraper: scraper.clone(),
+        #[cfg(feature = "kubernetes")]
+        adapter: state.adapter.clone(),
         db: db.clone(),
         exemplars,
         web,
@@ -407,6 +412,16 @@ impl Running {
         let query_log = Path::new(&loaded.global().query_log_file);
         web.query_log.reopen(query_log).map_err(|problem| anyhow!(problem))?;
 
+        #[cfg(feature = "kubernetes")]
+        let adapter = Adapter::open(
+            db.clone(),
+            engine.clone(),
+            clock.clone(),
+            options.adapter_config.clone(),
+            loaded.hpa_metrics().clone(),
+        )
+        .map_err(|problem| anyhow!(problem))?;
+
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING);
         let mut registry = Registry::new();
         let (a, b, c, d) = (db.clone(), engine.clone(), scraper.clone(), config.clone());
@@ -414,14 +429,20 @@ impl Running {
         registry.add(move || b.metrics().list());
         registry.add(move || c.list());
         registry.add(move || d.list());
+        #[cfg(feature = "kubernetes")]
+        let listed = adapter.clone();
+        #[cfg(feature = "kubernetes")]
+        registry.add(move || listed.list());
         let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
         registry.add(web.listings());
         #[cfg(feature = "kubernetes")]
-        let serving = metrics_apis(options, (&db, &engine, clock, &scraper), &mut registry)?;
+        let serving = metrics_apis(options, (&db, &engine, clock, &scraper, &adapter), &mut registry)?;
         let state = Arc::new(ApiState {
             db: db.clone(),
             engine,
+            #[cfg(feature = "kubernetes")]
+            adapter,
             scraper: scraper.clone(),
             clock: clock.clone(),
             flags: flags_in_effect(options, site),
@@ -471,6 +492,8 @@ impl Running {
 #[derive(Clone)]
 struct Reloaded {
     scraper: Manager,
+    #[cfg(feature = "kubernetes")]
+    adapter: Arc<Adapter>,
     db: Arc<Db>,
     /// Whether exemplars are kept.
     exemplars: bool,
@@ -481,8 +504,12 @@ impl Reloaded {
     fn take(&self, new: &Config) -> Result<(), String> {
         // What can fail comes first: a reload is taken whole or not at all.
         self.web.query_log.reopen(Path::new(&new.global().query_log_file))?;
+        #[cfg(feature = "kubernetes")]
+        let metrics = self.adapter.load(new.hpa_metrics().clone())?;
         let applied = self.scraper.apply(new.jobs().to_vec(), new.external_labels());
         applied.map_err(|e| e.to_string())?;
+        #[cfg(feature = "kubernetes")]
+        self.adapter.take(metrics);
         self.db.set_out_of_order_ms(out_of_order_ms(new));
         if self.exemplars {
             self.db.set_max_exemplars(new.max_exemplars());
@@ -621,14 +648,14 @@ fn serve_options(options: &AppOptions, web: &Web) -> ServeOptions {
 #[cfg(feature = "kubernetes")]
 fn metrics_apis(
     options: &AppOptions,
-    (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
+    (db, engine, clock, scraper, adapter): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager, &Arc<Adapter>),
     registry: &mut Registry,
 ) -> anyhow::Result<Option<Serving>> {
     let Some(apis) = &options.metrics_apis.serving else {
         return Ok(None);
     };
     let opened = || {
-        let sources = options.metrics_apis.sources(db, engine, clock, scraper)?;
+        let sources = options.metrics_apis.sources(db, engine, clock, scraper, adapter)?;
         Serving::open(apis, &sources, &options.data_dir, options.max_url_bytes)
     };
     let serving = opened().map_err(|why: String| anyhow!(why))?;

@@ -102,6 +102,7 @@ fn api() -> Vec<Route> {
         get_post("/api/v1/parse_query", query::tree),
         get_post("/api/v1/explain", explain::explain),
         post("/api/v1/hpa/backtest", hpa::backtest),
+        get("/api/v1/hpa/metrics", hpa::metrics),
         get_post("/api/v1/series", series::series),
         get_post("/api/v1/labels", series::names),
         get("/api/v1/label/{name}/values", series::values),
