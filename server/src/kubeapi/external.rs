@@ -81,8 +81,8 @@ pub fn routes(sources: Arc<Sources>) -> Router {
 async fn resources(State(sources): State<Arc<Sources>>) -> Result<Response, Failure> {
     let known = sources.adapter.all(Some(&sources.cluster)).await;
     let names = known.external.keys();
-    let entries = names.map(|name| entry(name, true, "ExternalMetricValueList")).collect();
-    Ok(json(resource_list(GROUP_VERSION, entries).to_string().into_bytes()))
+    let entries: Vec<Json> = names.map(|name| entry(name, true, "ExternalMetricValueList")).collect();
+    Ok(json(resource_list(GROUP_VERSION, &entries).to_string().into_bytes()))
 }
 
 async fn answer(

@@ -218,7 +218,7 @@ impl Making<'_> {
             ));
             return;
         }
-        let kind = metric.resource.as_ref().map(|resource| resource.to_string());
+        let kind = metric.resource.as_ref().map(ToString::to_string);
         let series = metric.series.clone();
         let metric = Arc::new(metric);
         let before = match &kind {

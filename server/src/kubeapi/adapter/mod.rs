@@ -150,6 +150,9 @@ struct Looked {
     took: Duration,
 }
 
+/// Names of series and how many series there are, or why that is not known.
+type Found = Result<(Names, usize), String>;
+
 #[derive(Debug, Default)]
 struct Counts {
     custom: AtomicU64,
@@ -314,7 +317,7 @@ impl Adapter {
             meter: self.engine.options().memory.clone(),
         };
         // Rules often share a query: what it finds is found once.
-        let mut found: HashMap<(&str, i64), Result<(Names, usize), String>> = HashMap::new();
+        let mut found: HashMap<(&str, i64), Found> = HashMap::new();
         for rule in rules {
             let mut seen = before
                 .get(&(rule.group, rule.text.clone()))
@@ -417,7 +420,7 @@ impl Adapter {
 }
 
 /// Adds what a look found to what was found before.
-fn merge(seen: &mut Seen, found: &Result<(Names, usize), String>) {
+fn merge(seen: &mut Seen, found: &Found) {
     match found {
         Ok((names, series)) => {
             seen.looked = true;

@@ -51,7 +51,7 @@ pub(super) fn resources(version: Version, known: &Known) -> serde_json::Value {
             entry(&format!("{kind}/{name}"), namespaced, "MetricValueList")
         })
         .collect();
-    resource_list(version.of_group(), entries)
+    resource_list(version.of_group(), &entries)
 }
 
 /// A line of such a list.
@@ -60,7 +60,7 @@ pub(crate) fn entry(name: &str, namespaced: bool, kind: &str) -> serde_json::Val
 }
 
 /// An APIResourceList.
-pub(crate) fn resource_list(group_version: &str, entries: Vec<serde_json::Value>) -> serde_json::Value {
+pub(crate) fn resource_list(group_version: &str, entries: &[serde_json::Value]) -> serde_json::Value {
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": entries})
 }
 

@@ -21,7 +21,10 @@ const MAX_OBJECTS: usize = 10_000;
 
 /// Lists of objects that are not watched, by their paths.
 #[derive(Debug, Default)]
-pub(crate) struct Lists(Mutex<HashMap<String, (Instant, Arc<Vec<String>>)>>);
+pub(crate) struct Lists(Mutex<HashMap<String, Listed>>);
+
+/// When, and the names.
+type Listed = (Instant, Arc<Vec<String>>);
 
 impl Lists {
     fn get(&self, path: &str) -> Option<Arc<Vec<String>>> {

@@ -18,9 +18,9 @@ pub(super) fn pieces(text: &str, fields: &[&str]) -> Result<Vec<Piece>, Template
         variables: Vec::new(),
     };
     match parser.list(0)? {
-        (pieces, End::Text) => Ok(pieces),
-        (_, End::End) => Err(TemplateError::new("<<end>> without a range or if before it")),
-        (_, End::Else(_)) => Err(TemplateError::new("<<else>> without a range or if before it")),
+        (pieces, Stop::Text) => Ok(pieces),
+        (_, Stop::End) => Err(TemplateError::new("<<end>> without a range or if before it")),
+        (_, Stop::Else(_)) => Err(TemplateError::new("<<else>> without a range or if before it")),
     }
 }
 
@@ -218,7 +218,7 @@ struct Parser<'p> {
 }
 
 /// What ends a list of pieces.
-enum End {
+enum Stop {
     Text,
     End,
     /// With the tokens behind `else`.
@@ -226,7 +226,7 @@ enum End {
 }
 
 impl Parser<'_> {
-    fn list(&mut self, depth: usize) -> Result<(Vec<Piece>, End), TemplateError> {
+    fn list(&mut self, depth: usize) -> Result<(Vec<Piece>, Stop), TemplateError> {
         if depth > MAX_DEPTH {
             return Err(TemplateError::new(format!(
                 "range and if nested more than {MAX_DEPTH} deep"
@@ -247,15 +247,15 @@ impl Parser<'_> {
             };
             let behind = tokens.get(1..).unwrap_or_default();
             match word {
-                "end" if behind.is_empty() => return Ok((pieces, End::End)),
+                "end" if behind.is_empty() => return Ok((pieces, Stop::End)),
                 "end" => return Err(TemplateError::new("something stands behind end")),
-                "else" => return Ok((pieces, End::Else(behind.to_vec()))),
+                "else" => return Ok((pieces, Stop::Else(behind.to_vec()))),
                 "if" => pieces.push(self.choice(behind, depth)?),
                 "range" => pieces.push(self.range(behind, depth)?),
                 _ => pieces.push(Piece::Print(self.whole(&tokens)?)),
             }
         }
-        Ok((pieces, End::Text))
+        Ok((pieces, Stop::Text))
     }
 
     fn choice(&mut self, condition: &[Token], depth: usize) -> Result<Piece, TemplateError> {
@@ -265,16 +265,16 @@ impl Parser<'_> {
             let (body, end) = self.list(depth + 1)?;
             arms.push((condition, body));
             match end {
-                End::Text => return Err(TemplateError::new("<<if>> without <<end>>")),
-                End::End => {
+                Stop::Text => return Err(TemplateError::new("<<if>> without <<end>>")),
+                Stop::End => {
                     let otherwise = Vec::new();
                     return Ok(Piece::If { arms, otherwise });
                 }
-                End::Else(tokens) if tokens.is_empty() => {
+                Stop::Else(tokens) if tokens.is_empty() => {
                     let otherwise = self.otherwise("if", depth)?;
                     return Ok(Piece::If { arms, otherwise });
                 }
-                End::Else(tokens) => {
+                Stop::Else(tokens) => {
                     let behind = match tokens.first() {
                         Some(Token::Word(word)) if word == "if" => tokens.get(1..).unwrap_or_default(),
                         _ => return Err(TemplateError::new("only if may stand behind else")),
@@ -288,9 +288,9 @@ impl Parser<'_> {
     /// What stands between `else` and `end`.
     fn otherwise(&mut self, of: &str, depth: usize) -> Result<Vec<Piece>, TemplateError> {
         match self.list(depth + 1)? {
-            (pieces, End::End) => Ok(pieces),
-            (_, End::Else(_)) => Err(TemplateError::new(format!("a second <<else>> of one {of}"))),
-            (_, End::Text) => Err(TemplateError::new(format!("<<{of}>> without <<end>>"))),
+            (pieces, Stop::End) => Ok(pieces),
+            (_, Stop::Else(_)) => Err(TemplateError::new(format!("a second <<else>> of one {of}"))),
+            (_, Stop::Text) => Err(TemplateError::new(format!("<<{of}>> without <<end>>"))),
         }
     }
 
@@ -316,10 +316,10 @@ impl Parser<'_> {
         let (body, end) = self.list(depth + 1)?;
         self.variables.truncate(known);
         let otherwise = match end {
-            End::End => Vec::new(),
-            End::Else(tokens) if tokens.is_empty() => self.otherwise("range", depth)?,
-            End::Else(_) => return Err(TemplateError::new("nothing may stand behind the else of a range")),
-            End::Text => return Err(TemplateError::new("<<range>> without <<end>>")),
+            Stop::End => Vec::new(),
+            Stop::Else(tokens) if tokens.is_empty() => self.otherwise("range", depth)?,
+            Stop::Else(_) => return Err(TemplateError::new("nothing may stand behind the else of a range")),
+            Stop::Text => return Err(TemplateError::new("<<range>> without <<end>>")),
         };
         Ok(Piece::Range(Box::new(Range {
             key,
