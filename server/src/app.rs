@@ -16,7 +16,9 @@ use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::gate::Gate;
-use crate::http::{self, CorsOrigin, ServeOptions, Traffic};
+use crate::http::{self, CorsOrigin, Secure, ServeOptions, Traffic};
+#[cfg(feature = "kubernetes")]
+use crate::kubeapi::{self, serving::Serving};
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
@@ -63,6 +65,9 @@ pub struct AppOptions {
     pub config_file: Option<PathBuf>,
     /// Presets that the command line asks for.
     pub presets: preset::Flags,
+    /// The metrics APIs of Kubernetes.
+    #[cfg(feature = "kubernetes")]
+    pub metrics_apis: kubeapi::Options,
     /// Where the data is.
     pub data_dir: PathBuf,
     /// Addresses to listen on, as `host:port`; port 0 takes a free one.
@@ -243,7 +248,14 @@ pub async fn run(
         true => None,
         false => Some(Access::open(options.access.clone(), clock.clone())?),
     };
-    let listeners = bind(&options.listen).await?;
+    let listeners = bind("web.listen-address", &options.listen).await?;
+    #[cfg(feature = "kubernetes")]
+    let metrics_apis = match &options.metrics_apis.serving {
+        Some(apis) => bind("kubernetes.api.listen-address", std::slice::from_ref(&apis.listen))
+            .await?
+            .pop(),
+        None => None,
+    };
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let site = Site::new(
         &options,
@@ -281,7 +293,13 @@ pub async fn run(
         state,
         reloads,
         exemplars,
+        #[cfg(feature = "kubernetes")]
+        serving,
     } = running;
+    #[cfg(feature = "kubernetes")]
+    if let (Some(serving), Some(listener)) = (serving, metrics_apis) {
+        servers.spawn(serving.serve(listener, serve_options(&options, &web), stop_http.clone()));
+    }
     gate.open(api::Front::new(state.clone()));
     state.ready.set_ready();
     let data_dir = fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir.clone());
@@ -322,6 +340,9 @@ struct Running {
     reloads: mpsc::Receiver<ReloadReply>,
     /// Whether exemplars are kept.
     exemplars: bool,
+    /// The metrics APIs of Kubernetes, if they are served.
+    #[cfg(feature = "kubernetes")]
+    serving: Option<Serving>,
 }
 
 impl Running {
@@ -396,6 +417,8 @@ impl Running {
         let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
         registry.add(web.listings());
+        #[cfg(feature = "kubernetes")]
+        let serving = metrics_apis(options, (&db, &engine, clock, &scraper), &mut registry)?;
         let state = Arc::new(ApiState {
             db: db.clone(),
             engine,
@@ -438,6 +461,8 @@ impl Running {
             state,
             reloads,
             exemplars: features.exemplar_storage,
+            #[cfg(feature = "kubernetes")]
+            serving,
         })
     }
 }
@@ -568,20 +593,47 @@ fn serve(
     web: &Web,
     stop: &CancellationToken,
 ) -> JoinSet<std::io::Result<()>> {
-    let serve_options = ServeOptions {
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        servers.spawn(http::serve(
+            listener,
+            gate.clone(),
+            serve_options(options, web),
+            stop.clone(),
+        ));
+    }
+    servers
+}
+
+fn serve_options(options: &AppOptions, web: &Web) -> ServeOptions {
+    ServeOptions {
         max_connections: options.max_connections.max(1),
         max_head_bytes: options.max_head_bytes,
         read_timeout: or_never(options.read_timeout),
         write_timeout: or_never(options.write_timeout),
         grace: REQUEST_GRACE,
-        access: web.access.clone(),
+        secure: web.access.clone().map(|access| access as Arc<dyn Secure>),
         traffic: web.traffic.clone(),
-    };
-    let mut servers = JoinSet::new();
-    for listener in listeners {
-        servers.spawn(http::serve(listener, gate.clone(), serve_options.clone(), stop.clone()));
     }
-    servers
+}
+
+/// The metrics APIs of Kubernetes, if they are to be served.
+#[cfg(feature = "kubernetes")]
+fn metrics_apis(
+    options: &AppOptions,
+    (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
+    registry: &mut Registry,
+) -> anyhow::Result<Option<Serving>> {
+    let Some(apis) = &options.metrics_apis.serving else {
+        return Ok(None);
+    };
+    let opened = || {
+        let sources = options.metrics_apis.sources(db, engine, clock, scraper)?;
+        Serving::open(apis, &sources, &options.data_dir, options.max_url_bytes)
+    };
+    let serving = opened().map_err(|why: String| anyhow!(why))?;
+    registry.add(serving.listings());
+    Ok(Some(serving))
 }
 
 /// A time limit of 0 is none, as upstream.

@@ -96,6 +96,26 @@ pub const FLAGS: &[Flag] = &[
     repeated("enable-feature", "", Obeyed),
     switch("kubernetes", "false", Own),
     value("kubernetes.annotations", "", Own),
+    #[cfg(feature = "kubernetes")]
+    repeated("kubernetes.api.groups", "metrics,custom,external", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.listen-address", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.max-connections", "128", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.max-reviews", "4096", Own),
+    #[cfg(feature = "kubernetes")]
+    switch("kubernetes.api.register", "false", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.service", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.tls-ca-file", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.tls-cert-file", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.tls-private-key-file", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.kubeconfig", "", Own),
     value("log.format", "logfmt", Obeyed),
     value("log.level", "info", Obeyed),
     value("memory.limit", "", Own),

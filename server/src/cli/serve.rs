@@ -1,5 +1,7 @@
 //! `tidegauge serve`, which is also what `tidegauge` alone does.
 
+#[cfg(feature = "kubernetes")]
+use super::metrics_apis::MetricsApis;
 use super::{complain, flags::Sorted, memory, print};
 use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
@@ -43,6 +45,9 @@ pub struct ServeArgs {
         help_heading = "Configuration"
     )]
     annotations: Option<Annotations>,
+    #[cfg(feature = "kubernetes")]
+    #[command(flatten)]
+    metrics_apis: MetricsApis,
     /// Features of Prometheus to turn on, by name, separated by commas; may be repeated
     #[arg(
         long = "enable-feature",
@@ -467,6 +472,8 @@ impl ServeArgs {
                 #[cfg(not(feature = "kubernetes"))]
                 service_account: None,
             },
+            #[cfg(feature = "kubernetes")]
+            metrics_apis: self.metrics_apis.into_options(),
             data_dir: self.data_dir,
             listen,
             external_url: self.external_url,
