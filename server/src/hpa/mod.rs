@@ -19,11 +19,12 @@ pub mod manifest;
 mod older;
 pub mod pods;
 pub mod quantity;
+pub mod seen;
 pub mod spec;
 #[cfg(test)]
 mod tests;
 pub mod usage;
 
-pub use decide::{Decision, History, Path, Situation, decide};
+pub use decide::{Barred, Decision, History, Path, Situation, decide};
 pub use manifest::ManifestError;
 pub use spec::{Hpa, Settings};
