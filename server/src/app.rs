@@ -16,7 +16,12 @@ use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::gate::Gate;
+use crate::hpa::live::Autoscalers;
+#[cfg(feature = "kubernetes")]
+use crate::hpa::live::{Options as AutoscalerOptions, Watcher};
 use crate::http::{self, CorsOrigin, ServeOptions, Traffic};
+#[cfg(feature = "kubernetes")]
+use crate::kubeapi::Sources;
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
@@ -63,6 +68,9 @@ pub struct AppOptions {
     pub config_file: Option<PathBuf>,
     /// Presets that the command line asks for.
     pub presets: preset::Flags,
+    /// How autoscalers of the cluster are looked at; `None`: not at all.
+    #[cfg(feature = "kubernetes")]
+    pub autoscalers: Option<AutoscalerOptions>,
     /// Where the data is.
     pub data_dir: PathBuf,
     /// Addresses to listen on, as `host:port`; port 0 takes a free one.
@@ -396,6 +404,7 @@ impl Running {
         let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
         registry.add(web.listings());
+        let autoscalers = autoscalers(options, (&db, &engine, clock, &scraper), &mut registry, shutdown);
         let state = Arc::new(ApiState {
             db: db.clone(),
             engine,
@@ -419,6 +428,7 @@ impl Running {
             replay: web.replay.clone(),
             query_log: web.query_log.clone(),
             active,
+            autoscalers,
             build: BuildInfo::default(),
             metrics: registry,
             limits: ApiLimits {
@@ -582,6 +592,42 @@ fn serve(
         servers.spawn(http::serve(listener, gate.clone(), serve_options.clone(), stop.clone()));
     }
     servers
+}
+
+/// The autoscalers of the cluster, looked at until shutdown, if there is a cluster to look at.
+#[cfg(feature = "kubernetes")]
+fn autoscalers(
+    options: &AppOptions,
+    (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
+    registry: &mut Registry,
+    shutdown: &CancellationToken,
+) -> Autoscalers {
+    let wanted = options.autoscalers.clone().filter(|_| options.presets.kubernetes);
+    let Some(wanted) = wanted else {
+        return Autoscalers::default();
+    };
+    match scraper.cluster(tidegauge_scraper::ClusterAt::InCluster) {
+        Ok(cluster) => {
+            let sources = Sources::new(db.clone(), engine.clone(), clock.clone(), cluster);
+            let watcher = Watcher::new(Arc::new(sources), wanted);
+            let autoscalers = watcher.autoscalers();
+            let board = autoscalers.board.clone();
+            registry.add(move || board.list());
+            tokio::spawn(watcher.run(shutdown.clone()));
+            autoscalers
+        }
+        Err(problem) => {
+            let autoscalers = Autoscalers::default();
+            autoscalers.board.set_problems(vec![problem]);
+            autoscalers
+        }
+    }
+}
+
+/// This build knows of no cluster.
+#[cfg(not(feature = "kubernetes"))]
+fn autoscalers<T>(_: &AppOptions, _: T, _: &mut Registry, _: &CancellationToken) -> Autoscalers {
+    Autoscalers::default()
 }
 
 /// A time limit of 0 is none, as upstream.

@@ -96,6 +96,10 @@ pub const FLAGS: &[Flag] = &[
     repeated("enable-feature", "", Obeyed),
     switch("kubernetes", "false", Own),
     value("kubernetes.annotations", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.hpa-sync-period", "15s", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.max-hpas", "1000", Own),
     value("log.format", "logfmt", Obeyed),
     value("log.level", "info", Obeyed),
     value("memory.limit", "", Own),

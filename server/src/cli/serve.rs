@@ -4,6 +4,8 @@ use super::{complain, flags::Sorted, memory, print};
 use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
 use crate::config::{ByteSize, PromDuration};
+#[cfg(feature = "kubernetes")]
+use crate::hpa;
 use crate::http::{CorsOrigin, ServeOptions};
 use crate::preset::{self, Annotations};
 use crate::remote::ProtoMessage;
@@ -43,6 +45,25 @@ pub struct ServeArgs {
         help_heading = "Configuration"
     )]
     annotations: Option<Annotations>,
+    /// How often the cluster's HorizontalPodAutoscalers are looked at, for /api/v1/hpa; the controller's
+    /// --horizontal-pod-autoscaler-sync-period. 0: not at all
+    #[cfg(feature = "kubernetes")]
+    #[arg(
+        long = "kubernetes.hpa-sync-period",
+        value_name = "DURATION",
+        default_value = "15s",
+        help_heading = "Configuration"
+    )]
+    hpa_sync_period: PromDuration,
+    /// Most HorizontalPodAutoscalers that are looked at; more are left out, counted and told of
+    #[cfg(feature = "kubernetes")]
+    #[arg(
+        long = "kubernetes.max-hpas",
+        value_name = "N",
+        default_value_t = 1000,
+        help_heading = "Configuration"
+    )]
+    max_hpas: usize,
     /// Features of Prometheus to turn on, by name, separated by commas; may be repeated
     #[arg(
         long = "enable-feature",
@@ -467,6 +488,14 @@ impl ServeArgs {
                 #[cfg(not(feature = "kubernetes"))]
                 service_account: None,
             },
+            #[cfg(feature = "kubernetes")]
+            autoscalers: (!self.hpa_sync_period.is_zero()).then(|| hpa::live::Options {
+                max_autoscalers: self.max_hpas,
+                settings: hpa::Settings {
+                    sync_ms: i64::try_from(self.hpa_sync_period.millis()).unwrap_or(i64::MAX),
+                    ..hpa::Settings::default()
+                },
+            }),
             data_dir: self.data_dir,
             listen,
             external_url: self.external_url,

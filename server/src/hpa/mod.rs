@@ -15,6 +15,7 @@ pub mod condition;
 pub mod decide;
 pub mod explain;
 pub mod formula;
+pub mod live;
 pub mod manifest;
 mod older;
 pub mod pods;

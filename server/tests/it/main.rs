@@ -35,6 +35,9 @@ mod front;
 mod hpa;
 mod hpa_backtest;
 #[cfg(feature = "kubernetes")]
+mod hpa_live;
+mod hpa_rules;
+#[cfg(feature = "kubernetes")]
 mod incluster;
 mod keys;
 #[cfg(feature = "kubernetes")]
