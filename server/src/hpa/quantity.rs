@@ -74,6 +74,14 @@ impl Quantity {
         }
     }
 
+    /// A whole number.
+    pub fn from_whole(whole: i64, format: Format) -> Self {
+        Self {
+            nanos: i128::from(whole) * ONE,
+            format,
+        }
+    }
+
     /// The thousandths, rounded away from zero; the largest or smallest `i64` beyond it.
     pub fn milli(self) -> i64 {
         let (whole, rest) = (self.nanos / MILLI, self.nanos % MILLI);

@@ -1,5 +1,6 @@
 //! The Kubernetes metrics APIs: what `kubectl top` and the HorizontalPodAutoscaler ask.
 
+pub mod resource;
 pub mod selector;
 pub mod sources;
 pub mod status;

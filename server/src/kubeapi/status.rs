@@ -86,6 +86,20 @@ impl Failure {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
+    /// Nothing can be done in this way with these objects.
+    pub fn unsupported(verb: &str, group: &str, resource: &str) -> Self {
+        let message = format!("{verb} is not supported on resources of kind \"{resource}.{group}\"");
+        Self {
+            message,
+            details: Some(Details {
+                name: String::new(),
+                group: group.to_owned(),
+                kind: resource.to_owned(),
+            }),
+            ..Self::method_not_allowed()
+        }
+    }
+
     /// It should be answered, and cannot be.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)

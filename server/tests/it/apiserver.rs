@@ -145,6 +145,11 @@ impl ApiServer {
         self.lock().objects.entry(collection.to_owned()).or_default();
     }
 
+    /// There is no such collection any more: it is refused.
+    pub(crate) fn close(&self, collection: &str) {
+        self.lock().objects.remove(collection);
+    }
+
     /// Who answers what is no collection.
     pub(crate) fn others(&self, answer: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static) {
         self.lock().others = Some(Arc::new(answer));
@@ -267,7 +272,8 @@ impl ApiServer {
                     (false, _) => Told::Answer((
                         200,
                         format!(
-                            r#"{{"kind":"List","apiVersion":"v1","metadata":{{"resourceVersion":"{}"}},"items":[{}]}}"#,
+                            r#"{{"kind":"{}","apiVersion":"v1","metadata":{{"resourceVersion":"{}"}},"items":[{}]}}"#,
+                            list_kind(&place.collection),
                             state.version,
                             objects.join(",")
                         ),
@@ -305,6 +311,15 @@ impl ApiServer {
             }
             state = self.lock();
         }
+    }
+}
+
+/// What a list of a collection is called, where programs insist on it.
+fn list_kind(collection: &str) -> &'static str {
+    match collection.rsplit('/').next() {
+        Some("pods") => "PodList",
+        Some("nodes") => "NodeList",
+        _ => "List",
     }
 }
 

@@ -12,7 +12,7 @@ use tidegauge_server::hpa::{History, Hpa, Path, Settings, Situation, decide, man
 
 const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 
-fn shared(path: &str) -> String {
+pub(crate) fn shared(path: &str) -> String {
     let folder = std::env::var("TIDEGAUGE_SHARED").expect("TIDEGAUGE_SHARED names the folder of shared data");
     let path = PathBuf::from(folder).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))

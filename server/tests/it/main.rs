@@ -47,6 +47,8 @@ mod load;
 mod logs;
 mod measure_remote_write;
 mod measure_scrape;
+#[cfg(feature = "kubernetes")]
+mod metrics_api;
 mod names;
 mod openapi;
 mod ordered;

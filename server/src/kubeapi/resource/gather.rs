@@ -1,0 +1,267 @@
+//! Out of the store: the ends of the series that tell what containers and nodes use.
+
+use super::track::{Part, Source, Tail, Track};
+use std::collections::HashMap;
+use tidegauge_model::{
+    ColumnBuf, ColumnKind, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup, TimeRange, Timestamp,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The cgroup above all others: the node, as cAdvisor sees it.
+const ROOT: &str = "/";
+/// The container that old kubelets list for what holds a pod's network.
+const PAUSE: &str = "POD";
+
+/// The names under which containers are told of, by the kubelet and by cAdvisor alike.
+const CONTAINER: [(Part, &str); 3] = [
+    (Part::Cpu, "container_cpu_usage_seconds_total"),
+    (Part::Memory, "container_memory_working_set_bytes"),
+    (Part::Started, "container_start_time_seconds"),
+];
+/// The kubelet's names for the node.
+const NODE: [(Part, &str); 2] = [
+    (Part::Cpu, "node_cpu_usage_seconds_total"),
+    (Part::Memory, "node_memory_working_set_bytes"),
+];
+
+/// What is looked for in the store, and as of when.
+pub(crate) struct Reading<'a> {
+    /// A view that reaches back twice as far as `lookback_ms`.
+    pub(crate) querier: &'a dyn Querier,
+    /// Now.
+    pub(crate) at: Timestamp,
+    /// A series whose last sample is older than this has ended.
+    pub(crate) lookback_ms: i64,
+    /// May it go on, and who pays.
+    pub(crate) cx: &'a ReadContext,
+}
+
+/// Which pods are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope<'a> {
+    /// Those of all namespaces.
+    All,
+    /// Those of one.
+    Namespace(&'a str),
+    /// One of them.
+    Pod(&'a str, &'a str),
+}
+
+impl Scope<'_> {
+    fn matchers(self) -> Vec<Matcher> {
+        match self {
+            Self::All => Vec::new(),
+            Self::Namespace(namespace) => vec![Matcher::equal("namespace", namespace)],
+            Self::Pod(namespace, pod) => vec![Matcher::equal("namespace", namespace), Matcher::equal("pod", pod)],
+        }
+    }
+}
+
+/// A container by name. In order, those of a pod are neighbours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ContainerName {
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) container: String,
+}
+
+/// The range that has to be looked at: the last sample of a series and, as far back again, the one before.
+pub(crate) fn range(at: Timestamp, lookback_ms: i64) -> TimeRange {
+    TimeRange::new(at.saturating_sub(lookback_ms.saturating_mul(2)), at)
+}
+
+impl Reading<'_> {
+    /// What is told of the containers of pods that are wanted.
+    pub(super) fn containers(
+        &self,
+        scope: Scope<'_>,
+        wanted: &dyn Fn(&str, &str) -> bool,
+    ) -> Result<Vec<(ContainerName, Track)>, SelectError> {
+        let mut found = Tracks::new(|seen: &Seen| {
+            let named = ![&seen.namespace, &seen.pod, &seen.container]
+                .iter()
+                .any(|name| name.is_empty());
+            let wanted = named && seen.container != PAUSE && wanted(&seen.namespace, &seen.pod);
+            wanted.then(|| ContainerName {
+                namespace: seen.namespace.clone(),
+                pod: seen.pod.clone(),
+                container: seen.container.clone(),
+            })
+        });
+        for (part, name) in CONTAINER {
+            let mut matchers = scope.matchers();
+            matchers.push(Matcher::equal("__name__", name));
+            self.read(part, &matchers, &mut found)?;
+        }
+        Ok(found.living())
+    }
+
+    /// What is told of nodes, by their names.
+    pub(super) fn nodes(&self) -> Result<Vec<(String, Track)>, SelectError> {
+        let mut found = Tracks::new(|seen: &Seen| Some(seen.node_name().to_owned()).filter(|name| !name.is_empty()));
+        for (part, name) in NODE {
+            self.read(part, &[Matcher::equal("__name__", name)], &mut found)?;
+        }
+        for (part, name) in CONTAINER {
+            let matchers = [Matcher::equal("__name__", name), Matcher::equal("id", ROOT)];
+            self.read(part, &matchers, &mut found)?;
+        }
+        Ok(found.living())
+    }
+
+    /// Whether anything is told of now.
+    pub(super) fn is_told_of_anything(&self) -> Result<bool, SelectError> {
+        for (_, name) in [NODE[0], CONTAINER[0]] {
+            let hints = SelectHints::range(self.recent());
+            let groups = self
+                .querier
+                .select(&[Matcher::equal("__name__", name)], &hints, self.cx)?;
+            if groups.iter().any(|group| !group.timestamps().is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where last samples lie.
+    fn recent(&self) -> TimeRange {
+        TimeRange::new(self.at.saturating_sub(self.lookback_ms).saturating_add(1), self.at)
+    }
+
+    fn read<K, N: Fn(&Seen) -> Option<K>>(
+        &self,
+        part: Part,
+        matchers: &[Matcher],
+        found: &mut Tracks<K, N>,
+    ) -> Result<(), SelectError> {
+        let oldest = self.at.saturating_sub(self.lookback_ms);
+        let hints = SelectHints::range(range(self.at, self.lookback_ms));
+        let groups = self.querier.select(matchers, &hints, self.cx)?;
+        let (mut seen, mut buf) = (Seen::default(), ColumnBuf::default());
+        for group in &groups {
+            self.cx.cancel.check()?;
+            // All of it is too old: nothing need be decoded.
+            if group.timestamps().last().is_none_or(|last| *last <= oldest) {
+                continue;
+            }
+            for series in (0..group.len()).filter(|series| group.kind(*series) == ColumnKind::Float) {
+                seen.look(&**group, series);
+                let Some(track) = found.track(&seen) else { continue };
+                if let Some(tail) = Tail::of(&group.read(series, &mut buf)?, oldest) {
+                    track.set(part, tail);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tracks as they are found; series of one track agree in all labels but their names.
+struct Tracks<K, N> {
+    list: Vec<(K, Track)>,
+    by_identity: HashMap<u64, usize>,
+    /// What a series tells of; `None` if that is of no interest.
+    name: N,
+}
+
+impl<K, N: Fn(&Seen) -> Option<K>> Tracks<K, N> {
+    fn new(name: N) -> Self {
+        Self {
+            list: Vec::new(),
+            by_identity: HashMap::new(),
+            name,
+        }
+    }
+
+    /// Those that have not ended.
+    fn living(mut self) -> Vec<(K, Track)> {
+        self.list.retain(|(_, track)| track.newest().is_some());
+        self.list
+    }
+
+    /// The track that a series belongs to.
+    fn track(&mut self, seen: &Seen) -> Option<&mut Track> {
+        // Where cAdvisor counts by processor, it has the sum as well.
+        if !matches!(seen.cpu.as_str(), "" | "total") {
+            return None;
+        }
+        let identity = xxh3_64(&seen.others);
+        let place = match self.by_identity.get(&identity) {
+            Some(place) => *place,
+            None => {
+                let name = (self.name)(seen)?;
+                let source = if seen.id.is_empty() {
+                    Source::Resource
+                } else {
+                    Source::Cadvisor
+                };
+                self.list.push((name, Track::new(source, identity)));
+                self.by_identity.insert(identity, self.list.len() - 1);
+                self.list.len() - 1
+            }
+        };
+        self.list.get_mut(place).map(|(_, track)| track)
+    }
+}
+
+/// The labels of a series that matter here. Kept from one series to the next for its memory.
+#[derive(Debug, Default)]
+struct Seen {
+    namespace: String,
+    pod: String,
+    container: String,
+    node: String,
+    instance: String,
+    id: String,
+    cpu: String,
+    /// All labels but those in which series of one track differ.
+    others: Vec<u8>,
+}
+
+impl Seen {
+    fn look(&mut self, group: &dyn SeriesGroup, series: usize) {
+        let fields = [
+            &mut self.namespace,
+            &mut self.pod,
+            &mut self.container,
+            &mut self.node,
+            &mut self.instance,
+            &mut self.id,
+            &mut self.cpu,
+        ];
+        fields.into_iter().for_each(String::clear);
+        self.others.clear();
+        group.visit_labels(series, &mut |name, value| {
+            let field = match name {
+                "namespace" => Some(&mut self.namespace),
+                "pod" => Some(&mut self.pod),
+                "container" => Some(&mut self.container),
+                "node" => Some(&mut self.node),
+                "instance" => Some(&mut self.instance),
+                "id" => Some(&mut self.id),
+                "cpu" => Some(&mut self.cpu),
+                _ => None,
+            };
+            if let Some(field) = field {
+                field.push_str(value);
+            }
+            if !matches!(name, "__name__" | "cpu") {
+                for text in [name, value] {
+                    self.others.extend_from_slice(text.as_bytes());
+                    self.others.push(0xff);
+                }
+            }
+        });
+    }
+
+    /// The node that was scraped: by the label that says so, else by the target's, without its port.
+    fn node_name(&self) -> &str {
+        if !self.node.is_empty() {
+            return &self.node;
+        }
+        match self.instance.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+            _ => &self.instance,
+        }
+    }
+}
