@@ -35,6 +35,8 @@ mod front;
 mod hpa;
 mod hpa_backtest;
 #[cfg(feature = "kubernetes")]
+mod hpa_day;
+#[cfg(feature = "kubernetes")]
 mod hpa_live;
 mod hpa_rules;
 #[cfg(feature = "kubernetes")]

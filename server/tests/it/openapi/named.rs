@@ -114,6 +114,7 @@ const SILENCES: &[Silence] = &[
         "it is an expression, only nothing is recorded of it",
     ),
     silence("/backtest", "pods", &["wrong"], Taken, "any word is a regex"),
+    silence("/hpa/explain", "pods", &["wrong"], Taken, "any word is a regex"),
     silence(
         "/hpa/explain",
         "replicas_query",

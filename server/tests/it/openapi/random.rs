@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Stores that are asked one after another, as some requests delete what others ask for.
 const WORLDS: u8 = 6;
 /// Requests to each.
-const REQUESTS: u32 = 4000;
+const REQUESTS: u32 = 6000;
 /// The longest query is cut after a fraction of a second; machines that do much else need longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
