@@ -61,7 +61,7 @@ pub(crate) async fn explain(State(shared): State<Shared>, request: Request<Body>
             "there is no HorizontalPodAutoscaler {id} here{why}"
         )));
     };
-    Ok(answer(explained.json, explained.text, form))
+    Ok(answer(&explained.json, explained.text, form))
 }
 
 /// The autoscaler that a path names: the two segments before the last.
@@ -86,14 +86,11 @@ pub(crate) async fn explain_manifest(
     params.well_formed()?;
     let form = Form::read(&params)?;
     let mut hpas = manifests(&params)?;
-    let hpa = match (hpas.pop(), hpas.is_empty()) {
-        (Some(hpa), true) => hpa,
-        _ => {
-            return Err(ApiError::parameter(
-                "manifest",
-                "one HorizontalPodAutoscaler is explained at a time",
-            ));
-        }
+    let (Some(hpa), true) = (hpas.pop(), hpas.is_empty()) else {
+        return Err(ApiError::parameter(
+            "manifest",
+            "one HorizontalPodAutoscaler is explained at a time",
+        ));
     };
     let recorded = !params.text("time")?.is_empty();
     let options = self::recorded(&shared, &params)?;
@@ -102,7 +99,7 @@ pub(crate) async fn explain_manifest(
         None => {
             let Explained { json, text } = as_recorded(&shared, &params, hpa, options).await?;
             let data = json!({"source": "recorded", "error": Value::Null, "decision": json, "text": text});
-            Ok(answer(data, text, form))
+            Ok(answer(&data, text, form))
         }
     }
 }
@@ -118,7 +115,7 @@ async fn in_cluster(hpa: Hpa, cluster: &dyn LookOnce, form: Form) -> Response {
     let look = cluster.look_once(hpa).await;
     let text = look.text();
     let data = json!({"source": "cluster", "error": look.error(), "decision": look.json(), "text": text});
-    answer(data, text, form)
+    answer(&data, text, form)
 }
 
 /// One look at what is recorded.
@@ -147,9 +144,9 @@ fn json_reply(data: &Value) -> Reply {
     Reply::new(Data::Json(data.to_string().into_bytes()))
 }
 
-fn answer(json: Value, text: String, form: Form) -> Response {
+fn answer(json: &Value, text: String, form: Form) -> Response {
     match form {
-        Form::Json => json_reply(&json).into_response(),
+        Form::Json => json_reply(json).into_response(),
         Form::Text => {
             let kind = HeaderValue::from_static("text/plain; charset=utf-8");
             ([(header::CONTENT_TYPE, kind)], text).into_response()

@@ -39,11 +39,16 @@ impl std::fmt::Debug for Looker {
     }
 }
 
+/// Amounts of resources by their names.
+type Amounts = Vec<(Arc<str>, Arc<str>)>;
+
 /// A pod and where its requests stand.
 struct Met {
     pod: Pod,
-    requests: Vec<(Arc<str>, Vec<(Arc<str>, Arc<str>)>)>,
-    own: Vec<(Arc<str>, Arc<str>)>,
+    /// Those of each container that goes on running.
+    requests: Vec<(Arc<str>, Amounts)>,
+    /// Those of the pod as a whole.
+    own: Amounts,
     /// It is controlled by these autoscalers too.
     rivals: Vec<Id>,
 }
