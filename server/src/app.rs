@@ -8,6 +8,9 @@
 //! The configuration comes first, because it is what is wrong most often; the listener opens before the store, so that
 //! a probe is answered while the log is read back. A reload goes through the same code as a start.
 
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+
 use crate::access::{Access, AccessFiles};
 use crate::active::ActiveQueries;
 use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Listing, Readiness, Registry, ReloadReply};
@@ -16,14 +19,18 @@ use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::gate::Gate;
+#[cfg(not(feature = "kubernetes"))]
+use crate::hpa::live::Autoscalers;
 use crate::http::{self, CorsOrigin, Secure, ServeOptions, Traffic};
 #[cfg(feature = "kubernetes")]
-use crate::kubeapi::{self, serving::Serving};
+use crate::kubeapi::{self, Adapter, serving::Serving};
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
 use crate::site::{Site, bind};
 use anyhow::{Context, anyhow};
+#[cfg(feature = "kubernetes")]
+use kubernetes::Kubernetes;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -65,9 +72,9 @@ pub struct AppOptions {
     pub config_file: Option<PathBuf>,
     /// Presets that the command line asks for.
     pub presets: preset::Flags,
-    /// The metrics APIs of Kubernetes.
+    /// The cluster's autoscalers and metrics APIs.
     #[cfg(feature = "kubernetes")]
-    pub metrics_apis: kubeapi::Options,
+    pub kubernetes: kubeapi::Options,
     /// Where the data is.
     pub data_dir: PathBuf,
     /// Addresses to listen on, as `host:port`; port 0 takes a free one.
@@ -250,7 +257,7 @@ pub async fn run(
     };
     let listeners = bind("web.listen-address", &options.listen).await?;
     #[cfg(feature = "kubernetes")]
-    let metrics_apis = match &options.metrics_apis.serving {
+    let metrics_apis = match &options.kubernetes.serving {
         Some(apis) => bind("kubernetes.api.listen-address", std::slice::from_ref(&apis.listen))
             .await?
             .pop(),
@@ -312,6 +319,8 @@ pub async fn run(
 
     let reloaded = Reloaded {
         scraper: scraper.clone(),
+        #[cfg(feature = "kubernetes")]
+        adapter: state.adapter.clone(),
         db: db.clone(),
         exemplars,
         web,
@@ -418,10 +427,18 @@ impl Running {
         registry.add(move || shares.list());
         registry.add(web.listings());
         #[cfg(feature = "kubernetes")]
-        let serving = metrics_apis(options, (&db, &engine, clock, &scraper), &mut registry)?;
+        let kubernetes = Kubernetes::open(
+            options,
+            loaded.hpa_metrics(),
+            (&db, &engine, clock, &scraper),
+            &mut registry,
+            shutdown,
+        )?;
         let state = Arc::new(ApiState {
             db: db.clone(),
             engine,
+            #[cfg(feature = "kubernetes")]
+            adapter: kubernetes.adapter,
             scraper: scraper.clone(),
             clock: clock.clone(),
             flags: flags_in_effect(options, site),
@@ -442,6 +459,10 @@ impl Running {
             replay: web.replay.clone(),
             query_log: web.query_log.clone(),
             active,
+            #[cfg(feature = "kubernetes")]
+            autoscalers: kubernetes.autoscalers,
+            #[cfg(not(feature = "kubernetes"))]
+            autoscalers: Autoscalers::default(),
             build: BuildInfo::default(),
             metrics: registry,
             limits: ApiLimits {
@@ -462,7 +483,7 @@ impl Running {
             reloads,
             exemplars: features.exemplar_storage,
             #[cfg(feature = "kubernetes")]
-            serving,
+            serving: kubernetes.serving,
         })
     }
 }
@@ -471,6 +492,8 @@ impl Running {
 #[derive(Clone)]
 struct Reloaded {
     scraper: Manager,
+    #[cfg(feature = "kubernetes")]
+    adapter: Arc<Adapter>,
     db: Arc<Db>,
     /// Whether exemplars are kept.
     exemplars: bool,
@@ -481,8 +504,12 @@ impl Reloaded {
     fn take(&self, new: &Config) -> Result<(), String> {
         // What can fail comes first: a reload is taken whole or not at all.
         self.web.query_log.reopen(Path::new(&new.global().query_log_file))?;
+        #[cfg(feature = "kubernetes")]
+        let metrics = self.adapter.load(new.hpa_metrics().clone())?;
         let applied = self.scraper.apply(new.jobs().to_vec(), new.external_labels());
         applied.map_err(|e| e.to_string())?;
+        #[cfg(feature = "kubernetes")]
+        self.adapter.take(metrics);
         self.db.set_out_of_order_ms(out_of_order_ms(new));
         if self.exemplars {
             self.db.set_max_exemplars(new.max_exemplars());
@@ -615,25 +642,6 @@ fn serve_options(options: &AppOptions, web: &Web) -> ServeOptions {
         secure: web.access.clone().map(|access| access as Arc<dyn Secure>),
         traffic: web.traffic.clone(),
     }
-}
-
-/// The metrics APIs of Kubernetes, if they are to be served.
-#[cfg(feature = "kubernetes")]
-fn metrics_apis(
-    options: &AppOptions,
-    (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
-    registry: &mut Registry,
-) -> anyhow::Result<Option<Serving>> {
-    let Some(apis) = &options.metrics_apis.serving else {
-        return Ok(None);
-    };
-    let opened = || {
-        let sources = options.metrics_apis.sources(db, engine, clock, scraper)?;
-        Serving::open(apis, &sources, &options.data_dir, options.max_url_bytes)
-    };
-    let serving = opened().map_err(|why: String| anyhow!(why))?;
-    registry.add(serving.listings());
-    Ok(Some(serving))
 }
 
 /// A time limit of 0 is none, as upstream.

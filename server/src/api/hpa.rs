@@ -1,4 +1,5 @@
-//! `hpa/backtest`: autoscalers rehearsed on what is stored. Ours; Prometheus has no such endpoint.
+//! `hpa/*`: autoscalers rehearsed on what is stored, and the metrics that there are for them. Ours; Prometheus has no such
+//! endpoints.
 
 use super::error::ApiError;
 use super::params::Params;
@@ -26,7 +27,8 @@ pub(crate) async fn backtest(State(shared): State<Shared>, request: Request<Body
     let params = shared.params(request).await?;
     params.well_formed()?;
     let hpas = manifests(&params)?;
-    let options = options(&params)?;
+    let times = Options::new(params.time("from")?, params.time("to")?);
+    let options = options(&params, times)?;
     let form = match params.text("format")? {
         "" | "json" => Form::Json,
         "text" => Form::Text,
@@ -53,6 +55,23 @@ pub(crate) async fn backtest(State(shared): State<Shared>, request: Request<Body
     Ok(answer(&report, form))
 }
 
+/// `GET /api/v1/hpa/metrics`
+#[cfg(feature = "kubernetes")]
+pub(crate) async fn metrics(State(shared): State<Shared>) -> Result<Response, ApiError> {
+    shared.ready()?;
+    let report = shared.api.adapter.report().await;
+    Ok(Reply::new(Data::Json(report.to_string().into_bytes())).into_response())
+}
+
+/// The same of a program that knows no cluster.
+#[cfg(not(feature = "kubernetes"))]
+pub(crate) async fn metrics(State(shared): State<Shared>) -> Result<Response, ApiError> {
+    shared.ready()?;
+    Err(ApiError::unavailable(
+        "this program was built without Kubernetes: it makes no metrics for autoscalers",
+    ))
+}
+
 fn answer(report: &Report, form: Form) -> Response {
     let (kind, text) = match form {
         Form::Json => {
@@ -65,7 +84,7 @@ fn answer(report: &Report, form: Form) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
-fn manifests(params: &Params) -> Result<Vec<Hpa>, ApiError> {
+pub(super) fn manifests(params: &Params) -> Result<Vec<Hpa>, ApiError> {
     let mut hpas = Vec::new();
     for text in params.all("manifest")? {
         hpas.extend(manifest::read(text).map_err(|error| {
@@ -79,8 +98,8 @@ fn manifests(params: &Params) -> Result<Vec<Hpa>, ApiError> {
     Ok(hpas)
 }
 
-fn options(params: &Params) -> Result<Options, ApiError> {
-    let mut options = Options::new(params.time("from")?, params.time("to")?);
+/// What the parameters say of a rehearsal whose times are known.
+pub(super) fn options(params: &Params, mut options: Options) -> Result<Options, ApiError> {
     let settings = &mut options.settings;
     for (name, into) in [
         ("step", &mut settings.sync_ms),

@@ -2,7 +2,10 @@
 
 use super::exposition::{Listing, Registry};
 use crate::active::ActiveQueries;
+use crate::hpa::live::Autoscalers;
 use crate::http::CorsOrigin;
+#[cfg(feature = "kubernetes")]
+use crate::kubeapi::Adapter;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
 use parking_lot::RwLock;
@@ -25,6 +28,9 @@ pub struct ApiState {
     pub engine: Arc<Engine>,
     /// Knows the targets.
     pub scraper: Manager,
+    /// Makes metrics for autoscalers of what is stored.
+    #[cfg(feature = "kubernetes")]
+    pub adapter: Arc<Adapter>,
     /// Tells the time of a query that does not say.
     pub clock: Arc<dyn Clock>,
     /// Every upstream flag with its effective value (`status/flags`).
@@ -57,6 +63,8 @@ pub struct ApiState {
     pub query_log: Arc<QueryLog>,
     /// Which queries run.
     pub active: Arc<ActiveQueries>,
+    /// The autoscalers of the cluster.
+    pub autoscalers: Autoscalers,
     /// What `/metrics` shows.
     pub metrics: Registry,
     /// Bounds on single requests.

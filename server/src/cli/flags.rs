@@ -95,6 +95,8 @@ pub const FLAGS: &[Flag] = &[
     value("discovery.max-targets", "100000", Own),
     repeated("enable-feature", "", Obeyed),
     switch("kubernetes", "false", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.adapter-config", "", Own),
     value("kubernetes.annotations", "", Own),
     #[cfg(feature = "kubernetes")]
     repeated("kubernetes.api.groups", "metrics,custom,external", Own),
@@ -115,7 +117,11 @@ pub const FLAGS: &[Flag] = &[
     #[cfg(feature = "kubernetes")]
     value("kubernetes.api.tls-private-key-file", "", Own),
     #[cfg(feature = "kubernetes")]
+    value("kubernetes.hpa-sync-period", "15s", Own),
+    #[cfg(feature = "kubernetes")]
     value("kubernetes.kubeconfig", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.max-hpas", "1000", Own),
     value("log.format", "logfmt", Obeyed),
     value("log.level", "info", Obeyed),
     value("memory.limit", "", Own),

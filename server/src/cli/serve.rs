@@ -1,7 +1,7 @@
 //! `tidegauge serve`, which is also what `tidegauge` alone does.
 
 #[cfg(feature = "kubernetes")]
-use super::metrics_apis::MetricsApis;
+use super::kubernetes_apis::KubernetesApis;
 use super::{complain, flags::Sorted, memory, print};
 use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
@@ -47,7 +47,7 @@ pub struct ServeArgs {
     annotations: Option<Annotations>,
     #[cfg(feature = "kubernetes")]
     #[command(flatten)]
-    metrics_apis: MetricsApis,
+    kubernetes_apis: KubernetesApis,
     /// Features of Prometheus to turn on, by name, separated by commas; may be repeated
     #[arg(
         long = "enable-feature",
@@ -473,7 +473,7 @@ impl ServeArgs {
                 service_account: None,
             },
             #[cfg(feature = "kubernetes")]
-            metrics_apis: self.metrics_apis.into_options(),
+            kubernetes: self.kubernetes_apis.into_options(),
             data_dir: self.data_dir,
             listen,
             external_url: self.external_url,

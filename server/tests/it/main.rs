@@ -29,6 +29,8 @@ mod config;
 mod contract;
 mod crash;
 mod crowd;
+#[cfg(feature = "kubernetes")]
+mod custom_metrics;
 mod dashboards;
 mod deploy;
 mod discovery;
@@ -36,6 +38,11 @@ mod exporters;
 mod front;
 mod hpa;
 mod hpa_backtest;
+#[cfg(feature = "kubernetes")]
+mod hpa_day;
+#[cfg(feature = "kubernetes")]
+mod hpa_live;
+mod hpa_rules;
 #[cfg(feature = "kubernetes")]
 mod incluster;
 mod keys;
@@ -71,6 +78,8 @@ mod replay;
 mod secrets;
 mod self_metrics;
 mod site;
+#[cfg(feature = "kubernetes")]
+mod sources;
 mod stop;
 mod tls_client;
 mod tsdb;

@@ -15,6 +15,7 @@ use tidegauge_server::api::{
     ApiLimits, ApiState, BuildInfo, ConfigView, Front, LastReload, Lifecycle, ProtoMessage, Readiness, Registry,
     ReloadReply,
 };
+use tidegauge_server::hpa::live::Autoscalers;
 use tidegauge_server::query_log::QueryLog;
 use tidegauge_tsdb::{Db, Options};
 use tokio::sync::mpsc;
@@ -41,6 +42,7 @@ pub(crate) struct Switches {
     pub(crate) config: Arc<dyn ConfigView>,
     pub(crate) query_log: Arc<QueryLog>,
     pub(crate) active: Arc<ActiveQueries>,
+    pub(crate) autoscalers: Autoscalers,
 }
 
 impl Default for Switches {
@@ -59,6 +61,7 @@ impl Default for Switches {
             config: Arc::new(FixedConfig),
             query_log: Arc::default(),
             active: Arc::default(),
+            autoscalers: Autoscalers::default(),
         }
     }
 }
@@ -123,6 +126,13 @@ impl ConfigView for FixedConfig {
     }
 }
 
+/// Metrics of whatever carries the labels of pods.
+#[cfg(feature = "kubernetes")]
+fn automatic(db: &Arc<Db>, engine: &Arc<Engine>, clock: &Arc<dyn Clock>) -> Arc<tidegauge_server::kubeapi::Adapter> {
+    let own = tidegauge_server::config::HpaMetrics::default();
+    tidegauge_server::kubeapi::Adapter::open(db.clone(), engine.clone(), clock.clone(), None, own).unwrap()
+}
+
 impl Site {
     pub(crate) fn new() -> Self {
         Self::with(Switches::default())
@@ -146,9 +156,12 @@ impl Site {
         metrics.add(move || store.metrics().list());
         let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
+        let engine = Arc::new(Engine::new(switches.engine));
         let state = ApiState {
             db: db.clone(),
-            engine: Arc::new(Engine::new(switches.engine)),
+            #[cfg(feature = "kubernetes")]
+            adapter: automatic(&db, &engine, &clock),
+            engine,
             scraper: scraper.clone(),
             clock: switches.clock.unwrap_or(clock),
             flags: BTreeMap::from([
@@ -173,6 +186,7 @@ impl Site {
             replay: Arc::default(),
             query_log: switches.query_log,
             active: switches.active,
+            autoscalers: switches.autoscalers,
             metrics,
             limits: switches.limits,
         };

@@ -3,6 +3,7 @@
 
 use crate::apiserver::{ApiServer, Asked};
 use crate::process::PATIENCE;
+use crate::sources::sources;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Uri, header};
@@ -106,7 +107,7 @@ impl Cluster {
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
         let cluster = scraper.cluster(ClusterAt::Kubeconfig(kubeconfig.clone())).unwrap();
         let engine = Arc::new(Engine::new(EngineOptions::default()));
-        let sources = Arc::new(Sources::new(db, engine, clock, cluster));
+        let sources = Arc::new(sources(db, engine, clock, cluster));
         let known = async {
             while !refuses && !sources.pods.is_complete() {
                 sources.pods.changed().await;
