@@ -8,6 +8,9 @@
 //! The configuration comes first, because it is what is wrong most often; the listener opens before the store, so that
 //! a probe is answered while the log is read back. A reload goes through the same code as a start.
 
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+
 use crate::access::{Access, AccessFiles};
 use crate::active::ActiveQueries;
 use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Listing, Readiness, Registry, ReloadReply};
@@ -16,6 +19,8 @@ use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::gate::Gate;
+#[cfg(not(feature = "kubernetes"))]
+use crate::hpa::live::Autoscalers;
 use crate::http::{self, CorsOrigin, Secure, ServeOptions, Traffic};
 #[cfg(feature = "kubernetes")]
 use crate::kubeapi::{self, Adapter, serving::Serving};
@@ -24,6 +29,8 @@ use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
 use crate::site::{Site, bind};
 use anyhow::{Context, anyhow};
+#[cfg(feature = "kubernetes")]
+use kubernetes::Kubernetes;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
@@ -65,14 +72,11 @@ pub struct AppOptions {
     pub config_file: Option<PathBuf>,
     /// Presets that the command line asks for.
     pub presets: preset::Flags,
-    /// The metrics APIs of Kubernetes.
+    /// The cluster's autoscalers and metrics APIs.
     #[cfg(feature = "kubernetes")]
-    pub metrics_apis: kubeapi::Options,
+    pub kubernetes: kubeapi::Options,
     /// Where the data is.
     pub data_dir: PathBuf,
-    /// The file with rules for metrics, as prometheus-adapter has it.
-    #[cfg(feature = "kubernetes")]
-    pub adapter_config: Option<PathBuf>,
     /// Addresses to listen on, as `host:port`; port 0 takes a free one.
     pub listen: Vec<String>,
     /// The URL users know.
@@ -253,7 +257,7 @@ pub async fn run(
     };
     let listeners = bind("web.listen-address", &options.listen).await?;
     #[cfg(feature = "kubernetes")]
-    let metrics_apis = match &options.metrics_apis.serving {
+    let metrics_apis = match &options.kubernetes.serving {
         Some(apis) => bind("kubernetes.api.listen-address", std::slice::from_ref(&apis.listen))
             .await?
             .pop(),
@@ -412,16 +416,6 @@ impl Running {
         let query_log = Path::new(&loaded.global().query_log_file);
         web.query_log.reopen(query_log).map_err(|problem| anyhow!(problem))?;
 
-        #[cfg(feature = "kubernetes")]
-        let adapter = Adapter::open(
-            db.clone(),
-            engine.clone(),
-            clock.clone(),
-            options.adapter_config.clone(),
-            loaded.hpa_metrics().clone(),
-        )
-        .map_err(|problem| anyhow!(problem))?;
-
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING);
         let mut registry = Registry::new();
         let (a, b, c, d) = (db.clone(), engine.clone(), scraper.clone(), config.clone());
@@ -429,20 +423,22 @@ impl Running {
         registry.add(move || b.metrics().list());
         registry.add(move || c.list());
         registry.add(move || d.list());
-        #[cfg(feature = "kubernetes")]
-        let listed = adapter.clone();
-        #[cfg(feature = "kubernetes")]
-        registry.add(move || listed.list());
         let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
         registry.add(web.listings());
         #[cfg(feature = "kubernetes")]
-        let serving = metrics_apis(options, (&db, &engine, clock, &scraper, &adapter), &mut registry)?;
+        let kubernetes = Kubernetes::open(
+            options,
+            loaded.hpa_metrics(),
+            (&db, &engine, clock, &scraper),
+            &mut registry,
+            shutdown,
+        )?;
         let state = Arc::new(ApiState {
             db: db.clone(),
             engine,
             #[cfg(feature = "kubernetes")]
-            adapter,
+            adapter: kubernetes.adapter,
             scraper: scraper.clone(),
             clock: clock.clone(),
             flags: flags_in_effect(options, site),
@@ -463,6 +459,10 @@ impl Running {
             replay: web.replay.clone(),
             query_log: web.query_log.clone(),
             active,
+            #[cfg(feature = "kubernetes")]
+            autoscalers: kubernetes.autoscalers,
+            #[cfg(not(feature = "kubernetes"))]
+            autoscalers: Autoscalers::default(),
             build: BuildInfo::default(),
             metrics: registry,
             limits: ApiLimits {
@@ -483,7 +483,7 @@ impl Running {
             reloads,
             exemplars: features.exemplar_storage,
             #[cfg(feature = "kubernetes")]
-            serving,
+            serving: kubernetes.serving,
         })
     }
 }
@@ -642,25 +642,6 @@ fn serve_options(options: &AppOptions, web: &Web) -> ServeOptions {
         secure: web.access.clone().map(|access| access as Arc<dyn Secure>),
         traffic: web.traffic.clone(),
     }
-}
-
-/// The metrics APIs of Kubernetes, if they are to be served.
-#[cfg(feature = "kubernetes")]
-fn metrics_apis(
-    options: &AppOptions,
-    (db, engine, clock, scraper, adapter): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager, &Arc<Adapter>),
-    registry: &mut Registry,
-) -> anyhow::Result<Option<Serving>> {
-    let Some(apis) = &options.metrics_apis.serving else {
-        return Ok(None);
-    };
-    let opened = || {
-        let sources = options.metrics_apis.sources(db, engine, clock, scraper, adapter)?;
-        Serving::open(apis, &sources, &options.data_dir, options.max_url_bytes)
-    };
-    let serving = opened().map_err(|why: String| anyhow!(why))?;
-    registry.add(serving.listings());
-    Ok(Some(serving))
 }
 
 /// A time limit of 0 is none, as upstream.

@@ -22,7 +22,7 @@ const WRITES: [&str; 6] = [
 ];
 
 /// Below `/api/v1/`, what is asked by POST as well.
-const ASKED_BY_POST: [&str; 13] = [
+const ASKED_BY_POST: [&str; 14] = [
     "query",
     "query_range",
     "query_exemplars",
@@ -30,6 +30,7 @@ const ASKED_BY_POST: [&str; 13] = [
     "parse_query",
     "explain",
     "hpa/backtest",
+    "hpa/explain",
     "series",
     "labels",
     "read",
@@ -74,6 +75,7 @@ mod tests {
             (&post, "/api/v1/query", Role::Read),
             (&post, "/api/v1/status/buildinfo", Role::Read),
             (&post, "/api/v1/hpa/backtest", Role::Read),
+            (&post, "/api/v1/hpa/explain", Role::Read),
             (&Method::OPTIONS, "/api/v1/labels", Role::Read),
             (&post, "/api/v1/write", Role::Write),
             (&get, "/api/v1/write", Role::Write),

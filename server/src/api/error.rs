@@ -16,6 +16,8 @@ pub(crate) enum ErrorKind {
     BadData,
     /// The request is understood and larger than allowed.
     TooLarge,
+    /// What is asked for is not there.
+    NotFound,
     /// The query failed while it was evaluated.
     Execution,
     /// The deadline passed.
@@ -36,6 +38,7 @@ impl ErrorKind {
     fn status(self) -> StatusCode {
         match self {
             Self::BadData => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Timeout | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -49,6 +52,7 @@ impl ErrorKind {
     fn name(self) -> &'static str {
         match self {
             Self::BadData | Self::TooLarge => "bad_data",
+            Self::NotFound => "not_found",
             Self::Execution => "execution",
             Self::Timeout | Self::Slow => "timeout",
             Self::Canceled => "canceled",
@@ -81,6 +85,11 @@ impl ApiError {
     /// 400 that names the parameter.
     pub(crate) fn parameter(name: &str, why: impl fmt::Display) -> Self {
         Self::bad_data(format!("invalid parameter {name:?}: {why}"))
+    }
+
+    /// 404.
+    pub(crate) fn not_found(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, text)
     }
 
     /// 413.

@@ -27,7 +27,8 @@ pub(crate) async fn backtest(State(shared): State<Shared>, request: Request<Body
     let params = shared.params(request).await?;
     params.well_formed()?;
     let hpas = manifests(&params)?;
-    let options = options(&params)?;
+    let times = Options::new(params.time("from")?, params.time("to")?);
+    let options = options(&params, times)?;
     let form = match params.text("format")? {
         "" | "json" => Form::Json,
         "text" => Form::Text,
@@ -83,7 +84,7 @@ fn answer(report: &Report, form: Form) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
-fn manifests(params: &Params) -> Result<Vec<Hpa>, ApiError> {
+pub(super) fn manifests(params: &Params) -> Result<Vec<Hpa>, ApiError> {
     let mut hpas = Vec::new();
     for text in params.all("manifest")? {
         hpas.extend(manifest::read(text).map_err(|error| {
@@ -97,8 +98,8 @@ fn manifests(params: &Params) -> Result<Vec<Hpa>, ApiError> {
     Ok(hpas)
 }
 
-fn options(params: &Params) -> Result<Options, ApiError> {
-    let mut options = Options::new(params.time("from")?, params.time("to")?);
+/// What the parameters say of a rehearsal whose times are known.
+pub(super) fn options(params: &Params, mut options: Options) -> Result<Options, ApiError> {
     let settings = &mut options.settings;
     for (name, into) in [
         ("step", &mut settings.sync_ms),

@@ -9,6 +9,7 @@
 //! Start-up fills an [`ApiState`]; a [`Front`] is made of it, and answers what [`crate::http::serve`] reads.
 
 mod admin;
+mod autoscalers;
 mod error;
 mod explain;
 mod exposition;

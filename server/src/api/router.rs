@@ -1,7 +1,7 @@
 //! Which path goes to which handler.
 
 use super::shared::Shared;
-use super::{admin, explain, hpa, lifecycle, profile, query, rules, series, status, targets};
+use super::{admin, autoscalers, explain, hpa, lifecycle, profile, query, rules, series, status, targets};
 use crate::http::{compress, cors, edge};
 use crate::{remote, ui};
 use axum::Router;
@@ -101,6 +101,9 @@ fn api() -> Vec<Route> {
         get_post("/api/v1/format_query", query::format),
         get_post("/api/v1/parse_query", query::tree),
         get_post("/api/v1/explain", explain::explain),
+        get("/api/v1/hpa", autoscalers::list),
+        get("/api/v1/hpa/{namespace}/{name}/explain", autoscalers::explain),
+        get_post("/api/v1/hpa/explain", autoscalers::explain_manifest),
         post("/api/v1/hpa/backtest", hpa::backtest),
         get("/api/v1/hpa/metrics", hpa::metrics),
         get_post("/api/v1/series", series::series),

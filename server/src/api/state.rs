@@ -2,6 +2,7 @@
 
 use super::exposition::{Listing, Registry};
 use crate::active::ActiveQueries;
+use crate::hpa::live::Autoscalers;
 use crate::http::CorsOrigin;
 #[cfg(feature = "kubernetes")]
 use crate::kubeapi::Adapter;
@@ -62,6 +63,8 @@ pub struct ApiState {
     pub query_log: Arc<QueryLog>,
     /// Which queries run.
     pub active: Arc<ActiveQueries>,
+    /// The autoscalers of the cluster.
+    pub autoscalers: Autoscalers,
     /// What `/metrics` shows.
     pub metrics: Registry,
     /// Bounds on single requests.

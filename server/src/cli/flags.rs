@@ -117,7 +117,11 @@ pub const FLAGS: &[Flag] = &[
     #[cfg(feature = "kubernetes")]
     value("kubernetes.api.tls-private-key-file", "", Own),
     #[cfg(feature = "kubernetes")]
+    value("kubernetes.hpa-sync-period", "15s", Own),
+    #[cfg(feature = "kubernetes")]
     value("kubernetes.kubeconfig", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.max-hpas", "1000", Own),
     value("log.format", "logfmt", Obeyed),
     value("log.level", "info", Obeyed),
     value("memory.limit", "", Own),

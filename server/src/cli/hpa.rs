@@ -1,9 +1,11 @@
-//! `tidegauge hpa`: autoscalers of Kubernetes, rehearsed on what is recorded here or at a server.
+//! `tidegauge hpa`: autoscalers of Kubernetes, explained, and rehearsed on what is recorded here or at a server.
+
+mod live;
 
 use super::{print, server, store};
 use crate::api::parse_time;
 use crate::config::PromDuration;
-use crate::hpa::backtest::{self, EngineSource, Feedback, Options, Report, Source, SourceError, Steps};
+use crate::hpa::backtest::{self, EngineSource, Feedback, Options, Source, SourceError, Steps};
 use crate::hpa::manifest::{self, MAX_BYTES};
 use crate::hpa::{Hpa as Autoscaler, Settings};
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -28,6 +30,16 @@ pub(crate) enum Hpa {
         tidegauge hpa backtest -f hpa.yaml --from … --to … --request cpu=200m --format=svg > replicas.svg\n\n\
         A running server's data is asked for over --url; a data directory that no server holds, or a snapshot, is read.")]
     Backtest(Box<Backtest>),
+    /// List the autoscalers of a server's cluster: how many replicas there are, are wanted, and what fails
+    List(live::List),
+    /// Explain the number of replicas: every metric, what was missing, what each rule allowed
+    #[command(after_help = "Examples:\n  \
+        tidegauge hpa explain shop/web\n  \
+        tidegauge hpa explain -f hpa.yaml --url http://127.0.0.1:9090\n  \
+        tidegauge hpa explain -f hpa.yaml --dir data/ --time 2026-01-03T12:00:00Z\n\n\
+        A manifest is explained by the pods and metrics of the server's cluster; with --time, with --dir, or where the server \
+        has no cluster, by what is recorded.")]
+    Explain(Box<live::Explain>),
 }
 
 /// Arguments of `backtest`.
@@ -113,6 +125,8 @@ impl Hpa {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Backtest(backtest) => backtest.run(),
+            Self::List(list) => list.run(),
+            Self::Explain(explain) => explain.run(),
         }
     }
 }
@@ -130,7 +144,7 @@ impl Backtest {
                 let server = Server::new(url, server::called_as(self.http_config.as_deref())?)?;
                 backtest::run(&hpas, &options, &server)?
             }
-            None => over_directory(&self.dir, &hpas, &options)?,
+            None => over_store(&self.dir, |source| Ok(backtest::run(&hpas, &options, source)?))?,
         };
         match self.format {
             Form::Text => print(report.text()),
@@ -183,17 +197,17 @@ fn read(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn over_directory(dir: &Path, hpas: &[Autoscaler], options: &Options) -> anyhow::Result<Report> {
+/// Opens the store of a directory and does something over it.
+fn over_store<T>(dir: &Path, job: impl FnOnce(&dyn Source) -> anyhow::Result<T>) -> anyhow::Result<T> {
     ensure!(dir.is_dir(), "{} is not a folder", dir.display());
     let db = store::open(&std::path::absolute(dir)?)?;
     let engine = Engine::new(EngineOptions::default());
-    let source = EngineSource {
+    job(&EngineSource {
         engine: &engine,
         store: &*db,
         cancel: Cancel::new(),
         deadline: None,
-    };
-    Ok(backtest::run(hpas, options, &source)?)
+    })
 }
 
 /// A server that answers PromQL.

@@ -9,9 +9,9 @@ pub mod flags;
 mod hpa;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
-mod memory;
 #[cfg(feature = "kubernetes")]
-mod metrics_apis;
+mod kubernetes_apis;
+mod memory;
 mod query;
 mod serve;
 mod server;

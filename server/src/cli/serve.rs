@@ -1,7 +1,7 @@
 //! `tidegauge serve`, which is also what `tidegauge` alone does.
 
 #[cfg(feature = "kubernetes")]
-use super::metrics_apis::MetricsApis;
+use super::kubernetes_apis::KubernetesApis;
 use super::{complain, flags::Sorted, memory, print};
 use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
@@ -47,16 +47,7 @@ pub struct ServeArgs {
     annotations: Option<Annotations>,
     #[cfg(feature = "kubernetes")]
     #[command(flatten)]
-    metrics_apis: MetricsApis,
-    /// File with rules that make metrics for autoscalers of series, as prometheus-adapter has it; what is changed in it is
-    /// taken without a restart
-    #[cfg(feature = "kubernetes")]
-    #[arg(
-        long = "kubernetes.adapter-config",
-        value_name = "FILE",
-        help_heading = "Configuration"
-    )]
-    adapter_config: Option<PathBuf>,
+    kubernetes_apis: KubernetesApis,
     /// Features of Prometheus to turn on, by name, separated by commas; may be repeated
     #[arg(
         long = "enable-feature",
@@ -482,8 +473,7 @@ impl ServeArgs {
                 service_account: None,
             },
             #[cfg(feature = "kubernetes")]
-            metrics_apis: self.metrics_apis.into_options(),
-            adapter_config: given(self.adapter_config),
+            kubernetes: self.kubernetes_apis.into_options(),
             data_dir: self.data_dir,
             listen,
             external_url: self.external_url,

@@ -22,6 +22,17 @@ pub struct Situation<'a> {
     pub pods: &'a [Pod],
     /// One for each metric, in their order.
     pub readings: &'a [Reading<'a>],
+    /// What keeps it from looking at metrics at all.
+    pub barred: Option<&'a Barred>,
+}
+
+/// Why metrics cannot be looked at, in the controller's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Barred {
+    /// `InvalidSelector`, `AmbiguousSelector`.
+    pub reason: &'static str,
+    /// The same in a sentence.
+    pub message: String,
 }
 
 /// What the controller remembers of an autoscaler, in its memory and in the status.
@@ -84,6 +95,19 @@ impl History {
             recommended.pop_front();
         }
         recommended.push_back(Recorded { at: now, replicas });
+    }
+
+    /// Takes over what the status says of the last replica: that the controller took it, or not.
+    pub fn set_scaled_to_zero(&mut self, scaled_to_zero: bool) {
+        self.scaled_to_zero = scaled_to_zero;
+    }
+
+    /// Whether a look at so many replicas would look at metrics.
+    pub fn looks_at_metrics(&self, hpa: &Hpa, current: i32) -> bool {
+        match current {
+            0 => self.scaled_to_zero && hpa.can_leave_zero(),
+            current => (hpa.min_replicas..=hpa.max_replicas).contains(&current),
+        }
     }
 
     fn recommended(&self) -> impl Iterator<Item = &Recorded> {
@@ -173,8 +197,9 @@ pub fn decide(hpa: &Hpa, settings: &Settings, situation: &Situation<'_>, history
         reason: String::new(),
         conditions: Vec::new(),
     };
-    let leaves_zero = history.scaled_to_zero && hpa.can_leave_zero();
-    if current == 0 && !leaves_zero {
+    if history.looks_at_metrics(hpa, current) {
+        by_metrics(hpa, settings, situation, history, &mut decision);
+    } else if current == 0 {
         history.conditions.set(
             Kind::ScalingActive,
             Status::False,
@@ -186,12 +211,10 @@ pub fn decide(hpa: &Hpa, settings: &Settings, situation: &Situation<'_>, history
         decision.path = Path::AboveMax;
         decision.desired = hpa.max_replicas;
         decision.reason = "Current number of replicas above Spec.MaxReplicas".to_owned();
-    } else if current < hpa.min_replicas && current > 0 {
+    } else {
         decision.path = Path::BelowMin;
         decision.desired = hpa.min_replicas;
         decision.reason = "Current number of replicas below Spec.MinReplicas".to_owned();
-    } else {
-        by_metrics(hpa, settings, situation, history, &mut decision);
     }
     finish(hpa, history, &mut decision);
     decision
@@ -234,6 +257,12 @@ fn by_metrics(
     decision: &mut Decision,
 ) {
     let (now, current) = (situation.now, situation.scale.spec);
+    if let Some(Barred { reason, message }) = situation.barred {
+        let conditions = &mut history.conditions;
+        conditions.set(Kind::ScalingActive, Status::False, reason, message.clone(), now);
+        decision.path = Path::Failed { error: message.clone() };
+        return;
+    }
     let sight = Sight {
         now,
         scale: situation.scale,

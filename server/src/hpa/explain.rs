@@ -1,13 +1,20 @@
 //! A decision in words: what each metric was, what was missing, what it asks for, what held it back, what came of it.
 
+pub mod json;
+
 use super::behavior::{Limit, Limited, Stabilized};
 use super::decide::{Decision, Path};
 use super::formula::{Filled, FilledWith, Proposal, Rule, Tolerance};
 use super::pods::{Grouped, Place};
 use super::quantity::{Format, Quantity};
-use super::spec::{Hpa, Metric, Settings};
+use super::spec::{Hpa, Metric, Settings, Source};
 use super::usage::{By, Usage};
 use std::fmt::Write as _;
+use std::sync::Arc;
+use tidegauge_model::Timestamp;
+
+/// Of more pods that do not count, only the number is told.
+const MAX_PODS_TOLD: usize = 20;
 
 /// What is told beside the decision itself.
 #[derive(Debug, Clone, Copy)]
@@ -18,14 +25,34 @@ pub struct Told<'a> {
     pub settings: &'a Settings,
     /// Where each metric's value came from; may be shorter than the metrics.
     pub queries: &'a [String],
+    /// The names of the pods; may be empty, where names say nothing.
+    pub pods: &'a [Arc<str>],
+}
+
+/// A decision, explained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explained {
+    /// For programs.
+    pub json: serde_json::Value,
+    /// For people.
+    pub text: String,
+}
+
+impl Explained {
+    /// Explains a decision both ways.
+    pub fn of(decision: &Decision, told: Told<'_>) -> Self {
+        Self {
+            json: json::decision(decision, told),
+            text: text(decision, told),
+        }
+    }
 }
 
 /// The decision as lines of text.
 pub fn text(decision: &Decision, told: Told<'_>) -> String {
     let Told { hpa, .. } = told;
     let mut out = String::new();
-    let at = jiff::Timestamp::from_millisecond(decision.at.millis());
-    let at = at.map_or_else(|_| decision.at.millis().to_string(), |at| at.to_string());
+    let at = time(decision.at);
     line(
         &mut out,
         0,
@@ -57,13 +84,27 @@ pub fn text(decision: &Decision, told: Told<'_>) -> String {
     out
 }
 
+/// A time as people and Kubernetes write it.
+pub fn time(at: Timestamp) -> String {
+    let known = jiff::Timestamp::from_millisecond(at.millis());
+    known.map_or_else(|_| at.millis().to_string(), |at| at.to_string())
+}
+
 fn line(out: &mut String, indent: usize, text: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{:indent$}{text}", "", indent = indent * 2);
 }
 
 fn metric(out: &mut String, no: usize, metric: &Metric, proposal: &Proposal, told: Told<'_>) {
-    line(out, 1, format_args!("metric {}   {}", no + 1, metric.description()));
+    let container = match &metric.source {
+        Source::ContainerResource { container, .. } => format!(", container {container}"),
+        _ => String::new(),
+    };
+    line(
+        out,
+        1,
+        format_args!("metric {}   {}{container}", no + 1, metric.description()),
+    );
     line(out, 2, format_args!("target   {}", metric.target));
     if let Some(query) = told.queries.get(no) {
         line(out, 2, format_args!("query    {query}"));
@@ -71,6 +112,13 @@ fn metric(out: &mut String, no: usize, metric: &Metric, proposal: &Proposal, tol
     let trace = &proposal.trace;
     if let Some(pods) = &trace.pods {
         line(out, 2, format_args!("pods     {}", grouped(pods)));
+        let all = not_counted(pods, told.pods);
+        for (name, place) in all.iter().take(MAX_PODS_TOLD) {
+            line(out, 3, format_args!("{name}: {}", place.described()));
+        }
+        if all.len() > MAX_PODS_TOLD {
+            line(out, 3, format_args!("and {} more", all.len() - MAX_PODS_TOLD));
+        }
     }
     if let Some(ready) = trace.ready {
         line(out, 2, format_args!("pods     {ready} running and ready"));
@@ -85,10 +133,7 @@ fn metric(out: &mut String, no: usize, metric: &Metric, proposal: &Proposal, tol
             ),
         );
     }
-    let format = match metric.name() {
-        "memory" => Format::Binary,
-        _ => Format::Decimal,
-    };
+    let format = format(metric);
     if let Some(first) = &trace.first {
         line(out, 2, format_args!("value    {}", usage(first, format)));
         let tolerance = Tolerance::of(told.hpa, told.settings);
@@ -115,6 +160,21 @@ fn metric(out: &mut String, no: usize, metric: &Metric, proposal: &Proposal, tol
         Ok(replicas) => line(out, 2, format_args!("asks for {replicas}: {}", rule(trace.rule))),
         Err(error) => line(out, 2, format_args!("fails    {error}")),
     }
+}
+
+/// How amounts of a metric are printed.
+fn format(metric: &Metric) -> Format {
+    match metric.name() {
+        "memory" => Format::Binary,
+        _ => Format::Decimal,
+    }
+}
+
+/// The pods that do not count, by their names as far as these are known.
+fn not_counted<'a>(pods: &Grouped, names: &'a [Arc<str>]) -> Vec<(&'a str, Place)> {
+    let all = names.iter().zip(&pods.places);
+    let others = all.filter(|(_, place)| **place != Place::Counted);
+    others.map(|(name, place)| (&**name, *place)).collect()
 }
 
 fn grouped(pods: &Grouped) -> String {

@@ -90,6 +90,21 @@ pub fn read(text: &str) -> Result<Vec<Hpa>, ManifestError> {
     Ok(found)
 }
 
+/// Reads one autoscaler as the API server gives it in autoscaling/v2, whether or not it says what it is.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_object(json: &str) -> Result<Hpa, ManifestError> {
+    if json.len() > MAX_BYTES {
+        return Err(ManifestError::TooLarge);
+    }
+    let value = serde_json::from_str::<Value>(json).map_err(|error| ManifestError::Syntax {
+        document: 1,
+        source: serde::de::Error::custom(error),
+    })?;
+    hpa(value, "autoscaling/v2")
+}
+
 /// Adds what an object is: an autoscaler, or a list of them. What is in a list need not say what it is.
 fn add(found: &mut Vec<Hpa>, value: Value, listed: Option<&str>, document: usize) -> Result<(), ManifestError> {
     let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);

@@ -15,15 +15,17 @@ pub mod condition;
 pub mod decide;
 pub mod explain;
 pub mod formula;
+pub mod live;
 pub mod manifest;
 mod older;
 pub mod pods;
 pub mod quantity;
+pub mod seen;
 pub mod spec;
 #[cfg(test)]
 mod tests;
 pub mod usage;
 
-pub use decide::{Decision, History, Path, Situation, decide};
+pub use decide::{Barred, Decision, History, Path, Situation, decide};
 pub use manifest::ManifestError;
 pub use spec::{Hpa, Settings};

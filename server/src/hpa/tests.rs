@@ -129,6 +129,7 @@ fn look(hpa: &Hpa, settings: &Settings, request: Option<&str>, look: &Look, hist
         },
         pods: &pods,
         readings: &readings,
+        barred: None,
     };
     let decision = decide(hpa, settings, &situation, history);
     if decision.is_change() {

@@ -265,6 +265,7 @@ fn check_decision(vector: &Value) -> Result<(), String> {
         },
         pods: &[],
         readings: &readings,
+        barred: None,
     };
     let got = decide(&hpa, &settings, &situation, &mut history);
     let (reason, stabilized) = match &got.path {

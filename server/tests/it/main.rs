@@ -39,6 +39,11 @@ mod front;
 mod hpa;
 mod hpa_backtest;
 #[cfg(feature = "kubernetes")]
+mod hpa_day;
+#[cfg(feature = "kubernetes")]
+mod hpa_live;
+mod hpa_rules;
+#[cfg(feature = "kubernetes")]
 mod incluster;
 mod keys;
 #[cfg(feature = "kubernetes")]
@@ -73,6 +78,8 @@ mod replay;
 mod secrets;
 mod self_metrics;
 mod site;
+#[cfg(feature = "kubernetes")]
+mod sources;
 mod stop;
 mod tls_client;
 mod tsdb;

@@ -1,5 +1,6 @@
 //! `docs/openapi.yaml`: that it names what is served, and that what is served keeps to it, whatever is asked.
 
+mod autoscalers;
 mod document;
 mod named;
 mod random;
@@ -25,6 +26,7 @@ scrape_configs:
             max_samples: 100_000,
             ..EngineOptions::default()
         },
+        autoscalers: autoscalers::all(),
         ..Switches::default()
     });
     for (job, value) in [("a", 1.0), ("b", f64::NAN), ("c", f64::INFINITY)] {
@@ -84,6 +86,38 @@ fn forms_hold_what_the_url_may_hold() {
             assert_eq!(parameter.kind, other.kind, "{} of {}", parameter.name, operation.path);
         }
     }
+}
+
+#[tokio::test]
+async fn autoscalers_are_told_of_as_named() {
+    let (site, document) = (stored(), Document::read());
+    let operations = document.operations();
+    let of = |path: &str| operations.iter().find(|o| o.method == "GET" && o.path == path).unwrap();
+    let one = "/api/v1/hpa/{namespace}/{name}/explain";
+    for (path, asked, says) in [
+        ("/api/v1/hpa", "/api/v1/hpa", r#""desiredReplicas":3"#),
+        (one, "/api/v1/hpa/shop/job/explain", "not looked at yet"),
+        (one, "/api/v1/hpa/shop/code/explain", r#""path":"metrics""#),
+        (one, "/api/v1/hpa/shop/no/explain", r#""decision":null"#),
+        (
+            one,
+            "/api/v1/hpa/shop/nobody/explain",
+            "there is no HorizontalPodAutoscaler shop/nobody here: no cluster is watched",
+        ),
+    ] {
+        let answer = site.get(asked).await;
+        let kind = answer.header("content-type");
+        let told = document.check(of(path), answer.status.as_u16(), kind, answer.text.as_bytes());
+        assert_eq!(told, Ok(()), "{asked}: {}", answer.text);
+        assert!(answer.text.contains(says), "{asked}: {}", answer.text);
+    }
+    let text = site.get("/api/v1/hpa/shop/code/explain?format=text").await;
+    assert!(
+        text.text.contains("web-0: no value") && text.text.contains("fails    failed to get pods metric value"),
+        "{}",
+        text.text
+    );
+    site.scraper.stop().await;
 }
 
 /// A check that finds nothing wrong with anything would prove nothing.

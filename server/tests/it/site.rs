@@ -15,6 +15,7 @@ use tidegauge_server::api::{
     ApiLimits, ApiState, BuildInfo, ConfigView, Front, LastReload, Lifecycle, ProtoMessage, Readiness, Registry,
     ReloadReply,
 };
+use tidegauge_server::hpa::live::Autoscalers;
 use tidegauge_server::query_log::QueryLog;
 use tidegauge_tsdb::{Db, Options};
 use tokio::sync::mpsc;
@@ -41,6 +42,7 @@ pub(crate) struct Switches {
     pub(crate) config: Arc<dyn ConfigView>,
     pub(crate) query_log: Arc<QueryLog>,
     pub(crate) active: Arc<ActiveQueries>,
+    pub(crate) autoscalers: Autoscalers,
 }
 
 impl Default for Switches {
@@ -59,6 +61,7 @@ impl Default for Switches {
             config: Arc::new(FixedConfig),
             query_log: Arc::default(),
             active: Arc::default(),
+            autoscalers: Autoscalers::default(),
         }
     }
 }
@@ -183,6 +186,7 @@ impl Site {
             replay: Arc::default(),
             query_log: switches.query_log,
             active: switches.active,
+            autoscalers: switches.autoscalers,
             metrics,
             limits: switches.limits,
         };

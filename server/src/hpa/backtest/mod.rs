@@ -16,6 +16,7 @@ mod source;
 pub use report::{Event, MetricRun, Report, Run};
 pub use source::{EngineSource, Source, SourceError, Steps};
 
+use super::explain::Explained;
 use super::quantity::Quantity;
 use super::spec::{Hpa, Settings};
 use std::collections::BTreeMap;
@@ -173,6 +174,41 @@ pub fn run(hpas: &[Hpa], options: &Options, source: &dyn Source) -> Result<Repor
         thrash_ms: options.thrash_ms,
         runs,
     })
+}
+
+/// Explains what an autoscaler would have decided at the end of the time, given what was recorded of its pods. It has
+/// looked since the beginning, so that recommendations before count.
+///
+/// # Errors
+/// As [`run`].
+pub fn explain(hpa: &Hpa, options: &Options, source: &dyn Source) -> Result<Explained, BacktestError> {
+    let mut options = options.clone();
+    options.feedback = Feedback::None;
+    let steps = steps(std::slice::from_ref(hpa), &options)?;
+    options.explain_at = Some(steps.end());
+    let report = run(std::slice::from_ref(hpa), &options, source)?;
+    let explained = report.runs.into_iter().find_map(|run| run.explained);
+    explained.ok_or_else(|| BacktestError::Nothing {
+        what: "the replicas of the last minutes".to_owned(),
+        query: options
+            .replicas_query
+            .unwrap_or_else(|| "replicas_query says where else to look".to_owned()),
+    })
+}
+
+/// The options of [`explain`]: a time, and the syncs before it that count.
+pub fn just_before(at: Timestamp, settings: &Settings) -> Options {
+    // One more than the longest window that there is by default.
+    let back = settings
+        .downscale_stabilization_ms
+        .saturating_add(settings.sync_ms)
+        .max(settings.sync_ms);
+    let syncs = (back / settings.sync_ms.max(1)).saturating_add(1);
+    let from = at.saturating_sub(syncs.saturating_mul(settings.sync_ms));
+    Options {
+        settings: settings.clone(),
+        ..Options::new(from, at)
+    }
 }
 
 /// The bytes that a rehearsal holds at most, about.

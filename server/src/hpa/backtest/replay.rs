@@ -6,6 +6,7 @@ use super::{BacktestError, Feedback, MAX_PODS, Options, Source, Steps};
 use crate::hpa::explain;
 use crate::hpa::formula::{Reading, Request, Scale};
 use crate::hpa::pods::{Phase, Pod, PodValue, Ready, Status};
+use crate::hpa::seen::Seen;
 use crate::hpa::spec::Source as Measured;
 use crate::hpa::spec::{Hpa, Metric, Target};
 use crate::hpa::{Decision, History, Path, Situation, decide};
@@ -157,6 +158,7 @@ impl<'a> Player<'a> {
             },
             pods: &self.pods,
             readings: &readings,
+            barred: None,
         };
         let decision = decide(self.hpa, &self.options.settings, &situation, &mut self.history);
         if self.run.explained.is_none() && self.options.explain_at.is_some_and(|at| at <= now) {
@@ -165,8 +167,9 @@ impl<'a> Player<'a> {
                 hpa: self.hpa,
                 settings: &self.options.settings,
                 queries: &queries,
+                pods: &[],
             };
-            self.run.explained = Some(explain::text(&decision, told));
+            self.run.explained = Some(explain::Explained::of(&decision, told));
         }
         decision
     }
@@ -215,7 +218,7 @@ impl<'a> Player<'a> {
     fn see(&self, metric: &Metric, columns: &MetricColumns, no: usize, now: Timestamp, recorded: Option<i32>) -> Seen {
         let total = columns.total.values.get(no).copied().filter(|total| total.is_finite());
         let Some(total) = total else {
-            return Seen::Failed("nothing is recorded of this time");
+            return Seen::Failed("nothing is recorded of this time".into());
         };
         let running = self.pods.iter().filter(|pod| pod.phase == Phase::Running).count();
         match &metric.source {
@@ -314,27 +317,3 @@ impl<'a> Player<'a> {
 
 /// A pod of this age is in no way new.
 const DAY_MS: i64 = 86_400_000;
-
-/// What a metric answers at a sync.
-enum Seen {
-    Pods {
-        values: Vec<Option<PodValue>>,
-        requests: Vec<Request>,
-    },
-    Values(Vec<i64>),
-    Failed(&'static str),
-}
-
-impl Seen {
-    fn reading(&self) -> Reading<'_> {
-        match self {
-            Self::Pods { values, requests } => Reading::Pods {
-                values,
-                strangers: &[],
-                requests,
-            },
-            Self::Values(values) => Reading::Values(values),
-            Self::Failed(why) => Reading::Failed(why),
-        }
-    }
-}

@@ -1,6 +1,7 @@
 //! What came of a rehearsal, for people and for programs.
 
 use super::{Feedback, Steps, chart};
+use crate::hpa::explain::Explained;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use tidegauge_model::Timestamp;
@@ -49,7 +50,7 @@ pub struct Run {
     /// What there was really, if that is known: the query, and the replicas at each step.
     pub recorded: Option<(String, Vec<f64>)>,
     /// One decision in words, if one was asked for.
-    pub explained: Option<String>,
+    pub explained: Option<Explained>,
     /// Sums over all steps.
     pub sums: Sums,
 }
@@ -280,7 +281,7 @@ impl Report {
             "replicas": self.changes(played),
             "events": events.collect::<Vec<_>>(),
             "recorded": recorded,
-            "explain": run.explained,
+            "explain": run.explained.as_ref().map(|explained| &explained.text),
         })
     }
 
@@ -396,7 +397,7 @@ impl Report {
             let _ = writeln!(out, "  and {} changes more", run.events.len() - MAX_LINES);
         }
         if let Some(explained) = &run.explained {
-            let _ = write!(out, "\n{explained}");
+            let _ = write!(out, "\n{}", explained.text);
         }
     }
 

@@ -141,7 +141,7 @@ fn a_value_falls_as_replicas_share_it_and_a_gap_is_no_zero() {
             .unwrap()
             .contains("nothing is recorded of this time")
     );
-    let told = got.explained.as_ref().unwrap();
+    let told = &got.explained.as_ref().unwrap().text;
     for words in [
         "4 -> 6 replicas",
         "15, should be 10",

@@ -114,6 +114,14 @@ const SILENCES: &[Silence] = &[
         "it is an expression, only nothing is recorded of it",
     ),
     silence("/backtest", "pods", &["wrong"], Taken, "any word is a regex"),
+    silence("/hpa/explain", "pods", &["wrong"], Taken, "any word is a regex"),
+    silence(
+        "/hpa/explain",
+        "replicas_query",
+        &["wrong"],
+        Unnamed,
+        "it is an expression, only nothing is recorded of it",
+    ),
     silence("/rules", "file[]", &[], Taken, "there are no rules to choose from"),
     silence(
         "/rules",
@@ -203,7 +211,11 @@ async fn ask(site: &Site, operation: &Operation<'_>, pairs: &Pairs) -> Answer {
         .iter()
         .map(|(name, value)| format!("{}={value}", escape(name)))
         .collect();
-    let uri = format!("{}?{}", operation.path.replace("{name}", "job"), query.join("&"));
+    let uri = format!(
+        "{}?{}",
+        operation.path.replace("{namespace}", "shop").replace("{name}", "job"),
+        query.join("&")
+    );
     let mut request = Request::builder().method(&operation.method);
     let mut body = Body::empty();
     // Long ones do not fit into a URL.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Stores that are asked one after another, as some requests delete what others ask for.
 const WORLDS: u8 = 6;
 /// Requests to each.
-const REQUESTS: u32 = 3000;
+const REQUESTS: u32 = 6000;
 /// The longest query is cut after a fraction of a second; machines that do much else need longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -271,7 +271,14 @@ impl Asked {
             pairs.join("&")
         };
         let (form, url) = self.pairs.split_at(in_form);
-        let uri = format!("{}?{}", operation.path.replace("{name}", &self.name), text(url));
+        let uri = format!(
+            "{}?{}",
+            operation
+                .path
+                .replace("{namespace}", "shop")
+                .replace("{name}", &self.name),
+            text(url)
+        );
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(content_type) = self.content_type {
             request = request.header("content-type", content_type);

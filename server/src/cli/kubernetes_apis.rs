@@ -1,14 +1,16 @@
-//! The flags of `serve` for the Kubernetes metrics APIs.
+//! The flags of `serve` for the Kubernetes metrics APIs and the autoscalers that ask for them.
 
+use crate::config::PromDuration;
+use crate::hpa;
 use crate::kubeapi;
 use crate::kubeapi::serving::{Given, Group, Options, Service};
 use clap::Args;
 use std::path::PathBuf;
 
-/// How a cluster is reached, and how it asks for metrics.
+/// How a cluster is reached, how it asks for metrics, and how its autoscalers are looked at.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Kubernetes metrics APIs")]
-pub(super) struct MetricsApis {
+pub(super) struct KubernetesApis {
     /// kubeconfig that names the cluster whose metrics APIs are served here [default: the cluster of this process's pod]
     #[arg(long = "kubernetes.kubeconfig", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -52,9 +54,20 @@ pub(super) struct MetricsApis {
     /// one is as of what they may
     #[arg(long = "kubernetes.api.max-reviews", value_name = "N", default_value_t = 4096)]
     api_max_reviews: usize,
+    /// File with rules that make custom and external metrics of series, as prometheus-adapter has it; what is changed in it
+    /// is taken without a restart
+    #[arg(long = "kubernetes.adapter-config", value_name = "FILE")]
+    adapter_config: Option<PathBuf>,
+    /// How often the cluster's HorizontalPodAutoscalers are looked at, for /api/v1/hpa; the controller's
+    /// --horizontal-pod-autoscaler-sync-period. 0: not at all
+    #[arg(long = "kubernetes.hpa-sync-period", value_name = "DURATION", default_value = "15s")]
+    hpa_sync_period: PromDuration,
+    /// Most HorizontalPodAutoscalers that are looked at; more are left out, counted and told of
+    #[arg(long = "kubernetes.max-hpas", value_name = "N", default_value_t = 1000)]
+    max_hpas: usize,
 }
 
-impl MetricsApis {
+impl KubernetesApis {
     pub(super) fn into_options(self) -> kubeapi::Options {
         let given = match (self.api_cert, self.api_key) {
             (Some(cert), Some(key)) => Some(Given {
@@ -77,6 +90,14 @@ impl MetricsApis {
                 register: self.api_register,
                 max_connections: self.api_max_connections,
                 max_reviews: self.api_max_reviews,
+            }),
+            adapter_config: self.adapter_config.filter(|path| !path.as_os_str().is_empty()),
+            autoscalers: (!self.hpa_sync_period.is_zero()).then(|| hpa::live::Options {
+                max_autoscalers: self.max_hpas,
+                settings: hpa::Settings {
+                    sync_ms: i64::try_from(self.hpa_sync_period.millis()).unwrap_or(i64::MAX),
+                    ..hpa::Settings::default()
+                },
             }),
         }
     }
