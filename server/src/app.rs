@@ -19,9 +19,9 @@ use crate::gate::Gate;
 use crate::hpa::live::Autoscalers;
 #[cfg(feature = "kubernetes")]
 use crate::hpa::live::{Options as AutoscalerOptions, Watcher};
-use crate::http::{self, CorsOrigin, ServeOptions, Traffic};
+use crate::http::{self, CorsOrigin, Secure, ServeOptions, Traffic};
 #[cfg(feature = "kubernetes")]
-use crate::kubeapi::Sources;
+use crate::kubeapi::{self, Sources, serving::Serving};
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
@@ -71,6 +71,9 @@ pub struct AppOptions {
     /// How autoscalers of the cluster are looked at; `None`: not at all.
     #[cfg(feature = "kubernetes")]
     pub autoscalers: Option<AutoscalerOptions>,
+    /// The metrics APIs of Kubernetes.
+    #[cfg(feature = "kubernetes")]
+    pub metrics_apis: kubeapi::Options,
     /// Where the data is.
     pub data_dir: PathBuf,
     /// Addresses to listen on, as `host:port`; port 0 takes a free one.
@@ -251,7 +254,14 @@ pub async fn run(
         true => None,
         false => Some(Access::open(options.access.clone(), clock.clone())?),
     };
-    let listeners = bind(&options.listen).await?;
+    let listeners = bind("web.listen-address", &options.listen).await?;
+    #[cfg(feature = "kubernetes")]
+    let metrics_apis = match &options.metrics_apis.serving {
+        Some(apis) => bind("kubernetes.api.listen-address", std::slice::from_ref(&apis.listen))
+            .await?
+            .pop(),
+        None => None,
+    };
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let site = Site::new(
         &options,
@@ -289,7 +299,13 @@ pub async fn run(
         state,
         reloads,
         exemplars,
+        #[cfg(feature = "kubernetes")]
+        serving,
     } = running;
+    #[cfg(feature = "kubernetes")]
+    if let (Some(serving), Some(listener)) = (serving, metrics_apis) {
+        servers.spawn(serving.serve(listener, serve_options(&options, &web), stop_http.clone()));
+    }
     gate.open(api::Front::new(state.clone()));
     state.ready.set_ready();
     let data_dir = fs::canonicalize(&options.data_dir).unwrap_or(options.data_dir.clone());
@@ -330,6 +346,9 @@ struct Running {
     reloads: mpsc::Receiver<ReloadReply>,
     /// Whether exemplars are kept.
     exemplars: bool,
+    /// The metrics APIs of Kubernetes, if they are served.
+    #[cfg(feature = "kubernetes")]
+    serving: Option<Serving>,
 }
 
 impl Running {
@@ -404,7 +423,14 @@ impl Running {
         let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
         registry.add(web.listings());
-        let autoscalers = autoscalers(options, (&db, &engine, clock, &scraper), &mut registry, shutdown);
+        #[cfg(feature = "kubernetes")]
+        let (serving, autoscalers) = {
+            let sources = sources(options, (&db, &engine, clock, &scraper));
+            let serving = metrics_apis(options, &sources, &mut registry)?;
+            (serving, autoscalers(options, sources, &mut registry, shutdown))
+        };
+        #[cfg(not(feature = "kubernetes"))]
+        let autoscalers = Autoscalers::default();
         let state = Arc::new(ApiState {
             db: db.clone(),
             engine,
@@ -448,6 +474,8 @@ impl Running {
             state,
             reloads,
             exemplars: features.exemplar_storage,
+            #[cfg(feature = "kubernetes")]
+            serving,
         })
     }
 }
@@ -578,56 +606,89 @@ fn serve(
     web: &Web,
     stop: &CancellationToken,
 ) -> JoinSet<std::io::Result<()>> {
-    let serve_options = ServeOptions {
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        servers.spawn(http::serve(
+            listener,
+            gate.clone(),
+            serve_options(options, web),
+            stop.clone(),
+        ));
+    }
+    servers
+}
+
+fn serve_options(options: &AppOptions, web: &Web) -> ServeOptions {
+    ServeOptions {
         max_connections: options.max_connections.max(1),
         max_head_bytes: options.max_head_bytes,
         read_timeout: or_never(options.read_timeout),
         write_timeout: or_never(options.write_timeout),
         grace: REQUEST_GRACE,
-        access: web.access.clone(),
+        secure: web.access.clone().map(|access| access as Arc<dyn Secure>),
         traffic: web.traffic.clone(),
-    };
-    let mut servers = JoinSet::new();
-    for listener in listeners {
-        servers.spawn(http::serve(listener, gate.clone(), serve_options.clone(), stop.clone()));
     }
-    servers
+}
+
+/// What is answered of a cluster from, if anything is: the metrics APIs, and the autoscalers wherever there is a cluster.
+#[cfg(feature = "kubernetes")]
+fn sources(
+    options: &AppOptions,
+    (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
+) -> Option<Result<Arc<Sources>, String>> {
+    let apis = &options.metrics_apis;
+    let has_cluster = options.presets.kubernetes || apis.kubeconfig.is_some();
+    let wanted = apis.serving.is_some() || (options.autoscalers.is_some() && has_cluster);
+    wanted.then(|| apis.sources(db, engine, clock, scraper))
+}
+
+/// The metrics APIs of Kubernetes, if they are to be served.
+#[cfg(feature = "kubernetes")]
+fn metrics_apis(
+    options: &AppOptions,
+    sources: &Option<Result<Arc<Sources>, String>>,
+    registry: &mut Registry,
+) -> anyhow::Result<Option<Serving>> {
+    let (Some(apis), Some(sources)) = (&options.metrics_apis.serving, sources) else {
+        return Ok(None);
+    };
+    let opened = || {
+        let sources = sources.as_ref().map_err(Clone::clone)?;
+        Serving::open(apis, sources, &options.data_dir, options.max_url_bytes)
+    };
+    let serving = opened().map_err(|why: String| anyhow!(why))?;
+    registry.add(serving.listings());
+    Ok(Some(serving))
 }
 
 /// The autoscalers of the cluster, looked at until shutdown, if there is a cluster to look at.
 #[cfg(feature = "kubernetes")]
 fn autoscalers(
     options: &AppOptions,
-    (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
+    sources: Option<Result<Arc<Sources>, String>>,
     registry: &mut Registry,
     shutdown: &CancellationToken,
 ) -> Autoscalers {
-    let wanted = options.autoscalers.clone().filter(|_| options.presets.kubernetes);
-    let Some(wanted) = wanted else {
+    let (Some(wanted), Some(sources)) = (options.autoscalers.clone(), sources) else {
         return Autoscalers::default();
     };
-    match scraper.cluster(tidegauge_scraper::ClusterAt::InCluster) {
-        Ok(cluster) => {
-            let sources = Sources::new(db.clone(), engine.clone(), clock.clone(), cluster);
-            let watcher = Watcher::new(Arc::new(sources), wanted);
+    match sources {
+        Ok(sources) => {
+            let watcher = Watcher::new(sources, wanted);
             let autoscalers = watcher.autoscalers();
             let board = autoscalers.board.clone();
             registry.add(move || board.list());
             tokio::spawn(watcher.run(shutdown.clone()));
             autoscalers
         }
+        // What is scraped does not depend on it.
         Err(problem) => {
+            tracing::warn!(problem, "autoscalers are not looked at");
             let autoscalers = Autoscalers::default();
             autoscalers.board.set_problems(vec![problem]);
             autoscalers
         }
     }
-}
-
-/// This build knows of no cluster.
-#[cfg(not(feature = "kubernetes"))]
-fn autoscalers<T>(_: &AppOptions, _: T, _: &mut Registry, _: &CancellationToken) -> Autoscalers {
-    Autoscalers::default()
 }
 
 /// A time limit of 0 is none, as upstream.

@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::TcpListener;
 use url::Url;
 
-/// Opens the listeners.
+/// Opens the listeners that a flag names.
 ///
 /// # Errors
 /// A sentence that says what to do.
-pub(crate) async fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
+pub(crate) async fn bind(flag: &str, addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         // Go's way to say "every address".
@@ -21,10 +21,9 @@ pub(crate) async fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener
         };
         let listener = TcpListener::bind(&full).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => anyhow!(
-                "cannot listen on {address}: another process does; stop it or choose another address with \
-                 --web.listen-address"
+                "cannot listen on {address}: another process does; stop it or choose another address with --{flag}"
             ),
-            _ => anyhow!("cannot listen on {address}: {error}; choose another address with --web.listen-address"),
+            _ => anyhow!("cannot listen on {address}: {error}; choose another address with --{flag}"),
         })?;
         listeners.push(listener);
     }

@@ -6,6 +6,8 @@ use super::sources::{InForce, Sources};
 use super::users::Checker;
 use crate::api::Listing;
 use crate::config::ConfigError;
+use crate::http::{Secure, Terms};
+use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use ring::{hmac, rand};
 use std::path::PathBuf;
@@ -53,6 +55,22 @@ struct Looked {
     digest: Vec<u8>,
     /// What was wrong; told once.
     problem: Option<String>,
+}
+
+impl Secure for Access {
+    fn terms(self: Arc<Self>) -> BoxFuture<'static, Terms> {
+        Box::pin(async move {
+            let in_force = self.current().await;
+            Terms {
+                tls: in_force.tls().cloned(),
+                http2: in_force.http2(),
+            }
+        })
+    }
+
+    fn handshake_failed(&self, _why: Option<&std::io::Error>) {
+        self.metrics.handshake_failed();
+    }
 }
 
 /// How loading went.
@@ -126,11 +144,6 @@ impl Access {
         // What was told may be told again to who asks.
         looked.problem = None;
         self.look(&mut looked).await
-    }
-
-    /// Counts a connection that did not agree on TLS.
-    pub(crate) fn handshake_failed(&self) {
-        self.metrics.handshake_failed();
     }
 
     fn age(&self) -> Duration {

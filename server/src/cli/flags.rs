@@ -97,7 +97,27 @@ pub const FLAGS: &[Flag] = &[
     switch("kubernetes", "false", Own),
     value("kubernetes.annotations", "", Own),
     #[cfg(feature = "kubernetes")]
+    repeated("kubernetes.api.groups", "metrics,custom,external", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.listen-address", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.max-connections", "128", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.max-reviews", "4096", Own),
+    #[cfg(feature = "kubernetes")]
+    switch("kubernetes.api.register", "false", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.service", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.tls-ca-file", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.tls-cert-file", "", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.api.tls-private-key-file", "", Own),
+    #[cfg(feature = "kubernetes")]
     value("kubernetes.hpa-sync-period", "15s", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.kubeconfig", "", Own),
     #[cfg(feature = "kubernetes")]
     value("kubernetes.max-hpas", "1000", Own),
     value("log.format", "logfmt", Obeyed),

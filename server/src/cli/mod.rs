@@ -7,7 +7,11 @@ mod check;
 mod config;
 pub mod flags;
 mod hpa;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod memory;
+#[cfg(feature = "kubernetes")]
+mod metrics_apis;
 mod query;
 mod serve;
 mod server;
@@ -60,6 +64,10 @@ enum Command {
     /// Rehearse autoscalers of Kubernetes on what is recorded
     #[command(subcommand)]
     Hpa(Box<hpa::Hpa>),
+    /// Print what a Kubernetes cluster needs to know
+    #[cfg(feature = "kubernetes")]
+    #[command(subcommand)]
+    Kubernetes(kubernetes::Kubernetes),
     /// Print the version
     Version,
 }
@@ -130,6 +138,8 @@ fn run(cli: Cli, sorted: &flags::Sorted) -> ExitCode {
         Some(Command::Query(query)) => query.run(),
         Some(Command::Tsdb(tsdb)) => tsdb.run(),
         Some(Command::Hpa(hpa)) => hpa.run(),
+        #[cfg(feature = "kubernetes")]
+        Some(Command::Kubernetes(kubernetes)) => kubernetes.run(),
         Some(Command::Serve(args)) => args.run(sorted),
         None => cli.serve.run(sorted),
     };

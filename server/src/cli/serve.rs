@@ -1,5 +1,7 @@
 //! `tidegauge serve`, which is also what `tidegauge` alone does.
 
+#[cfg(feature = "kubernetes")]
+use super::metrics_apis::MetricsApis;
 use super::{complain, flags::Sorted, memory, print};
 use crate::access::AccessFiles;
 use crate::app::{self, AppOptions, FsyncChoice, Started};
@@ -64,6 +66,9 @@ pub struct ServeArgs {
         help_heading = "Configuration"
     )]
     max_hpas: usize,
+    #[cfg(feature = "kubernetes")]
+    #[command(flatten)]
+    metrics_apis: MetricsApis,
     /// Features of Prometheus to turn on, by name, separated by commas; may be repeated
     #[arg(
         long = "enable-feature",
@@ -496,6 +501,8 @@ impl ServeArgs {
                     ..hpa::Settings::default()
                 },
             }),
+            #[cfg(feature = "kubernetes")]
+            metrics_apis: self.metrics_apis.into_options(),
             data_dir: self.data_dir,
             listen,
             external_url: self.external_url,

@@ -12,8 +12,8 @@ use super::edge::text;
 use super::panics::{self, Asked};
 use super::peer::{Caller, Connection, Peer};
 use super::places::{Held, Place, Places};
+use super::secure::{Presented, Secure};
 use super::traffic::{Cut, Traffic};
-use crate::access::Access;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, Version};
 use axum::response::Response;
@@ -51,8 +51,8 @@ pub struct ServeOptions {
     pub write_timeout: Duration,
     /// Time that running requests have to end once shutdown is asked for.
     pub grace: Duration,
-    /// TLS and who may ask; `None`: plain, for anyone.
-    pub access: Option<Arc<Access>>,
+    /// TLS, and what may be spoken; `None`: plain, either version of HTTP.
+    pub secure: Option<Arc<dyn Secure>>,
     /// Counts connections.
     pub traffic: Arc<Traffic>,
 }
@@ -65,7 +65,7 @@ impl Default for ServeOptions {
             read_timeout: Duration::from_secs(300),
             write_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(8),
-            access: None,
+            secure: None,
             traffic: Arc::default(),
         }
     }
@@ -186,24 +186,24 @@ impl Server {
     {
         let _open = self.options.traffic.open();
         let stream = Connection::new(stream, self.options.write_timeout);
-        let in_force = match &self.options.access {
-            Some(access) => Some((access, access.current().await)),
+        let terms = match &self.options.secure {
+            Some(secure) => Some((secure, Arc::clone(secure).terms().await)),
             None => None,
         };
-        let secure = in_force.as_ref().and_then(|(access, now)| Some((access, now.tls()?)));
-        let service = Requests {
+        let only_http1 = terms.as_ref().is_some_and(|(_, terms)| !terms.http2);
+        let tls = terms.and_then(|(secure, terms)| Some((secure, terms.tls?)));
+        let mut service = Requests {
             service,
             place: Arc::clone(&held.place),
-            peer: stream.peer(secure.is_some()),
+            peer: stream.peer(tls.is_some()),
+            presented: None,
             within: self.options.read_timeout,
             traffic: Arc::clone(&self.options.traffic),
         };
-        let Some((access, config)) = secure else {
-            let only_http1 = in_force.as_ref().is_some_and(|(_, now)| !now.http2());
+        let Some((secure, config)) = tls else {
             let http2 = only_http1.then_some(false);
             return self.drive(stream, &held.place, service, http2).await;
         };
-        let config = Arc::clone(config);
         let agreed = TlsAcceptor::from(config).accept(stream);
         let agreed = tokio::select! {
             () = held.place.leave.cancelled() => return,
@@ -212,14 +212,16 @@ impl Server {
         };
         match agreed {
             Ok(Ok(stream)) => {
-                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let agreed = stream.get_ref().1;
+                let http2 = agreed.alpn_protocol() == Some(b"h2");
+                service.presented = agreed.peer_certificates().map(|shown| Presented(shown.into()));
                 self.drive(stream, &held.place, service, Some(http2)).await;
             }
             Ok(Err(error)) => {
-                access.handshake_failed();
+                secure.handshake_failed(Some(&error));
                 tracing::debug!(%error, "no agreement on TLS");
             }
-            Err(_) => access.handshake_failed(),
+            Err(_) => secure.handshake_failed(None),
         }
     }
 
@@ -280,6 +282,7 @@ struct Requests<S> {
     service: S,
     place: Arc<Place>,
     peer: Peer,
+    presented: Option<Presented>,
     /// Time for a body.
     within: Duration,
     traffic: Arc<Traffic>,
@@ -301,6 +304,9 @@ where
             request.extensions_mut().insert(self.peer.clone());
         } else {
             request.extensions_mut().insert(Caller(self.peer.address));
+        }
+        if let Some(presented) = &self.presented {
+            request.extensions_mut().insert(presented.clone());
         }
         let (asked, traffic) = (Asked::of(&request), Arc::clone(&self.traffic));
         let mut service = self.service.clone();

@@ -18,6 +18,7 @@ mod panics;
 mod peer;
 mod places;
 mod refused;
+mod secure;
 mod traffic;
 
 pub(crate) use body::is_too_slow;
@@ -26,4 +27,7 @@ pub use listener::{ServeOptions, serve};
 pub(crate) use metrics::Metrics;
 pub(crate) use peer::{Caller, Peer};
 pub(crate) use refused::{Excess, REFUSED};
+#[cfg(feature = "kubernetes")]
+pub(crate) use secure::Presented;
+pub use secure::{Secure, Terms};
 pub use traffic::Traffic;

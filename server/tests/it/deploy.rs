@@ -1,6 +1,6 @@
-//! `deploy/`: the manifest against the program and the preset it runs.
+//! `deploy/`: the manifests against the program and the preset it runs.
 //!
-//! That its fields are Kubernetes' own is checked against the published schemas, by `.ci/deploy.sh`.
+//! That their fields are Kubernetes' own is checked against the published schemas, by `.ci/deploy.sh`.
 
 use crate::program::texts;
 use serde::Deserialize;
@@ -14,10 +14,16 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
+/// The objects of a file.
+fn read(path: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let objects = serde_yaml_ng::Deserializer::from_str(&text).map(|one| Value::deserialize(one).expect("YAML"));
+    objects.collect()
+}
+
 /// The objects of the manifest, by kind.
 fn objects() -> BTreeMap<String, Value> {
-    let text = std::fs::read_to_string(folder().join("kubernetes/tidegauge.yaml")).expect("the manifest");
-    let objects = serde_yaml_ng::Deserializer::from_str(&text).map(|one| Value::deserialize(one).expect("YAML"));
+    let objects = read("kubernetes/tidegauge.yaml").into_iter();
     let by_kind: BTreeMap<String, Value> = objects.map(|one| (string(&one["kind"]), one)).collect();
     assert_eq!(by_kind.len(), 6, "one object of each kind");
     by_kind
@@ -86,8 +92,13 @@ fn the_role_allows_what_the_preset_needs_and_nothing_else() {
     needed.insert("get /nodes/metrics".to_owned());
     needed.insert("get /metrics".to_owned());
 
+    assert_eq!(allowed(&objects()["ClusterRole"]), needed);
+}
+
+/// What a role allows, as `verb group/resource` and `verb path`.
+fn allowed(role: &Value) -> BTreeSet<String> {
     let mut allowed = BTreeSet::new();
-    for rule in objects()["ClusterRole"]["rules"].as_sequence().expect("rules") {
+    for rule in role["rules"].as_sequence().expect("rules") {
         for verb in strings(&rule["verbs"]) {
             for path in strings(&rule["nonResourceURLs"]) {
                 allowed.insert(format!("{verb} {path}"));
@@ -99,7 +110,7 @@ fn the_role_allows_what_the_preset_needs_and_nothing_else() {
             }
         }
     }
-    assert_eq!(allowed, needed);
+    allowed
 }
 
 /// The paths of the API server that the role allows to list and watch.
@@ -199,4 +210,114 @@ fn it_runs_without_rights_and_within_its_means() {
             .iter()
             .any(|arg| arg.starts_with("--memory.limit"))
     );
+}
+
+#[cfg(feature = "kubernetes")]
+mod metrics_apis {
+    use super::*;
+    use tidegauge_server::kubeapi::serving::{Group, Service, manifests};
+
+    /// The arguments that a component adds.
+    fn arguments(component: &str) -> Vec<String> {
+        let kustomization = read(&format!("metrics-apis/{component}/kustomization.yaml")).remove(0);
+        assert_eq!(strings(&kustomization["resources"]), [format!("{component}.yaml")]);
+        let patch: Value =
+            serde_yaml_ng::from_str(kustomization["patches"][0]["patch"].as_str().expect("a patch")).expect("YAML");
+        let added = patch.as_sequence().expect("a list").iter();
+        let added = added.filter(|one| one["path"].as_str().is_some_and(|path| path.contains("/args/")));
+        added.map(|one| string(&one["value"])).collect()
+    }
+
+    #[test]
+    fn each_group_is_a_component_that_says_what_the_program_says() {
+        let sorted = flags::sort(arguments("listener")).expect("flags");
+        assert!(sorted.ignored.is_empty() && sorted.given.contains_key("kubernetes.api.register"));
+        assert_eq!(sorted.given["kubernetes.api.listen-address"], "0.0.0.0:6443");
+        let all = read("metrics-apis/kustomization.yaml").remove(0);
+        let components: Vec<String> = ["listener"]
+            .into_iter()
+            .chain(Group::ALL.map(Group::word))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(strings(&all["components"]), components);
+        for group in Group::ALL {
+            let word = group.word();
+            assert_eq!(arguments(word), [format!("--kubernetes.api.groups={word}")]);
+            let objects = read(&format!("metrics-apis/{word}/{word}.yaml"));
+            let (roles, services): (Vec<Value>, Vec<Value>) =
+                objects.into_iter().partition(|one| one["kind"] == "ClusterRole");
+            let told = manifests(&Service::usual("tidegauge"), &[group], None);
+            let told: Vec<Value> = told
+                .iter()
+                .map(|one| serde_yaml_ng::to_value(one).expect("YAML"))
+                .collect();
+            assert_eq!(services, told);
+            let allowed = allowed(&roles[0]);
+            assert!(allowed.iter().all(|right| right.contains(group.name())), "{allowed:?}");
+            assert!(allowed.iter().any(|right| right.starts_with("list ")));
+            let labels = &roles[0]["metadata"]["labels"];
+            assert_eq!(labels["rbac.authorization.k8s.io/aggregate-to-view"], "true");
+        }
+    }
+
+    #[test]
+    fn the_listener_is_reached_and_may_ask_what_it_asks() {
+        let listener = read("metrics-apis/listener/listener.yaml");
+        let of = |kind: &str, name: &str| {
+            let mut found = listener
+                .iter()
+                .filter(|one| one["kind"] == kind && one["metadata"]["name"] == name);
+            found
+                .next()
+                .unwrap_or_else(|| panic!("there is no {kind} {name}"))
+                .clone()
+        };
+        let usual = Service::usual("tidegauge");
+        let service = of("Service", &usual.name);
+        assert_eq!(service["metadata"]["namespace"], usual.namespace.as_str());
+        assert_eq!(service["spec"]["selector"], objects()["Service"]["spec"]["selector"]);
+        assert_eq!(service["spec"]["ports"][0]["port"], 443);
+        assert_eq!(service["spec"]["ports"][0]["targetPort"], "metrics-apis");
+        let account = &objects()["ServiceAccount"]["metadata"];
+        for binding in listener.iter().filter(|one| string(&one["kind"]).ends_with("Binding")) {
+            let subject = &binding["subjects"][0];
+            assert_eq!(
+                (&subject["name"], &subject["namespace"]),
+                (&account["name"], &account["namespace"])
+            );
+        }
+        // These two come with every cluster.
+        let delegator = of("ClusterRoleBinding", "tidegauge:auth-delegator");
+        assert_eq!(delegator["roleRef"]["name"], "system:auth-delegator");
+        let reader = of("RoleBinding", "tidegauge:extension-apiserver-authentication-reader");
+        assert_eq!(reader["metadata"]["namespace"], "kube-system");
+        assert_eq!(reader["roleRef"]["kind"], "Role");
+        let role = of("ClusterRole", "tidegauge:metrics-apis");
+        assert_eq!(
+            of("ClusterRoleBinding", "tidegauge:metrics-apis")["roleRef"]["name"],
+            role["metadata"]["name"]
+        );
+        let needed = [
+            "get apiregistration.k8s.io/apiservices",
+            "patch apiregistration.k8s.io/apiservices",
+            "list autoscaling/horizontalpodautoscalers",
+            "watch autoscaling/horizontalpodautoscalers",
+            "get apps/deployments/scale",
+            "get apps/replicasets/scale",
+            "get apps/statefulsets/scale",
+            "get /replicationcontrollers/scale",
+        ];
+        assert_eq!(allowed(&role), needed.map(str::to_owned).into());
+        let named = role["rules"]
+            .as_sequence()
+            .expect("rules")
+            .iter()
+            .flat_map(|rule| strings(&rule["resourceNames"]));
+        let told = manifests(&usual, &Group::ALL, None);
+        let told: BTreeSet<String> = told
+            .iter()
+            .filter_map(|one| Some(one["metadata"]["name"].as_str()?.to_owned()))
+            .collect();
+        assert_eq!(named.collect::<BTreeSet<String>>(), told);
+    }
 }

@@ -10,6 +10,8 @@
 mod access;
 mod access_peer;
 #[cfg(feature = "kubernetes")]
+mod aggregation;
+#[cfg(feature = "kubernetes")]
 mod aggregator;
 mod api;
 #[cfg(feature = "kubernetes")]

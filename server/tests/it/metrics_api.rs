@@ -2,11 +2,14 @@
 
 mod cluster;
 mod measure;
+mod scraped;
 
 use crate::hpa::shared;
 use cluster::{Cluster, Objects, Used, node, pod};
 use serde_json::{Value, json};
 use std::process::Command;
+use std::sync::Arc;
+use tidegauge_model::testing::HandClock;
 use tidegauge_model::{Appendable, Labels, OnReject, Timestamp};
 use tidegauge_server::hpa::quantity::Quantity;
 use tidegauge_server::kubeapi::resource;
@@ -308,7 +311,7 @@ async fn a_restart_answers_at_once_from_the_disk() {
     let before = cluster.ask("/pods", JSON).await;
     let nodes = cluster.ask("/nodes", JSON).await;
     let dir = cluster.stop();
-    let cluster = Cluster::over(dir, objects(), NOW).await;
+    let cluster = Cluster::over(dir, objects(), Arc::new(HandClock::at(NOW))).await;
     assert_eq!(cluster.ask("/pods", JSON).await, before);
     assert_eq!(cluster.ask("/nodes", JSON).await, nodes);
     assert_eq!(names(&before.1), "kube-system/dns shop/db shop/web-1 shop/web-2");

@@ -41,6 +41,11 @@ impl Authority {
         &self.pem
     }
 
+    /// For a server by this name.
+    pub(crate) fn server_called(&self, name: &str) -> Pair {
+        self.signed(&[name], ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     fn signed(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Pair {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.sign(CertificateParams::new(names).expect("names"), usage)
@@ -72,6 +77,14 @@ impl Authority {
         for group in groups {
             params.distinguished_name.push(rcgen::DnType::OrganizationName, *group);
         }
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// The same, years ago.
+    pub(crate) fn expired_user(&self, name: &str) -> Pair {
+        let mut params = CertificateParams::new(vec![]).expect("no names");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
         self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
@@ -108,7 +121,7 @@ impl Authority {
 }
 
 /// `trusted` holds the certificates of authorities, in PEM.
-fn config(trusted: &str, shown: Option<&Pair>, protocols: &[&str]) -> ClientConfig {
+pub(crate) fn config(trusted: &str, shown: Option<&Pair>, protocols: &[&str]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
         roots.add(root.expect("PEM")).expect("an authority");

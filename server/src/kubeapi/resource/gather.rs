@@ -3,7 +3,8 @@
 use super::track::{Part, Source, Tail, Track};
 use std::collections::HashMap;
 use tidegauge_model::{
-    ColumnBuf, ColumnKind, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup, TimeRange, Timestamp,
+    ColumnBuf, ColumnKind, MatchOp, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup, TimeRange,
+    Timestamp,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,16 +14,23 @@ const ROOT: &str = "/";
 const PAUSE: &str = "POD";
 
 /// The names under which containers are told of, by the kubelet and by cAdvisor alike.
-const CONTAINER: [(Part, &str); 3] = [
-    (Part::Cpu, "container_cpu_usage_seconds_total"),
-    (Part::Memory, "container_memory_working_set_bytes"),
-    (Part::Started, "container_start_time_seconds"),
+const CONTAINER: &[&str] = &[
+    "container_cpu_usage_seconds_total",
+    "container_memory_working_set_bytes",
+    "container_start_time_seconds",
 ];
 /// The kubelet's names for the node.
-const NODE: [(Part, &str); 2] = [
-    (Part::Cpu, "node_cpu_usage_seconds_total"),
-    (Part::Memory, "node_memory_working_set_bytes"),
-];
+const NODE: &[&str] = &["node_cpu_usage_seconds_total", "node_memory_working_set_bytes"];
+
+/// What a metric tells.
+fn part(metric: &str) -> Option<Part> {
+    Some(match metric {
+        "container_cpu_usage_seconds_total" | "node_cpu_usage_seconds_total" => Part::Cpu,
+        "container_memory_working_set_bytes" | "node_memory_working_set_bytes" => Part::Memory,
+        "container_start_time_seconds" => Part::Started,
+        _ => return None,
+    })
+}
 
 /// What is looked for in the store, and as of when.
 pub(crate) struct Reading<'a> {
@@ -36,25 +44,38 @@ pub(crate) struct Reading<'a> {
     pub(crate) cx: &'a ReadContext,
 }
 
-/// Which pods are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope<'a> {
-    /// Those of all namespaces.
-    All,
-    /// Those of one.
-    Namespace(&'a str),
-    /// One of them.
-    Pod(&'a str, &'a str),
+/// Where pods are looked for. What is found there may be more than what is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Scope<'a> {
+    /// In one namespace.
+    pub(crate) namespace: Option<&'a str>,
+    /// By their names, if these are few: nothing else is looked at then.
+    pub(crate) names: Option<&'a [&'a str]>,
 }
 
 impl Scope<'_> {
     fn matchers(self) -> Vec<Matcher> {
-        match self {
-            Self::All => Vec::new(),
-            Self::Namespace(namespace) => vec![Matcher::equal("namespace", namespace)],
-            Self::Pod(namespace, pod) => vec![Matcher::equal("namespace", namespace), Matcher::equal("pod", pod)],
-        }
+        let mut matchers = vec![one_of("__name__", CONTAINER)];
+        matchers.push(self.namespace.map(|namespace| Matcher::equal("namespace", namespace)));
+        matchers.push(self.names.and_then(|names| one_of("pod", names)));
+        matchers.into_iter().flatten().collect()
     }
+}
+
+/// That a label has one of some values; `None` if that cannot be put so that the index alone answers it.
+fn one_of(label: &str, values: &[&str]) -> Option<Matcher> {
+    if let [value] = values {
+        return Some(Matcher::equal(label, *value));
+    }
+    let is_plain = |value: &&str| {
+        value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if !values.iter().all(is_plain) {
+        return None;
+    }
+    Matcher::new(MatchOp::Regex, label, values.join("|")).ok()
 }
 
 /// A container by name. In order, those of a pod are neighbours.
@@ -88,10 +109,8 @@ impl Reading<'_> {
                 container: seen.container.clone(),
             })
         });
-        for (part, name) in CONTAINER {
-            let mut matchers = scope.matchers();
-            matchers.push(Matcher::equal("__name__", name));
-            self.read(part, &matchers, &mut found)?;
+        if scope.names.is_none_or(|names| !names.is_empty()) {
+            self.read(&scope.matchers(), &mut found)?;
         }
         Ok(found.living())
     }
@@ -99,28 +118,12 @@ impl Reading<'_> {
     /// What is told of nodes, by their names.
     pub(super) fn nodes(&self) -> Result<Vec<(String, Track)>, SelectError> {
         let mut found = Tracks::new(|seen: &Seen| Some(seen.node_name().to_owned()).filter(|name| !name.is_empty()));
-        for (part, name) in NODE {
-            self.read(part, &[Matcher::equal("__name__", name)], &mut found)?;
-        }
-        for (part, name) in CONTAINER {
-            let matchers = [Matcher::equal("__name__", name), Matcher::equal("id", ROOT)];
-            self.read(part, &matchers, &mut found)?;
-        }
+        let matchers: Vec<Matcher> = one_of("__name__", NODE).into_iter().collect();
+        self.read(&matchers, &mut found)?;
+        let root = [one_of("__name__", CONTAINER), Some(Matcher::equal("id", ROOT))];
+        let matchers: Vec<Matcher> = root.into_iter().flatten().collect();
+        self.read(&matchers, &mut found)?;
         Ok(found.living())
-    }
-
-    /// Whether anything is told of now.
-    pub(super) fn is_told_of_anything(&self) -> Result<bool, SelectError> {
-        for (_, name) in [NODE[0], CONTAINER[0]] {
-            let hints = SelectHints::range(self.recent());
-            let groups = self
-                .querier
-                .select(&[Matcher::equal("__name__", name)], &hints, self.cx)?;
-            if groups.iter().any(|group| !group.timestamps().is_empty()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Where last samples lie.
@@ -130,7 +133,6 @@ impl Reading<'_> {
 
     fn read<K, N: Fn(&Seen) -> Option<K>>(
         &self,
-        part: Part,
         matchers: &[Matcher],
         found: &mut Tracks<K, N>,
     ) -> Result<(), SelectError> {
@@ -146,6 +148,7 @@ impl Reading<'_> {
             }
             for series in (0..group.len()).filter(|series| group.kind(*series) == ColumnKind::Float) {
                 seen.look(&**group, series);
+                let Some(part) = part(&seen.metric) else { continue };
                 let Some(track) = found.track(&seen) else { continue };
                 if let Some(tail) = Tail::of(&group.read(series, &mut buf)?, oldest) {
                     track.set(part, tail);
@@ -154,6 +157,19 @@ impl Reading<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether anything is told of now.
+pub(super) fn is_anything_told(reading: &Reading<'_>) -> Result<bool, SelectError> {
+    for name in NODE.iter().chain(CONTAINER) {
+        let hints = SelectHints::range(reading.recent());
+        let matchers = [Matcher::equal("__name__", *name)];
+        let groups = reading.querier.select(&matchers, &hints, reading.cx)?;
+        if groups.iter().any(|group| !group.timestamps().is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Tracks as they are found; series of one track agree in all labels but their names.
@@ -207,6 +223,7 @@ impl<K, N: Fn(&Seen) -> Option<K>> Tracks<K, N> {
 /// The labels of a series that matter here. Kept from one series to the next for its memory.
 #[derive(Debug, Default)]
 struct Seen {
+    metric: String,
     namespace: String,
     pod: String,
     container: String,
@@ -221,6 +238,7 @@ struct Seen {
 impl Seen {
     fn look(&mut self, group: &dyn SeriesGroup, series: usize) {
         let fields = [
+            &mut self.metric,
             &mut self.namespace,
             &mut self.pod,
             &mut self.container,
@@ -233,6 +251,7 @@ impl Seen {
         self.others.clear();
         group.visit_labels(series, &mut |name, value| {
             let field = match name {
+                "__name__" => Some(&mut self.metric),
                 "namespace" => Some(&mut self.namespace),
                 "pod" => Some(&mut self.pod),
                 "container" => Some(&mut self.container),

@@ -23,7 +23,8 @@ pub use routes::routes;
 pub use usage::{ContainerUsage, NodeUsage, PodUsage};
 
 use super::Sources;
-use gather::{Reading, Scope, range};
+use gather::{Reading, Scope, is_anything_told, range};
+use objects::Objects;
 use tidegauge_model::{Cancel, Queryable, ReadContext, SelectError};
 
 /// The group's name.
@@ -31,7 +32,8 @@ pub const GROUP: &str = "metrics.k8s.io";
 /// The one version that is served.
 pub const VERSION: &str = "v1beta1";
 
-/// What the pods of a namespace, or of all, use now: those that are `wanted` by namespace and name. Blocks on the store.
+/// What the pods of a namespace, or of all, use now: those that the API server knows, as far as it has said, and that are
+/// `wanted` by namespace and name. Blocks on the store.
 ///
 /// # Errors
 /// Those of the store.
@@ -40,7 +42,13 @@ pub fn pods(
     namespace: Option<&str>,
     wanted: impl Fn(&str, &str) -> bool,
 ) -> Result<Vec<PodUsage>, SelectError> {
-    let scope = namespace.map_or(Scope::All, Scope::Namespace);
+    let known = Objects::wanted(&sources.pods, namespace, &wanted);
+    let names = known.few();
+    let scope = Scope {
+        namespace,
+        names: names.as_deref(),
+    };
+    let wanted = |namespace: &str, name: &str| known.has(namespace, name) && wanted(namespace, name);
     read(sources, Cancel::new(), |reading| usage::pods(reading, scope, &wanted))
 }
 
@@ -48,7 +56,7 @@ pub fn pods(
 /// store.
 pub fn problems(sources: &Sources) -> Vec<String> {
     let mut problems = Vec::new();
-    match read(sources, Cancel::new(), |reading| reading.is_told_of_anything()) {
+    match read(sources, Cancel::new(), is_anything_told) {
         Ok(true) => {}
         Ok(false) => problems.push(format!(
             "no recent samples of containers or nodes: nothing scrapes the kubelets' /metrics/resource or \

@@ -4,6 +4,9 @@ use crate::kubeapi::{Failure, Selector};
 use std::collections::HashMap;
 use tidegauge_scraper::{Meta, Node, Pairs, Pod, Watching};
 
+/// So many are looked for by their names; more, by looking at all.
+const FEW: usize = 64;
+
 /// What a pod and a node have in common here.
 pub(super) trait Listed {
     /// Its name and labels.
@@ -57,11 +60,28 @@ impl Objects {
             }
             return Err(Failure::unavailable(format!("cannot select by labels: {problem}")));
         }
+        let chosen = |meta: &Meta| selector.matches(|name| meta.labels().get(name));
+        Ok(Self::chosen(watching, namespace, chosen))
+    }
+
+    /// Those that run and are wanted by namespace and name, in a namespace if one is named.
+    pub(super) fn wanted<T: Listed>(
+        watching: &Watching<T>,
+        namespace: Option<&str>,
+        wanted: impl Fn(&str, &str) -> bool,
+    ) -> Self {
+        if !watching.is_complete() {
+            return Self::Unknown;
+        }
+        Self::chosen(watching, namespace, |meta| wanted(meta.namespace(), meta.name()))
+    }
+
+    fn chosen<T: Listed>(watching: &Watching<T>, namespace: Option<&str>, chosen: impl Fn(&Meta) -> bool) -> Self {
         let mut known: HashMap<String, HashMap<String, Pairs>> = HashMap::new();
         watching.each(|object| {
             let meta = object.meta();
             let here = namespace.is_none_or(|namespace| namespace == meta.namespace());
-            if !here || !object.runs() || !selector.matches(|name| meta.labels().get(name)) {
+            if !here || !object.runs() || !chosen(meta) {
                 return;
             }
             let labels = meta.labels().clone();
@@ -74,7 +94,15 @@ impl Objects {
                 }
             };
         });
-        Ok(Self::Known(known))
+        Self::Known(known)
+    }
+
+    /// All names, if they are few.
+    pub(super) fn few(&self) -> Option<Vec<&str>> {
+        let Self::Known(known) = self else { return None };
+        let count: usize = known.values().map(HashMap::len).sum();
+        let names = || known.values().flat_map(HashMap::keys).map(String::as_str);
+        (count <= FEW).then(|| names().collect())
     }
 
     /// The one of a name, if it is there and runs.

@@ -6,6 +6,7 @@ use crate::kubeapi::{Failure, Selector};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use url::form_urlencoded;
 
@@ -54,7 +55,7 @@ impl Question {
                 .find(|(n, _)| n == name)
                 .map(|(_, v)| v)
         };
-        let text = |name: &str| value(name).map(|value| value.into_owned()).unwrap_or_default();
+        let text = |name: &str| value(name).map(Cow::into_owned).unwrap_or_default();
         let accept = headers
             .get_all(header::ACCEPT)
             .iter()

@@ -147,7 +147,11 @@ async fn pods(api: &Api, namespace: Option<String>, question: &Question) -> Resu
     let namespace = namespace.or_else(|| fields.namespace().map(str::to_owned));
     let objects = Objects::of(&api.sources.pods, "pods", namespace.as_deref(), &labels)?;
     let body = api.read(move |reading| {
-        let scope = namespace.as_deref().map_or(Scope::All, Scope::Namespace);
+        let names = objects.few();
+        let scope = Scope {
+            namespace: namespace.as_deref(),
+            names: names.as_deref(),
+        };
         let wanted = |namespace: &str, name: &str| objects.has(namespace, name) && fields.match_names(namespace, name);
         let found = usage::pods(reading, scope, &wanted)?;
         let items: Vec<Item<'_>> = found.iter().map(|pod| pod_item(pod, &objects)).collect();
@@ -167,7 +171,10 @@ async fn get_pod(
     let missing = Failure::no_object(GROUP, "podmetrics", &format!("{namespace}/{name}"));
     let objects = Objects::one(&api.sources.pods, &namespace, &name);
     let body = api.read(move |reading| {
-        let scope = Scope::Pod(&namespace, &name);
+        let scope = Scope {
+            namespace: Some(&namespace),
+            names: Some(&[&name]),
+        };
         let found = usage::pods(reading, scope, &|namespace, name| objects.has(namespace, name))?;
         Ok(found.first().map(|pod| answer.one(&pod_item(pod, &objects))))
     });

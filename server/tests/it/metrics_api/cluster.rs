@@ -2,13 +2,13 @@
 //! what the kubelets would have said.
 
 use crate::apiserver::{ApiServer, Asked};
+use crate::process::PATIENCE;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Uri, header};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use tempfile::TempDir;
 use tidegauge_model::testing::HandClock;
 use tidegauge_model::{Appendable, Clock, Labels, OnReject, Timestamp};
@@ -17,8 +17,6 @@ use tidegauge_scraper::{ClusterAt, Manager, ScrapeOptions};
 use tidegauge_server::kubeapi::{Sources, resource};
 use tidegauge_tsdb::{Db, Options};
 use tower::ServiceExt;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the API server has.
 #[derive(Default)]
@@ -83,6 +81,7 @@ fn hand_on(group: &Router, asked: &Asked) -> (u16, String) {
 pub(super) struct Cluster {
     pub(super) sources: Arc<Sources>,
     pub(super) routes: Router,
+    pub(super) scraper: Manager,
     pub(super) kubeconfig: PathBuf,
     pub(super) dir: TempDir,
 }
@@ -90,11 +89,11 @@ pub(super) struct Cluster {
 impl Cluster {
     /// One with an empty store, at a time.
     pub(super) async fn start(objects: Objects, now: Timestamp) -> Self {
-        Self::over(tempfile::tempdir().unwrap(), objects, now).await
+        Self::over(tempfile::tempdir().unwrap(), objects, Arc::new(HandClock::at(now))).await
     }
 
     /// One over a store that may have been there before.
-    pub(super) async fn over(dir: TempDir, objects: Objects, now: Timestamp) -> Self {
+    pub(super) async fn over(dir: TempDir, objects: Objects, clock: Arc<dyn Clock>) -> Self {
         // Once per process; a second choice is refused, which is fine.
         drop(rustls::crypto::ring::default_provider().install_default());
         let refuses = objects.refuses;
@@ -103,7 +102,6 @@ impl Cluster {
         let kubeconfig = dir.path().join("kubeconfig");
         std::fs::write(&kubeconfig, kubeconfig_of(&format!("http://{}", server.address))).unwrap();
 
-        let clock: Arc<dyn Clock> = Arc::new(HandClock::at(now));
         let db = Db::open(&dir.path().join("data"), Options::default(), clock.clone()).unwrap();
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
         let cluster = scraper.cluster(ClusterAt::Kubeconfig(kubeconfig.clone())).unwrap();
@@ -126,6 +124,7 @@ impl Cluster {
         Self {
             sources,
             routes,
+            scraper,
             kubeconfig,
             dir,
         }

@@ -66,7 +66,7 @@ impl Store {
     }
 
     fn pods(&self) -> Vec<String> {
-        self.pods_in(Scope::All)
+        self.pods_in(Scope::default())
     }
 
     fn nodes(&self) -> Vec<String> {
@@ -109,9 +109,14 @@ fn pods_come_sorted_with_their_containers_and_the_oldest_time() {
         "shop/web-b -4 15000 web=250m,1000",
     ];
     assert_eq!(store.pods(), [dns, web[0], web[1]]);
-    assert_eq!(store.pods_in(Scope::Namespace("shop")), web);
-    assert_eq!(store.pods_in(Scope::Pod("shop", "web-a")), web[..1]);
-    assert_eq!(store.pods_in(Scope::Pod("shop", "dns")), [""; 0]);
+    let named = |namespace, names| store.pods_in(Scope { namespace, names });
+    assert_eq!(named(Some("shop"), None), web);
+    assert_eq!(named(Some("shop"), Some(&["web-a"][..])), web[..1]);
+    assert_eq!(named(None, Some(&["dns", "web-b", "gone"][..])), [dns, web[1]]);
+    assert_eq!(named(Some("shop"), Some(&["dns"][..])), [""; 0]);
+    assert_eq!(named(None, Some(&[][..])), [""; 0]);
+    // What the index cannot look for by name is found by looking at all.
+    assert_eq!(named(Some("shop"), Some(&["web-a", "a.b"][..])), web);
 }
 
 #[test]
