@@ -8,6 +8,9 @@
 //! The configuration comes first, because it is what is wrong most often; the listener opens before the store, so that
 //! a probe is answered while the log is read back. A reload goes through the same code as a start.
 
+#[cfg(feature = "kubernetes")]
+mod cluster;
+
 use crate::access::{Access, AccessFiles};
 use crate::active::ActiveQueries;
 use crate::api::{self, ApiLimits, ApiState, BuildInfo, Lifecycle, Listing, Readiness, Registry, ReloadReply};
@@ -16,12 +19,13 @@ use crate::clock::SystemClock;
 use crate::config::{Config, PromDuration, Reloader, Source};
 use crate::features;
 use crate::gate::Gate;
+#[cfg(not(feature = "kubernetes"))]
 use crate::hpa::live::Autoscalers;
 #[cfg(feature = "kubernetes")]
-use crate::hpa::live::{Options as AutoscalerOptions, Watcher};
+use crate::hpa::live::Options as AutoscalerOptions;
 use crate::http::{self, CorsOrigin, Secure, ServeOptions, Traffic};
 #[cfg(feature = "kubernetes")]
-use crate::kubeapi::{self, Sources, serving::Serving};
+use crate::kubeapi::{self, Adapter, serving::Serving};
 use crate::preset;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
@@ -76,6 +80,9 @@ pub struct AppOptions {
     pub metrics_apis: kubeapi::Options,
     /// Where the data is.
     pub data_dir: PathBuf,
+    /// The file with rules for metrics, as prometheus-adapter has it.
+    #[cfg(feature = "kubernetes")]
+    pub adapter_config: Option<PathBuf>,
     /// Addresses to listen on, as `host:port`; port 0 takes a free one.
     pub listen: Vec<String>,
     /// The URL users know.
@@ -318,6 +325,8 @@ pub async fn run(
 
     let reloaded = Reloaded {
         scraper: scraper.clone(),
+        #[cfg(feature = "kubernetes")]
+        adapter: state.adapter.clone(),
         db: db.clone(),
         exemplars,
         web,
@@ -413,6 +422,16 @@ impl Running {
         let query_log = Path::new(&loaded.global().query_log_file);
         web.query_log.reopen(query_log).map_err(|problem| anyhow!(problem))?;
 
+        #[cfg(feature = "kubernetes")]
+        let adapter = Adapter::open(
+            db.clone(),
+            engine.clone(),
+            clock.clone(),
+            options.adapter_config.clone(),
+            loaded.hpa_metrics().clone(),
+        )
+        .map_err(|problem| anyhow!(problem))?;
+
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING);
         let mut registry = Registry::new();
         let (a, b, c, d) = (db.clone(), engine.clone(), scraper.clone(), config.clone());
@@ -420,20 +439,31 @@ impl Running {
         registry.add(move || b.metrics().list());
         registry.add(move || c.list());
         registry.add(move || d.list());
+        #[cfg(feature = "kubernetes")]
+        let listed = adapter.clone();
+        #[cfg(feature = "kubernetes")]
+        registry.add(move || listed.list());
         let remote_write = shares.bodies.child("remote write", shares.bodies.limit());
         registry.add(move || shares.list());
         registry.add(web.listings());
         #[cfg(feature = "kubernetes")]
         let (serving, autoscalers) = {
-            let sources = sources(options, (&db, &engine, clock, &scraper));
-            let serving = metrics_apis(options, &sources, &mut registry)?;
-            (serving, autoscalers(options, sources, &mut registry, shutdown))
+            let parts = cluster::Parts {
+                db: &db,
+                engine: &engine,
+                clock,
+                scraper: &scraper,
+                adapter: &adapter,
+            };
+            parts.start(options, &mut registry, shutdown)?
         };
         #[cfg(not(feature = "kubernetes"))]
         let autoscalers = Autoscalers::default();
         let state = Arc::new(ApiState {
             db: db.clone(),
             engine,
+            #[cfg(feature = "kubernetes")]
+            adapter,
             scraper: scraper.clone(),
             clock: clock.clone(),
             flags: flags_in_effect(options, site),
@@ -484,6 +514,8 @@ impl Running {
 #[derive(Clone)]
 struct Reloaded {
     scraper: Manager,
+    #[cfg(feature = "kubernetes")]
+    adapter: Arc<Adapter>,
     db: Arc<Db>,
     /// Whether exemplars are kept.
     exemplars: bool,
@@ -494,8 +526,12 @@ impl Reloaded {
     fn take(&self, new: &Config) -> Result<(), String> {
         // What can fail comes first: a reload is taken whole or not at all.
         self.web.query_log.reopen(Path::new(&new.global().query_log_file))?;
+        #[cfg(feature = "kubernetes")]
+        let metrics = self.adapter.load(new.hpa_metrics().clone())?;
         let applied = self.scraper.apply(new.jobs().to_vec(), new.external_labels());
         applied.map_err(|e| e.to_string())?;
+        #[cfg(feature = "kubernetes")]
+        self.adapter.take(metrics);
         self.db.set_out_of_order_ms(out_of_order_ms(new));
         if self.exemplars {
             self.db.set_max_exemplars(new.max_exemplars());
@@ -627,67 +663,6 @@ fn serve_options(options: &AppOptions, web: &Web) -> ServeOptions {
         grace: REQUEST_GRACE,
         secure: web.access.clone().map(|access| access as Arc<dyn Secure>),
         traffic: web.traffic.clone(),
-    }
-}
-
-/// What is answered of a cluster from, if anything is: the metrics APIs, and the autoscalers wherever there is a cluster.
-#[cfg(feature = "kubernetes")]
-fn sources(
-    options: &AppOptions,
-    (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
-) -> Option<Result<Arc<Sources>, String>> {
-    let apis = &options.metrics_apis;
-    let has_cluster = options.presets.kubernetes || apis.kubeconfig.is_some();
-    let wanted = apis.serving.is_some() || (options.autoscalers.is_some() && has_cluster);
-    wanted.then(|| apis.sources(db, engine, clock, scraper))
-}
-
-/// The metrics APIs of Kubernetes, if they are to be served.
-#[cfg(feature = "kubernetes")]
-fn metrics_apis(
-    options: &AppOptions,
-    sources: &Option<Result<Arc<Sources>, String>>,
-    registry: &mut Registry,
-) -> anyhow::Result<Option<Serving>> {
-    let (Some(apis), Some(sources)) = (&options.metrics_apis.serving, sources) else {
-        return Ok(None);
-    };
-    let opened = || {
-        let sources = sources.as_ref().map_err(Clone::clone)?;
-        Serving::open(apis, sources, &options.data_dir, options.max_url_bytes)
-    };
-    let serving = opened().map_err(|why: String| anyhow!(why))?;
-    registry.add(serving.listings());
-    Ok(Some(serving))
-}
-
-/// The autoscalers of the cluster, looked at until shutdown, if there is a cluster to look at.
-#[cfg(feature = "kubernetes")]
-fn autoscalers(
-    options: &AppOptions,
-    sources: Option<Result<Arc<Sources>, String>>,
-    registry: &mut Registry,
-    shutdown: &CancellationToken,
-) -> Autoscalers {
-    let (Some(wanted), Some(sources)) = (options.autoscalers.clone(), sources) else {
-        return Autoscalers::default();
-    };
-    match sources {
-        Ok(sources) => {
-            let watcher = Watcher::new(sources, wanted);
-            let autoscalers = watcher.autoscalers();
-            let board = autoscalers.board.clone();
-            registry.add(move || board.list());
-            tokio::spawn(watcher.run(shutdown.clone()));
-            autoscalers
-        }
-        // What is scraped does not depend on it.
-        Err(problem) => {
-            tracing::warn!(problem, "autoscalers are not looked at");
-            let autoscalers = Autoscalers::default();
-            autoscalers.board.set_problems(vec![problem]);
-            autoscalers
-        }
     }
 }
 

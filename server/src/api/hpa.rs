@@ -1,4 +1,5 @@
-//! `hpa/backtest`: autoscalers rehearsed on what is stored. Ours; Prometheus has no such endpoint.
+//! `hpa/*`: autoscalers rehearsed on what is stored, and the metrics that there are for them. Ours; Prometheus has no such
+//! endpoints.
 
 use super::error::ApiError;
 use super::params::Params;
@@ -52,6 +53,23 @@ pub(crate) async fn backtest(State(shared): State<Shared>, request: Request<Body
         })
         .await?;
     Ok(answer(&report, form))
+}
+
+/// `GET /api/v1/hpa/metrics`
+#[cfg(feature = "kubernetes")]
+pub(crate) async fn metrics(State(shared): State<Shared>) -> Result<Response, ApiError> {
+    shared.ready()?;
+    let report = shared.api.adapter.report().await;
+    Ok(Reply::new(Data::Json(report.to_string().into_bytes())).into_response())
+}
+
+/// The same of a program that knows no cluster.
+#[cfg(not(feature = "kubernetes"))]
+pub(crate) async fn metrics(State(shared): State<Shared>) -> Result<Response, ApiError> {
+    shared.ready()?;
+    Err(ApiError::unavailable(
+        "this program was built without Kubernetes: it makes no metrics for autoscalers",
+    ))
 }
 
 fn answer(report: &Report, form: Form) -> Response {

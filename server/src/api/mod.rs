@@ -43,4 +43,6 @@ pub use router::routes;
 pub(crate) use shared::Shared;
 pub use state::{ApiLimits, ApiState, BuildInfo, ConfigView, LastReload, Lifecycle, Readiness, ReloadReply};
 pub(crate) use status::replay_state;
+#[cfg(feature = "kubernetes")]
+pub(crate) use status::rfc3339;
 pub(crate) use values::parse_time;

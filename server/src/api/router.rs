@@ -105,6 +105,7 @@ fn api() -> Vec<Route> {
         get("/api/v1/hpa/{namespace}/{name}/explain", autoscalers::explain),
         get_post("/api/v1/hpa/explain", autoscalers::explain_manifest),
         post("/api/v1/hpa/backtest", hpa::backtest),
+        get("/api/v1/hpa/metrics", hpa::metrics),
         get_post("/api/v1/series", series::series),
         get_post("/api/v1/labels", series::names),
         get("/api/v1/label/{name}/values", series::values),

@@ -4,6 +4,8 @@ use super::exposition::{Listing, Registry};
 use crate::active::ActiveQueries;
 use crate::hpa::live::Autoscalers;
 use crate::http::CorsOrigin;
+#[cfg(feature = "kubernetes")]
+use crate::kubeapi::Adapter;
 use crate::query_log::QueryLog;
 use crate::remote::ProtoMessage;
 use parking_lot::RwLock;
@@ -26,6 +28,9 @@ pub struct ApiState {
     pub engine: Arc<Engine>,
     /// Knows the targets.
     pub scraper: Manager,
+    /// Makes metrics for autoscalers of what is stored.
+    #[cfg(feature = "kubernetes")]
+    pub adapter: Arc<Adapter>,
     /// Tells the time of a query that does not say.
     pub clock: Arc<dyn Clock>,
     /// Every upstream flag with its effective value (`status/flags`).

@@ -4,6 +4,8 @@ use super::{complain, print};
 use crate::access;
 use crate::clock::SystemClock;
 use crate::config::{self, PromDuration};
+#[cfg(feature = "kubernetes")]
+use crate::kubeapi;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -25,6 +27,13 @@ pub(crate) enum Check {
     },
     /// Read files of --web.config.file as a start would, with the certificates they name
     WebConfig {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Read files of --kubernetes.adapter-config as a start would
+    #[cfg(feature = "kubernetes")]
+    Adapter {
         /// The files
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -55,6 +64,8 @@ impl Check {
         match self {
             Self::Config { files } => check_files(&files),
             Self::WebConfig { files } => check_web(&files),
+            #[cfg(feature = "kubernetes")]
+            Self::Adapter { files } => check_adapter(&files),
             Self::Sd(sd) => sd.run(),
         }
     }
@@ -111,6 +122,24 @@ fn kubeconfigs_can_be_used(file: &std::path::Path, config: &config::Config) -> b
 #[cfg(not(feature = "kubernetes"))]
 fn kubeconfigs_can_be_used(_file: &std::path::Path, _config: &config::Config) -> bool {
     true
+}
+
+#[cfg(feature = "kubernetes")]
+fn check_adapter(files: &[PathBuf]) -> anyhow::Result<()> {
+    let mut bad = 0usize;
+    for file in files {
+        match kubeapi::check_rules(file) {
+            Ok(told) => print(format_args!("{}: ok, {told}\n", file.display())),
+            Err(error) => {
+                bad += 1;
+                complain(error);
+            }
+        }
+    }
+    if bad > 0 {
+        bail!("{bad} of {} files cannot be used", files.len());
+    }
+    Ok(())
 }
 
 fn check_web(files: &[PathBuf]) -> anyhow::Result<()> {

@@ -95,6 +95,8 @@ pub const FLAGS: &[Flag] = &[
     value("discovery.max-targets", "100000", Own),
     repeated("enable-feature", "", Obeyed),
     switch("kubernetes", "false", Own),
+    #[cfg(feature = "kubernetes")]
+    value("kubernetes.adapter-config", "", Own),
     value("kubernetes.annotations", "", Own),
     #[cfg(feature = "kubernetes")]
     repeated("kubernetes.api.groups", "metrics,custom,external", Own),

@@ -69,6 +69,15 @@ pub struct ServeArgs {
     #[cfg(feature = "kubernetes")]
     #[command(flatten)]
     metrics_apis: MetricsApis,
+    /// File with rules that make metrics for autoscalers of series, as prometheus-adapter has it; what is changed in it is
+    /// taken without a restart
+    #[cfg(feature = "kubernetes")]
+    #[arg(
+        long = "kubernetes.adapter-config",
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
+    adapter_config: Option<PathBuf>,
     /// Features of Prometheus to turn on, by name, separated by commas; may be repeated
     #[arg(
         long = "enable-feature",
@@ -503,6 +512,7 @@ impl ServeArgs {
             }),
             #[cfg(feature = "kubernetes")]
             metrics_apis: self.metrics_apis.into_options(),
+            adapter_config: given(self.adapter_config),
             data_dir: self.data_dir,
             listen,
             external_url: self.external_url,

@@ -1,6 +1,7 @@
 //! Reads a configuration file into a [`Config`].
 
 use super::error::ConfigError;
+use super::hpa_metrics::HpaMetrics;
 use super::yaml::{Fault, Node, Place, Value};
 use super::{PromDuration, de, show, validate};
 use crate::preset;
@@ -47,6 +48,7 @@ pub struct Config {
     external_labels: Labels,
     out_of_order: PromDuration,
     max_exemplars: usize,
+    hpa_metrics: HpaMetrics,
     unsupported: Vec<Unsupported>,
     yaml: String,
 }
@@ -87,6 +89,11 @@ impl Config {
     /// `storage.exemplars.max_exemplars`: how many are kept where the feature `exemplar-storage` is on; 0 keeps none.
     pub fn max_exemplars(&self) -> usize {
         self.max_exemplars
+    }
+
+    /// What `tidegauge` says of metrics for autoscalers.
+    pub fn hpa_metrics(&self) -> &HpaMetrics {
+        &self.hpa_metrics
     }
 
     /// What the file says without effect, in order of name.
@@ -195,6 +202,7 @@ fn parse(
     read.other_sections(&global).map_err(|f| ConfigError::at(path, &f))?;
     let own = read.jobs(&global).map_err(|f| ConfigError::at(path, &f))?;
     let preset = preset::wanted(root.get("tidegauge"), presets).map_err(|f| ConfigError::at(path, &f))?;
+    let hpa_metrics = HpaMetrics::read(root.get("tidegauge")).map_err(|f| ConfigError::at(path, &f))?;
     let brought = match &preset {
         Some(preset) => preset.jobs(&root, &global, folder)?,
         None => Vec::new(),
@@ -239,6 +247,7 @@ fn parse(
         jobs,
         external_labels,
         max_exemplars: max_exemplars(&root),
+        hpa_metrics,
         unsupported,
         yaml,
     })

@@ -1,11 +1,15 @@
 //! The Kubernetes metrics APIs: what `kubectl top` and the HorizontalPodAutoscaler ask.
 
+mod adapter;
+pub mod custom;
+pub mod external;
 pub mod resource;
 pub mod selector;
 pub mod serving;
 pub mod sources;
 pub mod status;
 
+pub use adapter::{Adapter, Loaded, check_rules};
 pub use selector::Selector;
 pub use sources::Sources;
 pub use status::Failure;
@@ -39,6 +43,7 @@ impl Options {
         engine: &Arc<Engine>,
         clock: &Arc<dyn Clock>,
         scraper: &Manager,
+        adapter: &Arc<Adapter>,
     ) -> Result<Arc<Sources>, String> {
         let at = match &self.kubeconfig {
             Some(path) => ClusterAt::Kubeconfig(path.clone()),
@@ -52,6 +57,7 @@ impl Options {
             engine.clone(),
             clock.clone(),
             cluster,
+            adapter.clone(),
         )))
     }
 }
@@ -62,7 +68,8 @@ pub fn routes(sources: &Arc<Sources>, groups: &[Group]) -> Router {
     for group in groups {
         routes = match group {
             Group::Metrics => routes.merge(resource::routes(Arc::clone(sources))),
-            Group::Custom | Group::External => routes,
+            Group::Custom => routes.merge(custom::routes(Arc::clone(sources))),
+            Group::External => routes.merge(external::routes(Arc::clone(sources))),
         };
     }
     routes

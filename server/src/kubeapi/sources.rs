@@ -1,5 +1,7 @@
 //! What the metrics APIs answer from.
 
+use super::adapter::Adapter;
+use super::custom::Lists;
 use std::sync::Arc;
 use tidegauge_model::Clock;
 use tidegauge_query::Engine;
@@ -20,11 +22,21 @@ pub struct Sources {
     pub pods: Watching<Pod>,
     /// The nodes.
     pub nodes: Watching<Node>,
+    /// What makes custom and external metrics of the samples.
+    pub(super) adapter: Arc<Adapter>,
+    /// Objects that are not watched.
+    pub(super) lists: Lists,
 }
 
 impl Sources {
     /// Begins to watch pods and nodes. To be called within a tokio runtime.
-    pub fn new(store: Arc<Db>, engine: Arc<Engine>, clock: Arc<dyn Clock>, cluster: Cluster) -> Self {
+    pub fn new(
+        store: Arc<Db>,
+        engine: Arc<Engine>,
+        clock: Arc<dyn Clock>,
+        cluster: Cluster,
+        adapter: Arc<Adapter>,
+    ) -> Self {
         Self {
             store,
             engine,
@@ -32,6 +44,8 @@ impl Sources {
             pods: cluster.pods(None),
             nodes: cluster.nodes(),
             cluster,
+            adapter,
+            lists: Lists::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ pub use kubernetes::{Annotations, Kubernetes};
 use crate::config::{ConfigError, Fault, Node, Place, jobs, read};
 use clap::ValueEnum;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::path::Path;
 use tidegauge_scraper::config::{GlobalConfig, ScrapeConfig};
 
@@ -48,6 +49,11 @@ pub struct Flags {
 struct Section {
     presets: Vec<Name>,
     kubernetes: Option<Kubernetes>,
+    // These two are the configuration's own to read.
+    #[serde(rename = "hpa_metrics")]
+    _hpa_metrics: IgnoredAny,
+    #[serde(rename = "hpa_automatic")]
+    _hpa_automatic: IgnoredAny,
 }
 
 /// The preset that a file's section `tidegauge` and the flags ask for, if they ask for one.

@@ -13,13 +13,14 @@ use tidegauge_model::testing::HandClock;
 use tidegauge_model::{Appendable, Labels, OnReject, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{ClusterAt, Manager, ScrapeOptions};
+use tidegauge_server::config::HpaMetrics;
 use tidegauge_server::hpa::explain;
 use tidegauge_server::hpa::formula::{Request, Scale};
 use tidegauge_server::hpa::live::scale::TargetScale;
 use tidegauge_server::hpa::live::{Sighted, Sourced, look};
 use tidegauge_server::hpa::pods::{Phase, Pod, Ready, Status};
 use tidegauge_server::hpa::{Decision, History, Hpa, Path, Settings, manifest};
-use tidegauge_server::kubeapi::{Sources, resource};
+use tidegauge_server::kubeapi::{Adapter, Sources, resource};
 use tidegauge_tsdb::{Db, Fsync, Options};
 
 /// Midnight.
@@ -110,8 +111,10 @@ impl Day {
         let scraper = Manager::new(db.clone(), hand.clone(), ScrapeOptions::default());
         let at = ClusterAt::Kubeconfig(kubeconfig(dir.path(), &api));
         let cluster = scraper.cluster(at).expect("a cluster");
+        let own = HpaMetrics::default();
+        let adapter = Adapter::open(db.clone(), engine.clone(), hand.clone(), None, own).expect("no rules");
         let mut day = Self {
-            sources: Sources::new(db.clone(), engine, hand.clone(), cluster),
+            sources: Sources::new(db.clone(), engine, hand.clone(), cluster, adapter),
             clock: hand,
             db,
             pods: Vec::new(),

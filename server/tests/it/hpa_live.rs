@@ -13,9 +13,10 @@ use tidegauge_model::Timestamp;
 use tidegauge_model::testing::HandClock;
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{ClusterAt, Manager, ScrapeOptions};
+use tidegauge_server::config::HpaMetrics;
 use tidegauge_server::hpa::live::{Autoscalers, Id, Options, Watcher};
 use tidegauge_server::hpa::{Settings, manifest};
-use tidegauge_server::kubeapi::Sources;
+use tidegauge_server::kubeapi::{Adapter, Sources};
 use tidegauge_tsdb::{Db, Options as StoreOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +100,8 @@ impl Watched {
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
         let at = ClusterAt::Kubeconfig(kubeconfig(dir.path(), &api));
         let cluster = scraper.cluster(at).expect("a cluster");
+        let own = HpaMetrics::default();
+        let adapter = Adapter::open(db.clone(), engine.clone(), clock.clone(), None, own).expect("no rules");
         let options = Options {
             max_autoscalers: 3,
             settings: Settings {
@@ -106,7 +109,7 @@ impl Watched {
                 ..Settings::default()
             },
         };
-        let watcher = Watcher::new(Arc::new(Sources::new(db, engine, clock, cluster)), options);
+        let watcher = Watcher::new(Arc::new(Sources::new(db, engine, clock, cluster, adapter)), options);
         let (told, stop) = (watcher.autoscalers(), CancellationToken::new());
         tokio::spawn(watcher.run(stop.clone()));
         Self {

@@ -29,6 +29,8 @@ mod config;
 mod contract;
 mod crash;
 mod crowd;
+#[cfg(feature = "kubernetes")]
+mod custom_metrics;
 mod dashboards;
 mod deploy;
 mod discovery;

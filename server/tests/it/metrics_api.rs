@@ -230,6 +230,13 @@ async fn what_cannot_be_answered_is_a_status() {
         ("GET", "/pods?includeObject=some", 400, "BadRequest", String::new()),
         (
             "GET",
+            "/namespaces/shop/pods/web-1?watch=true",
+            405,
+            "MethodNotAllowed",
+            "watch is not supported on resources of kind \"pods.metrics.k8s.io\"".into(),
+        ),
+        (
+            "GET",
             "/nodes?watch=true",
             405,
             "MethodNotAllowed",

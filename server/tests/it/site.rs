@@ -126,6 +126,13 @@ impl ConfigView for FixedConfig {
     }
 }
 
+/// Metrics of whatever carries the labels of pods.
+#[cfg(feature = "kubernetes")]
+fn automatic(db: &Arc<Db>, engine: &Arc<Engine>, clock: &Arc<dyn Clock>) -> Arc<tidegauge_server::kubeapi::Adapter> {
+    let own = tidegauge_server::config::HpaMetrics::default();
+    tidegauge_server::kubeapi::Adapter::open(db.clone(), engine.clone(), clock.clone(), None, own).unwrap()
+}
+
 impl Site {
     pub(crate) fn new() -> Self {
         Self::with(Switches::default())
@@ -149,9 +156,12 @@ impl Site {
         metrics.add(move || store.metrics().list());
         let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
+        let engine = Arc::new(Engine::new(switches.engine));
         let state = ApiState {
             db: db.clone(),
-            engine: Arc::new(Engine::new(switches.engine)),
+            #[cfg(feature = "kubernetes")]
+            adapter: automatic(&db, &engine, &clock),
+            engine,
             scraper: scraper.clone(),
             clock: switches.clock.unwrap_or(clock),
             flags: BTreeMap::from([

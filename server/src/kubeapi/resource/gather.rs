@@ -3,8 +3,8 @@
 use super::track::{Part, Source, Tail, Track};
 use std::collections::HashMap;
 use tidegauge_model::{
-    ColumnBuf, ColumnKind, MatchOp, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup, TimeRange,
-    Timestamp,
+    ColumnBuf, ColumnKind, Lease, MatchOp, Matcher, Querier, ReadContext, SelectError, SelectHints, SeriesGroup,
+    TimeRange, Timestamp,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -12,6 +12,9 @@ use xxhash_rust::xxh3::xxh3_64;
 const ROOT: &str = "/";
 /// The container that old kubelets list for what holds a pod's network.
 const PAUSE: &str = "POD";
+
+/// About what the names of a container take, and what is said of it in an answer.
+const TEXT_BYTES: usize = 512;
 
 /// The names under which containers are told of, by the kubelet and by cAdvisor alike.
 const CONTAINER: &[&str] = &[
@@ -97,7 +100,7 @@ impl Reading<'_> {
         &self,
         scope: Scope<'_>,
         wanted: &dyn Fn(&str, &str) -> bool,
-    ) -> Result<Vec<(ContainerName, Track)>, SelectError> {
+    ) -> Result<Told<ContainerName>, SelectError> {
         let mut found = Tracks::new(|seen: &Seen| {
             let named = ![&seen.namespace, &seen.pod, &seen.container]
                 .iter()
@@ -116,7 +119,7 @@ impl Reading<'_> {
     }
 
     /// What is told of nodes, by their names.
-    pub(super) fn nodes(&self) -> Result<Vec<(String, Track)>, SelectError> {
+    pub(super) fn nodes(&self) -> Result<Told<String>, SelectError> {
         let mut found = Tracks::new(|seen: &Seen| Some(seen.node_name().to_owned()).filter(|name| !name.is_empty()));
         let matchers: Vec<Matcher> = one_of("__name__", NODE).into_iter().collect();
         self.read(&matchers, &mut found)?;
@@ -154,6 +157,7 @@ impl Reading<'_> {
                     track.set(part, tail);
                 }
             }
+            found.pay(self.cx)?;
         }
         Ok(())
     }
@@ -172,9 +176,20 @@ pub(super) fn is_anything_told(reading: &Reading<'_>) -> Result<bool, SelectErro
     Ok(false)
 }
 
+/// Tracks, each with the name of what it tells of.
+#[derive(Debug)]
+pub(super) struct Told<K> {
+    pub(super) list: Vec<(K, Track)>,
+    /// Pays for them and for what is made of them.
+    _held: Option<Lease>,
+}
+
 /// Tracks as they are found; series of one track agree in all labels but their names.
 struct Tracks<K, N> {
     list: Vec<(K, Track)>,
+    held: Option<Lease>,
+    /// How many of them are paid for.
+    paid: usize,
     by_identity: HashMap<u64, usize>,
     /// What a series tells of; `None` if that is of no interest.
     name: N,
@@ -184,15 +199,32 @@ impl<K, N: Fn(&Seen) -> Option<K>> Tracks<K, N> {
     fn new(name: N) -> Self {
         Self {
             list: Vec::new(),
+            held: None,
+            paid: 0,
             by_identity: HashMap::new(),
             name,
         }
     }
 
     /// Those that have not ended.
-    fn living(mut self) -> Vec<(K, Track)> {
+    fn living(mut self) -> Told<K> {
         self.list.retain(|(_, track)| track.newest().is_some());
-        self.list
+        Told {
+            list: self.list,
+            _held: self.held,
+        }
+    }
+
+    /// Takes memory for what was found since the last time.
+    fn pay(&mut self, cx: &ReadContext) -> Result<(), SelectError> {
+        let new = self.list.len().saturating_sub(self.paid);
+        let bytes = new.saturating_mul(size_of::<(K, Track)>() + TEXT_BYTES) as u64;
+        match &mut self.held {
+            Some(held) => held.grow(bytes)?,
+            None => self.held = Some(cx.meter.lease(bytes)?),
+        }
+        self.paid = self.list.len();
+        Ok(())
     }
 
     /// The track that a series belongs to.

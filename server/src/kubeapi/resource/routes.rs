@@ -111,7 +111,11 @@ impl Api {
         self.note("nodes", problem(&self.sources.nodes, "nodes"));
     }
 
+    /// How a question is to be answered, if it can be.
     fn answer(&self, kind: Kind, many: Many, question: &Question) -> Result<Answer, Failure> {
+        if question.watch {
+            return Err(Failure::unsupported("watch", GROUP, kind.resource()));
+        }
         Ok(Answer {
             kind,
             now: self.sources.clock.now(),
@@ -141,7 +145,7 @@ async fn list_pods(
 
 /// `None` is all namespaces.
 async fn pods(api: &Api, namespace: Option<String>, question: &Question) -> Result<Response, Failure> {
-    let (labels, fields) = chosen("pods", question)?;
+    let (labels, fields) = chosen(question)?;
     let answer = api.answer(Kind::Pods, Many::List, question)?;
     api.note_pods();
     let namespace = namespace.or_else(|| fields.namespace().map(str::to_owned));
@@ -182,7 +186,7 @@ async fn get_pod(
 }
 
 async fn list_nodes(State(api): Shared, question: Question) -> Result<Response, Failure> {
-    let (labels, fields) = chosen("nodes", &question)?;
+    let (labels, fields) = chosen(&question)?;
     let answer = api.answer(Kind::Nodes, Many::List, &question)?;
     api.note_nodes();
     let objects = Objects::of(&api.sources.nodes, "nodes", None, &labels)?;
@@ -216,10 +220,7 @@ async fn get_node(
 }
 
 /// Which of a list are meant.
-fn chosen(resource: &str, question: &Question) -> Result<(Selector, Fields), Failure> {
-    if question.watch {
-        return Err(Failure::unsupported("watch", GROUP, resource));
-    }
+fn chosen(question: &Question) -> Result<(Selector, Fields), Failure> {
     Ok((question.labels()?, question.fields()?))
 }
 

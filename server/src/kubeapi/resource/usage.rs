@@ -57,6 +57,7 @@ pub(crate) fn pods(
     wanted: &dyn Fn(&str, &str) -> bool,
 ) -> Result<Vec<PodUsage>, SelectError> {
     let mut found = reading.containers(scope, wanted)?;
+    let found = &mut found.list;
     found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let same_pod = |a: &ContainerName, b: &ContainerName| (&a.namespace, &a.pod) == (&b.namespace, &b.pod);
     Ok(found.chunk_by(|a, b| same_pod(&a.0, &b.0)).filter_map(pod).collect())
@@ -101,6 +102,7 @@ fn pod(tracks: &[(ContainerName, Track)]) -> Option<PodUsage> {
 /// Those of the store.
 pub(crate) fn nodes(reading: &Reading<'_>) -> Result<Vec<NodeUsage>, SelectError> {
     let mut found = reading.nodes()?;
+    let found = &mut found.list;
     found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let node = |of_one: &[(String, Track)]| {
         let tracks: Vec<&Track> = of_one.iter().map(|(_, track)| track).collect();

@@ -43,6 +43,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The name that paths have.
+    pub(super) fn resource(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::Nodes => "nodes",
+        }
+    }
+
     fn name(self, many: Many) -> &'static str {
         match (self, many) {
             (Self::Pods, Many::One) => "PodMetrics",

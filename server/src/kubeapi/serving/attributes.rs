@@ -150,11 +150,11 @@ mod tests {
     use super::*;
 
     /// Verb, group, resource with subresource, namespace, name.
-    fn read(method: Method, uri: &str) -> String {
+    fn read(method: &Method, uri: &str) -> String {
         let (path, query) = uri
             .split_once('?')
             .map_or((uri, None), |(path, query)| (path, Some(query)));
-        match Attributes::of(&method, &Path::read(path).unwrap(), query) {
+        match Attributes::of(method, &Path::read(path).unwrap(), query) {
             Attributes::Path { verb, path } => format!("{verb} {path}"),
             Attributes::Resource(r) => {
                 let sub = if r.subresource.is_empty() {
@@ -231,12 +231,12 @@ mod tests {
             ("/".to_owned(), "get /"),
             ("/openapi/v2".to_owned(), "get /openapi/v2"),
         ] {
-            assert_eq!(read(Method::GET, &uri), read_as, "{uri}");
+            assert_eq!(read(&Method::GET, &uri), read_as, "{uri}");
         }
         let pods = format!("{m}/namespaces/shop/pods");
-        assert!(read(Method::POST, &pods).starts_with("create "));
-        assert!(read(Method::DELETE, &pods).starts_with("deletecollection "));
-        assert!(read(Method::DELETE, &format!("{pods}/a")).starts_with("delete "));
+        assert!(read(&Method::POST, &pods).starts_with("create "));
+        assert!(read(&Method::DELETE, &pods).starts_with("deletecollection "));
+        assert!(read(&Method::DELETE, &format!("{pods}/a")).starts_with("delete "));
     }
 
     #[test]

@@ -148,9 +148,8 @@ impl Registered {
         let before = all.get(name);
         match &done {
             Ok(Done::Applied) => {
-                tracing::info!(apiservice = name, "told the cluster that its metrics are answered here")
+                tracing::info!(apiservice = name, "told the cluster that its metrics are answered here");
             }
-            Ok(Done::Same) => {}
             Err(why) if before != Some(&Some(why.clone())) => {
                 tracing::warn!(
                     apiservice = name,
@@ -158,7 +157,7 @@ impl Registered {
                     "the cluster is not told that these metrics are answered here"
                 );
             }
-            Err(_) => {}
+            Ok(Done::Same) | Err(_) => {}
         }
         all.insert(name.to_owned(), done.err());
     }

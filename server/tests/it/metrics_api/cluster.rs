@@ -14,7 +14,8 @@ use tidegauge_model::testing::HandClock;
 use tidegauge_model::{Appendable, Clock, Labels, OnReject, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{ClusterAt, Manager, ScrapeOptions};
-use tidegauge_server::kubeapi::{Sources, resource};
+use tidegauge_server::config::HpaMetrics;
+use tidegauge_server::kubeapi::{Adapter, Sources, resource};
 use tidegauge_tsdb::{Db, Options};
 use tower::ServiceExt;
 
@@ -106,7 +107,8 @@ impl Cluster {
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
         let cluster = scraper.cluster(ClusterAt::Kubeconfig(kubeconfig.clone())).unwrap();
         let engine = Arc::new(Engine::new(EngineOptions::default()));
-        let sources = Arc::new(Sources::new(db, engine, clock, cluster));
+        let adapter = Adapter::open(db.clone(), engine.clone(), clock.clone(), None, HpaMetrics::default());
+        let sources = Arc::new(Sources::new(db, engine, clock, cluster, adapter.unwrap()));
         let known = async {
             while !refuses && !sources.pods.is_complete() {
                 sources.pods.changed().await;

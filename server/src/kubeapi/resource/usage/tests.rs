@@ -1,7 +1,7 @@
 use super::*;
 use crate::kubeapi::resource::gather::range;
 use tidegauge_model::testing::MemoryStore;
-use tidegauge_model::{Labels, Queryable, ReadContext, stale_marker};
+use tidegauge_model::{Labels, Meter, Queryable, ReadContext, stale_marker};
 
 const LOOKBACK_MS: i64 = 300_000;
 /// Now, in seconds.
@@ -49,15 +49,23 @@ impl Store {
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&Reading<'_>) -> Result<T, SelectError>) -> T {
+        self.ask_with(&ReadContext::unlimited(), ask).unwrap()
+    }
+
+    fn ask_with<T>(
+        &self,
+        cx: &ReadContext,
+        ask: impl FnOnce(&Reading<'_>) -> Result<T, SelectError>,
+    ) -> Result<T, SelectError> {
         let at = Timestamp::from_millis(NOW * 1000);
         let querier = self.0.querier(range(at, LOOKBACK_MS)).unwrap();
         let reading = Reading {
             querier: &*querier,
             at,
             lookback_ms: LOOKBACK_MS,
-            cx: &ReadContext::unlimited(),
+            cx,
         };
-        ask(&reading).unwrap()
+        ask(&reading)
     }
 
     fn pods_in(&self, scope: Scope<'_>) -> Vec<String> {
@@ -246,4 +254,21 @@ fn samples_of_later_times_are_not_seen() {
     store.series(CPU, &[RESOURCE, &name], &[(NOW + 15, 300.0)]);
     store.series(MEMORY, &[RESOURCE, &name], &[(NOW + 15, 2000.0)]);
     assert_eq!(store.pods(), ["shop/web 0 15000 web=500m,1000"]);
+}
+
+#[test]
+fn what_takes_too_much_memory_is_refused() {
+    let store = Store::default();
+    for pod in 0..10 {
+        store.container(RESOURCE, ("shop", &format!("web-{pod}"), "web"), NOW, 0.5, 1000.0);
+    }
+    for (limit, fits) in [(4000, false), (40_000, true)] {
+        let cx = ReadContext {
+            meter: Meter::new("queries", limit),
+            ..ReadContext::unlimited()
+        };
+        let told = store.ask_with(&cx, |reading| pods(reading, Scope::default(), &|_, _| true));
+        assert_eq!(told.is_ok(), fits, "{told:?}");
+        assert_eq!(cx.meter.used(), 0, "all is given back");
+    }
 }
