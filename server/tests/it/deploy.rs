@@ -91,6 +91,11 @@ fn the_role_allows_what_the_preset_needs_and_nothing_else() {
     // What is scraped with the service account's token: kubelets, and the API server.
     needed.insert("get /nodes/metrics".to_owned());
     needed.insert("get /metrics".to_owned());
+    // What is looked at of autoscalers.
+    let scales = ["deployments", "replicasets", "statefulsets"].map(|kind| format!("get apps/{kind}/scale"));
+    needed.extend(scales);
+    needed.insert("get /replicationcontrollers/scale".to_owned());
+    needed.extend(["list", "watch"].map(|verb| format!("{verb} autoscaling/horizontalpodautoscalers")));
 
     assert_eq!(allowed(&objects()["ClusterRole"]), needed);
 }
@@ -123,10 +128,10 @@ pub(crate) fn watchable_paths() -> BTreeSet<String> {
             continue;
         }
         for group in strings(&rule["apiGroups"]) {
-            let base = if group.is_empty() {
-                "/api/v1".to_owned()
-            } else {
-                format!("/apis/{group}/v1")
+            let base = match group.as_str() {
+                "" => "/api/v1".to_owned(),
+                "autoscaling" => format!("/apis/{group}/v2"),
+                _ => format!("/apis/{group}/v1"),
             };
             paths.extend(
                 strings(&rule["resources"])
@@ -316,12 +321,6 @@ mod metrics_apis {
         let needed = [
             "get apiregistration.k8s.io/apiservices",
             "patch apiregistration.k8s.io/apiservices",
-            "list autoscaling/horizontalpodautoscalers",
-            "watch autoscaling/horizontalpodautoscalers",
-            "get apps/deployments/scale",
-            "get apps/replicasets/scale",
-            "get apps/statefulsets/scale",
-            "get /replicationcontrollers/scale",
         ];
         assert_eq!(allowed(&role), needed.map(str::to_owned).into());
         let named = role["rules"]

@@ -1,12 +1,13 @@
 //! From a metric and its objects to values.
 
+use super::Adapter;
 use super::answer::{self, Wanted, milli, selected};
 use super::condition;
 use super::journal;
 use super::known::{Known, Metric};
+use super::look::LOOK_EVERY;
 use super::resource::Resource;
 use super::rule::{Form, Group};
-use super::{Adapter, LOOK_EVERY};
 use crate::kubeapi::Selector;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! The metrics that there are: what the rules make of the series that were found.
 
-use super::index::Names;
 use super::resource::{Resource, Resources};
 use super::rule::{Form, Group, QueryRule, Rule, SeriesRule};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +32,7 @@ pub(crate) struct Metric {
     /// The series that it is made of; the metric's own name if it comes of a query.
     pub(crate) series: String,
     /// The labels of these series.
-    pub(crate) carried: BTreeSet<String>,
+    pub(crate) carried: Arc<BTreeSet<String>>,
     /// Whose it is; `None` for an external metric.
     pub(crate) resource: Option<Arc<Resource>>,
 }
@@ -65,7 +64,7 @@ impl Report {
 /// What was found for a rule until now.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Seen {
-    pub(super) names: Names,
+    pub(super) names: BTreeMap<String, Arc<BTreeSet<String>>>,
     /// At the last look.
     pub(super) series: usize,
     pub(super) problem: Option<String>,
@@ -125,7 +124,7 @@ impl Making<'_> {
                 rule: Arc::clone(rule),
                 rule_no: no,
                 series: query.name.clone(),
-                carried: BTreeSet::new(),
+                carried: Arc::default(),
                 resource,
             },
             report,
@@ -168,7 +167,7 @@ impl Making<'_> {
                 rule: Arc::clone(rule),
                 rule_no: no,
                 series: series.clone(),
-                carried: labels.clone(),
+                carried: Arc::clone(labels),
                 resource,
             };
             if rule.group == Group::External {

@@ -1,9 +1,10 @@
 //! `/api/v1/hpa/metrics`: which metrics there are, and why one is not.
 
+use super::Adapter;
 use super::journal::Query;
 use super::known::{Known, Report};
+use super::load::Loading;
 use super::rule::{Form, Group, Origin, Rule};
-use super::{Adapter, Loading};
 use crate::api::rfc3339;
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -183,7 +183,9 @@ mod tests {
                 };
                 let names = names.iter().filter(|name| fits(name));
                 Seen {
-                    names: names.map(|name| ((*name).to_owned(), labels.clone().into())).collect(),
+                    names: names
+                        .map(|name| ((*name).to_owned(), Arc::new(labels.clone().into())))
+                        .collect(),
                     looked: true,
                     ..Seen::default()
                 }

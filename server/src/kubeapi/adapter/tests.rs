@@ -1,6 +1,7 @@
 use super::asking::{Answer, ExternalAnswer, Problem};
 use super::*;
 use crate::kubeapi::Selector;
+use tidegauge_model::Timestamp;
 use tidegauge_model::testing::{HandClock, MemoryStore};
 use tidegauge_query::EngineOptions;
 

@@ -15,6 +15,7 @@
 
 mod fill;
 mod parse;
+mod token;
 
 pub(crate) use fill::Value;
 
