@@ -118,7 +118,7 @@ fn allowed(role: &Value) -> BTreeSet<String> {
     allowed
 }
 
-/// The paths of the API server that the role allows to list and watch.
+/// The paths of the API server that the role allows to list and watch for discovery.
 #[cfg(feature = "kubernetes")]
 pub(crate) fn watchable_paths() -> BTreeSet<String> {
     let rules = objects()["ClusterRole"]["rules"].clone();
@@ -130,8 +130,8 @@ pub(crate) fn watchable_paths() -> BTreeSet<String> {
         for group in strings(&rule["apiGroups"]) {
             let base = match group.as_str() {
                 "" => "/api/v1".to_owned(),
-                "autoscaling" => format!("/apis/{group}/v2"),
-                _ => format!("/apis/{group}/v1"),
+                "autoscaling" => continue,
+                group => format!("/apis/{group}/v1"),
             };
             paths.extend(
                 strings(&rule["resources"])
@@ -249,19 +249,35 @@ mod metrics_apis {
             let word = group.word();
             assert_eq!(arguments(word), [format!("--kubernetes.api.groups={word}")]);
             let objects = read(&format!("metrics-apis/{word}/{word}.yaml"));
-            let (roles, services): (Vec<Value>, Vec<Value>) =
-                objects.into_iter().partition(|one| one["kind"] == "ClusterRole");
+            let of = |kind: &str| -> Vec<Value> {
+                let found = objects.iter().filter(|one| one["kind"] == kind);
+                found.cloned().collect()
+            };
+            let roles = of("ClusterRole");
             let told = manifests(&Service::usual("tidegauge"), &[group], None);
             let told: Vec<Value> = told
                 .iter()
                 .map(|one| serde_yaml_ng::to_value(one).expect("YAML"))
                 .collect();
-            assert_eq!(services, told);
+            assert_eq!(of("APIService"), told);
             let allowed = allowed(&roles[0]);
             assert!(allowed.iter().all(|right| right.contains(group.name())), "{allowed:?}");
             assert!(allowed.iter().any(|right| right.starts_with("list ")));
             let labels = &roles[0]["metadata"]["labels"];
             assert_eq!(labels["rbac.authorization.k8s.io/aggregate-to-view"], "true");
+            // What the program itself may: to look which objects a selector means.
+            let own = &roles[1..];
+            assert_eq!(own.len(), usize::from(group == Group::Custom));
+            for (role, binding) in own.iter().zip(of("ClusterRoleBinding")) {
+                assert!(super::allowed(role).iter().all(|right| right.starts_with("list ")));
+                assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+                let account = &super::objects()["ServiceAccount"]["metadata"];
+                let subject = &binding["subjects"][0];
+                assert_eq!(
+                    (&subject["name"], &subject["namespace"]),
+                    (&account["name"], &account["namespace"])
+                );
+            }
         }
     }
 
