@@ -582,7 +582,7 @@ fn rules_of_others_are_read() {
 }
 
 /// Processor time of this process.
-fn cpu() -> Duration {
+pub(crate) fn cpu() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();

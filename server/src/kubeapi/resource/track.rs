@@ -162,7 +162,7 @@ impl Track {
 
     /// The point that the last is compared with.
     fn before(&self, last: Point) -> Option<Point> {
-        let seen = self.cpu?.before.and_then(Point::of);
+        let seen = self.cpu?.before.and_then(Point::of).filter(|seen| seen.at < last.at);
         let Some(started) = self.started() else {
             return seen;
         };
@@ -214,6 +214,7 @@ pub(super) fn choose(tracks: &[&Track]) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use tidegauge_model::stale_marker;
 
     /// The samples of a series as (seconds, value); NaN is a stale marker.
@@ -403,6 +404,21 @@ mod tests {
         ] {
             let track = track(Source::Resource, cpu, memory, started);
             assert_eq!(told(track.usage()), expected, "{why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_samples_say_no_usage_is_below_zero(
+            samples in proptest::collection::vec((prop_oneof![0.0..2000.0, any::<f64>()], prop_oneof![0.0..1e4, any::<f64>()]), 0..6),
+            started in prop_oneof![0.0..2000.0, any::<f64>()],
+        ) {
+            let mut samples = samples;
+            samples.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let track = track(Source::Resource, &samples, &samples, &[(1000.0, started)]);
+            if let Some(usage) = choose(&[&track]) {
+                prop_assert!(usage.cpu_nano >= 0 && usage.memory_bytes > 0 && usage.window_ms > 0, "{usage:?}");
+            }
         }
     }
 
