@@ -44,60 +44,77 @@ impl Kubernetes {
         let adapter = adapter.map_err(|problem| anyhow!(problem))?;
         let listed = adapter.clone();
         registry.add(move || listed.list());
-
+        let mut kubernetes = Self {
+            adapter,
+            serving: None,
+            autoscalers: Autoscalers::default(),
+        };
+        let has_cluster = options.presets.kubernetes || wanted.kubeconfig.is_some() || wanted.serving.is_some();
+        if !has_cluster || (wanted.serving.is_none() && wanted.autoscalers.is_none()) {
+            return Ok(kubernetes);
+        }
         let at = match &wanted.kubeconfig {
             Some(path) => ClusterAt::Kubeconfig(path.clone()),
             None => ClusterAt::InCluster,
         };
-        let sources = || {
-            let cluster = scraper.cluster(at)?;
-            let (db, engine, clock) = (db.clone(), engine.clone(), clock.clone());
-            Ok::<_, String>(Arc::new(Sources::new(db, engine, clock, cluster, adapter.clone())))
-        };
-        let looked_at = options.presets.kubernetes || wanted.kubeconfig.is_some() || wanted.serving.is_some();
-        let watched = wanted.autoscalers.clone().filter(|_| looked_at);
-        if wanted.serving.is_none() && watched.is_none() {
-            return Ok(Self {
+        let sources = scraper.cluster(at).map(|cluster| {
+            let adapter = kubernetes.adapter.clone();
+            Arc::new(Sources::new(
+                db.clone(),
+                engine.clone(),
+                clock.clone(),
+                cluster,
                 adapter,
-                serving: None,
-                autoscalers: Autoscalers::default(),
-            });
+            ))
+        });
+        kubernetes.serving = serving(options, &sources, registry)?;
+        kubernetes.autoscalers = autoscalers(options, sources, registry, shutdown);
+        Ok(kubernetes)
+    }
+}
+
+/// The metrics APIs, if they are to be served.
+fn serving(
+    options: &AppOptions,
+    sources: &Result<Arc<Sources>, String>,
+    registry: &mut Registry,
+) -> anyhow::Result<Option<Serving>> {
+    let Some(apis) = &options.kubernetes.serving else {
+        return Ok(None);
+    };
+    let sources = sources.as_ref().map_err(|why| {
+        anyhow!("the Kubernetes metrics APIs need a cluster: that of a pod, or --kubernetes.kubeconfig: {why}")
+    })?;
+    let serving = Serving::open(apis, sources, &options.data_dir, options.max_url_bytes).map_err(|why| anyhow!(why))?;
+    registry.add(serving.listings());
+    Ok(Some(serving))
+}
+
+/// The autoscalers of the cluster, looked at until shutdown.
+fn autoscalers(
+    options: &AppOptions,
+    sources: Result<Arc<Sources>, String>,
+    registry: &mut Registry,
+    shutdown: &CancellationToken,
+) -> Autoscalers {
+    let Some(wanted) = options.kubernetes.autoscalers.clone() else {
+        return Autoscalers::default();
+    };
+    match sources {
+        Ok(sources) => {
+            let watcher = Watcher::new(sources, wanted);
+            let autoscalers = watcher.autoscalers();
+            let board = autoscalers.board.clone();
+            registry.add(move || board.list());
+            tokio::spawn(watcher.run(shutdown.clone()));
+            autoscalers
         }
-        let sources = sources();
-        let serving = match &wanted.serving {
-            Some(apis) => {
-                let opened = sources
-                    .clone()
-                    .map_err(|why| {
-                        format!("the Kubernetes metrics APIs need a cluster: that of a pod, or --kubernetes.kubeconfig: {why}")
-                    })
-                    .and_then(|sources| Serving::open(apis, &sources, &options.data_dir, options.max_url_bytes));
-                let serving = opened.map_err(|why| anyhow!(why))?;
-                registry.add(serving.listings());
-                Some(serving)
-            }
-            None => None,
-        };
-        let autoscalers = match (sources, watched) {
-            (_, None) => Autoscalers::default(),
-            (Ok(sources), Some(how)) => {
-                let watcher = Watcher::new(sources, how);
-                let autoscalers = watcher.autoscalers();
-                let board = autoscalers.board.clone();
-                registry.add(move || board.list());
-                tokio::spawn(watcher.run(shutdown.clone()));
-                autoscalers
-            }
-            (Err(problem), Some(_)) => {
-                let autoscalers = Autoscalers::default();
-                autoscalers.board.set_problems(vec![problem]);
-                autoscalers
-            }
-        };
-        Ok(Self {
-            adapter,
-            serving,
-            autoscalers,
-        })
+        // What is scraped does not depend on it.
+        Err(problem) => {
+            tracing::warn!(problem, "autoscalers are not looked at");
+            let autoscalers = Autoscalers::default();
+            autoscalers.board.set_problems(vec![problem]);
+            autoscalers
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 mod caller;
 mod cluster;
+mod whole;
 
 use crate::program::Program;
 use crate::tls_client::{Authority, Pair};
 use caller::{Answer, Caller};
 use cluster::Cluster;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,7 +35,11 @@ impl Running {
         let config = format!("--config.file={}", config.display());
         let mut all = vec![&*config, &*kubeconfig, "--kubernetes.api.listen-address=127.0.0.1:0"];
         all.extend(args);
-        let program = Program::serve(&dir.join("data"), &all);
+        Self::of(Program::serve(&dir.join("data"), &all), dir)
+    }
+
+    /// A program whose data lies in `dir`.
+    fn of(program: Program, dir: &Path) -> Self {
         let line = program.log_until("serving the Kubernetes metrics APIs");
         let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
         let bundle = std::fs::read_to_string(dir.join("data/kubernetes-api/ca.crt")).unwrap_or_default();
@@ -345,6 +351,35 @@ fn the_cluster_is_told_and_what_is_somebody_elses_is_left_alone() {
     for (name, done) in [("v1beta2.custom", 1), ("v1beta1.external", 0)] {
         let line = format!("tidegauge_kubernetes_api_registered{{apiservice=\"{name}.metrics.k8s.io\"}} {done}");
         assert!(metrics.contains(&line), "{metrics}");
+    }
+    // For those who tell their clusters by files, the same is printed.
+    let data = dir.path().join("data");
+    let args = [
+        "kubernetes",
+        "apiservices",
+        data.to_str().expect("a path"),
+        "--service=watch/metrics",
+    ];
+    let (code, printed, err) = crate::program::texts(&args);
+    assert_eq!(code, Some(0), "{err}");
+    let objects = serde_yaml_ng::Deserializer::from_str(&printed);
+    let objects: Vec<Value> = objects.map(|one| Value::deserialize(one).expect("YAML")).collect();
+    let names: Vec<&Value> = objects.iter().map(|one| &one["metadata"]["name"]).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(objects[0]["spec"], told["spec"]);
+    for (args, why) in [
+        (
+            ["kubernetes", "apiservices", "/nowhere"],
+            "/nowhere/kubernetes-api/ca.crt",
+        ),
+        (
+            ["kubernetes", "apiservices", "--ca-file=/dev/null"],
+            "something else than certificates",
+        ),
+        (["kubernetes", "apiservices", "--service=here"], "NAMESPACE/NAME"),
+    ] {
+        let (code, _, err) = crate::program::texts(&args);
+        assert!(code != Some(0) && err.contains(why), "{err}");
     }
     // What is told is what is shown.
     let answer = Caller::new("metrics.watch.svc", running.address, &running.bundle, None).get("/livez", &[]);

@@ -91,6 +91,11 @@ fn the_role_allows_what_the_preset_needs_and_nothing_else() {
     // What is scraped with the service account's token: kubelets, and the API server.
     needed.insert("get /nodes/metrics".to_owned());
     needed.insert("get /metrics".to_owned());
+    // What is looked at of autoscalers.
+    let scales = ["deployments", "replicasets", "statefulsets"].map(|kind| format!("get apps/{kind}/scale"));
+    needed.extend(scales);
+    needed.insert("get /replicationcontrollers/scale".to_owned());
+    needed.extend(["list", "watch"].map(|verb| format!("{verb} autoscaling/horizontalpodautoscalers")));
 
     assert_eq!(allowed(&objects()["ClusterRole"]), needed);
 }
@@ -113,7 +118,7 @@ fn allowed(role: &Value) -> BTreeSet<String> {
     allowed
 }
 
-/// The paths of the API server that the role allows to list and watch.
+/// The paths of the API server that the role allows to list and watch for discovery.
 #[cfg(feature = "kubernetes")]
 pub(crate) fn watchable_paths() -> BTreeSet<String> {
     let rules = objects()["ClusterRole"]["rules"].clone();
@@ -123,10 +128,10 @@ pub(crate) fn watchable_paths() -> BTreeSet<String> {
             continue;
         }
         for group in strings(&rule["apiGroups"]) {
-            let base = if group.is_empty() {
-                "/api/v1".to_owned()
-            } else {
-                format!("/apis/{group}/v1")
+            let base = match group.as_str() {
+                "" => "/api/v1".to_owned(),
+                "autoscaling" => continue,
+                group => format!("/apis/{group}/v1"),
             };
             paths.extend(
                 strings(&rule["resources"])
@@ -244,19 +249,35 @@ mod metrics_apis {
             let word = group.word();
             assert_eq!(arguments(word), [format!("--kubernetes.api.groups={word}")]);
             let objects = read(&format!("metrics-apis/{word}/{word}.yaml"));
-            let (roles, services): (Vec<Value>, Vec<Value>) =
-                objects.into_iter().partition(|one| one["kind"] == "ClusterRole");
+            let of = |kind: &str| -> Vec<Value> {
+                let found = objects.iter().filter(|one| one["kind"] == kind);
+                found.cloned().collect()
+            };
+            let roles = of("ClusterRole");
             let told = manifests(&Service::usual("tidegauge"), &[group], None);
             let told: Vec<Value> = told
                 .iter()
                 .map(|one| serde_yaml_ng::to_value(one).expect("YAML"))
                 .collect();
-            assert_eq!(services, told);
+            assert_eq!(of("APIService"), told);
             let allowed = allowed(&roles[0]);
             assert!(allowed.iter().all(|right| right.contains(group.name())), "{allowed:?}");
             assert!(allowed.iter().any(|right| right.starts_with("list ")));
             let labels = &roles[0]["metadata"]["labels"];
             assert_eq!(labels["rbac.authorization.k8s.io/aggregate-to-view"], "true");
+            // What the program itself may: to look which objects a selector means.
+            let own = &roles[1..];
+            assert_eq!(own.len(), usize::from(group == Group::Custom));
+            for (role, binding) in own.iter().zip(of("ClusterRoleBinding")) {
+                assert!(super::allowed(role).iter().all(|right| right.starts_with("list ")));
+                assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+                let account = &super::objects()["ServiceAccount"]["metadata"];
+                let subject = &binding["subjects"][0];
+                assert_eq!(
+                    (&subject["name"], &subject["namespace"]),
+                    (&account["name"], &account["namespace"])
+                );
+            }
         }
     }
 
@@ -300,12 +321,6 @@ mod metrics_apis {
         let needed = [
             "get apiregistration.k8s.io/apiservices",
             "patch apiregistration.k8s.io/apiservices",
-            "list autoscaling/horizontalpodautoscalers",
-            "watch autoscaling/horizontalpodautoscalers",
-            "get apps/deployments/scale",
-            "get apps/replicasets/scale",
-            "get apps/statefulsets/scale",
-            "get /replicationcontrollers/scale",
         ];
         assert_eq!(allowed(&role), needed.map(str::to_owned).into());
         let named = role["rules"]

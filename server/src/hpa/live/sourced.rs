@@ -3,16 +3,25 @@
 use super::answers::{Answer, Metrics, Which};
 use crate::hpa::pods::PodValue;
 use crate::hpa::spec::{MetricId, ObjectRef};
-use crate::kubeapi::{Sources, resource};
-use resource::{ContainerUsage, PodUsage};
+use crate::kubeapi::custom::{self, Asked, Objects};
+use crate::kubeapi::resource::{self, ContainerUsage, PodUsage};
+use crate::kubeapi::{Failure, Selector, Sources, external};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use tidegauge_model::Timestamp;
+use tokio::runtime::Handle;
 
-/// What the metrics APIs answer at one look.
+/// What the controller takes a value to be over that does not say so.
+const USUAL_WINDOW_MS: i64 = 60_000;
+/// Said where a query would stand.
+const WHY_NOT: &str = "none; /api/v1/hpa/metrics tells which metrics there are, and why one is not";
+
+/// What the metrics APIs answer at one look. Not to be asked where tasks run: it waits for them.
 #[derive(Debug)]
 pub struct Sourced<'a> {
     sources: &'a Sources,
+    /// Runs what has to wait; `None` outside of a runtime.
+    runtime: Option<Handle>,
     /// All metrics of a look are of the same pods.
     usage: OnceCell<Result<Vec<PodUsage>, String>>,
 }
@@ -22,8 +31,15 @@ impl<'a> Sourced<'a> {
     pub fn new(sources: &'a Sources) -> Self {
         Self {
             sources,
+            runtime: Handle::try_current().ok(),
             usage: OnceCell::new(),
         }
+    }
+
+    /// Waits for an answer.
+    fn wait<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, String> {
+        let runtime = self.runtime.as_ref().ok_or("nothing runs that could answer")?;
+        runtime.block_on(answer).map_err(|failure| failure.message().to_owned())
     }
 
     fn usage(&self, pods: Which<'_>) -> Result<&[PodUsage], String> {
@@ -58,8 +74,7 @@ fn value(pod: &PodUsage, resource: &str, container: Option<&str>) -> Option<PodV
         .try_fold(0i64, |sum, milli| Some(sum.saturating_add(milli?)))?;
     Some(PodValue {
         milli: sum,
-        // On the way through the API server a time loses its fraction.
-        at: Timestamp::from_millis(pod.at.millis().div_euclid(1000).saturating_mul(1000)),
+        at: whole_seconds(pod.at),
         window_ms: pod.window_ms,
     })
 }
@@ -73,10 +88,22 @@ fn source(resource: &str) -> String {
     }
 }
 
-fn unserved<T>() -> Answer<T> {
-    Answer {
-        query: String::new(),
-        values: Err("no metrics API serves it here".to_owned()),
+/// The selector of a metric's series.
+fn series(metric: &MetricId) -> Selector {
+    metric.selector.as_ref().map(Selector::from).unwrap_or_default()
+}
+
+/// A time as it comes through the API server, where it loses its fraction.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis(at.millis().div_euclid(1000).saturating_mul(1000))
+}
+
+/// An object's kind as the custom metrics API takes it: `ingress.networking.k8s.io`.
+fn qualified(object: &ObjectRef) -> String {
+    let kind = object.kind.to_lowercase();
+    match object.api_version.split_once('/') {
+        Some((group, _)) => format!("{kind}.{group}"),
+        None => kind,
     }
 }
 
@@ -93,16 +120,79 @@ impl Metrics for Sourced<'_> {
         }
     }
 
-    fn pods(&self, _: Which<'_>, _: &MetricId) -> Answer<Vec<Option<PodValue>>> {
-        unserved()
+    fn pods(&self, pods: Which<'_>, metric: &MetricId) -> Answer<Vec<Option<PodValue>>> {
+        let ask = || {
+            let selector = Selector::parse(pods.selector)?;
+            self.wait(custom::values(
+                self.sources,
+                &Asked {
+                    namespace: Some(pods.namespace),
+                    resource: "pods",
+                    objects: Objects::Selected(&selector),
+                    metric: &metric.name,
+                    metric_selector: &series(metric),
+                },
+            ))
+        };
+        let values = ask();
+        let query = values.as_ref().map_or(WHY_NOT.to_owned(), |values| {
+            values.first().map(|first| first.query.to_string()).unwrap_or_default()
+        });
+        let values = values.map(|values| {
+            let by_name: HashMap<&str, &custom::Value> = values.iter().map(|one| (one.object.as_str(), one)).collect();
+            let of = |name: &str| {
+                by_name.get(name).map(|one| PodValue {
+                    milli: one.milli,
+                    at: whole_seconds(one.at),
+                    window_ms: one.window_ms.unwrap_or(USUAL_WINDOW_MS),
+                })
+            };
+            pods.names.iter().map(|name| of(name)).collect()
+        });
+        Answer { query, values }
     }
 
-    fn object(&self, _: &str, _: &ObjectRef, _: &MetricId) -> Answer<i64> {
-        unserved()
+    fn object(&self, namespace: &str, object: &ObjectRef, metric: &MetricId) -> Answer<i64> {
+        let resource = qualified(object);
+        // The controller asks for its own namespace where a namespace is meant, whatever the name.
+        let (of, name) = match resource.as_str() {
+            "namespace" => (None, namespace),
+            _ => (Some(namespace), object.name.as_str()),
+        };
+        let values = self.wait(custom::values(
+            self.sources,
+            &Asked {
+                namespace: of,
+                resource: &resource,
+                objects: Objects::Named(name),
+                metric: &metric.name,
+                metric_selector: &series(metric),
+            },
+        ));
+        match values.map(|values| values.into_iter().next()) {
+            Ok(Some(value)) => Answer {
+                query: value.query.to_string(),
+                values: Ok(value.milli),
+            },
+            Ok(None) => Answer {
+                query: WHY_NOT.to_owned(),
+                values: Err(format!("{resource} {name} has no value")),
+            },
+            Err(why) => Answer {
+                query: WHY_NOT.to_owned(),
+                values: Err(why),
+            },
+        }
     }
 
-    fn external(&self, _: &str, _: &MetricId) -> Answer<Vec<i64>> {
-        unserved()
+    fn external(&self, namespace: &str, metric: &MetricId) -> Answer<Vec<i64>> {
+        let values = self.wait(external::values(self.sources, namespace, &metric.name, &series(metric)));
+        Answer {
+            query: values.as_ref().map_or(WHY_NOT.to_owned(), |values| {
+                values.first().map(|first| first.query.to_string()).unwrap_or_default()
+            }),
+            values: values.map(|values| values.iter().map(|one| one.milli).collect()),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use tidegauge_model::{Clock, MetricKind};
 
 /// How old what is in use may be before its files are looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// So many reasons for which there is no agreement on TLS are told.
+const MAX_REASONS: usize = 16;
 
 /// Where certificates come from.
 #[derive(Debug)]
@@ -66,6 +70,8 @@ pub(super) struct Certificates {
     /// Admits one look at a time; others go on with what is in use. Held only by threads that may block.
     looking: Mutex<Looking>,
     handshakes_failed: AtomicU64,
+    /// Why, as far as it has been told: each once.
+    reasons: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -91,6 +97,7 @@ impl Certificates {
             begun: Instant::now(),
             looking: Mutex::new(Looking { source, problem: None }),
             handshakes_failed: AtomicU64::new(0),
+            reasons: Mutex::default(),
         }))
     }
 
@@ -167,8 +174,24 @@ impl Secure for Certificates {
         })
     }
 
-    fn handshake_failed(&self, _why: Option<&io::Error>) {
+    fn handshake_failed(&self, why: Option<&io::Error>) {
         self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+        let why = why.and_then(|why| why.get_ref()?.downcast_ref());
+        // What is no TLS at all is nobody's mistake but the sender's.
+        let why = match why {
+            Some(why @ rustls::Error::InvalidCertificate(_)) => {
+                format!("the caller's certificate is not believed: {why}")
+            }
+            Some(why @ rustls::Error::AlertReceived(_)) => format!("the caller does not take ours: {why}"),
+            _ => return,
+        };
+        let mut told = self.reasons.lock();
+        if told.len() < MAX_REASONS && told.insert(why.clone()) {
+            tracing::warn!(
+                why,
+                "no agreement on TLS with a caller of the Kubernetes metrics APIs; told once"
+            );
+        }
     }
 }
 

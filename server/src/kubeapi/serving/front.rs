@@ -289,3 +289,136 @@ impl Service<Request> for Front {
         Box::pin(async move { Ok(inner.answer(request).await) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::reviews::tests::Told;
+    use super::super::trust::Trust;
+    use super::super::trust::tests::{Authority, config_map};
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use axum::extract::Path as Segments;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use rustls::pki_types::CertificateDer;
+    use serde_json::{Value, json};
+    use tidegauge_model::Timestamp;
+    use tidegauge_model::testing::HandClock;
+
+    /// One whose only route tells what of the request has come to it.
+    fn front(trusted: &Arc<Trusted>, told: &Told) -> Front {
+        let seen = async |Segments(of): Segments<Vec<String>>, headers: HeaderMap| format!("{of:?} {}", headers.len());
+        let routes = Router::new()
+            .route(
+                "/apis/{group}/{version}/namespaces/{namespace}/pods/{name}/{metric}",
+                get(seen),
+            )
+            .route("/apis/broken/v1/x", get(async || -> String { panic!("on purpose") }))
+            .fallback(discovery::elsewhere);
+        let reviews = Arc::new(Reviews::new(Box::new(told.clone()), 8).unwrap());
+        let clock = Arc::new(HandClock::at(Timestamp::from_millis(1_800_000_000_000)));
+        Front::new(Arc::clone(trusted), reviews, clock, Arc::default(), 1000, routes).unwrap()
+    }
+
+    async fn ask(
+        front: &Front,
+        uri: &str,
+        shown: Option<&CertificateDer<'static>>,
+        headers: &[(&str, &str)],
+    ) -> (StatusCode, String) {
+        let mut request = Request::get(uri).body(Body::empty()).unwrap();
+        for (name, value) in headers {
+            let name: axum::http::HeaderName = name.parse().unwrap();
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        if let Some(shown) = shown {
+            request.extensions_mut().insert(Presented(vec![shown.clone()].into()));
+        }
+        let answer = front.clone().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    const METRIC: &str = "/apis/custom.metrics.k8s.io/v1beta2//namespaces/shop/pods/%2A/a%20b?labelSelector=x";
+    const ALICE: &[(&str, &str)] = &[("x-remote-user", "alice"), ("x-remote-extra-a", "b"), ("accept", "*/*")];
+
+    #[tokio::test]
+    async fn what_is_asked_about_and_what_is_answered_are_one_and_the_same() {
+        let (proxies, trusted, told) = (Authority::new("f"), Arc::<Trusted>::default(), Told::default());
+        trusted.set(Trust::read(&config_map(&proxies, &Authority::new("c"))));
+        let (front, shown) = (front(&trusted, &told), proxies.client("front-proxy-client", &[]));
+        told.answer(201, json!({"status": {"allowed": true}}));
+        let (status, text) = ask(&front, METRIC, Some(&shown), ALICE).await;
+        let seen = r#"["custom.metrics.k8s.io", "v1beta2", "shop", "*", "a b"] 1"#;
+        assert_eq!(
+            (status, &*text),
+            (StatusCode::OK, seen),
+            "and of the headers one is left"
+        );
+        let asked = &told.asked()[0]["spec"]["resourceAttributes"];
+        assert_eq!((&asked["name"], &asked["subresource"]), (&"*".into(), &"a b".into()));
+        for uri in [
+            "/apis/a%2Fb/v1/x",
+            "/apis/g/v1/namespaces/%2e%2e/pods",
+            &format!("/{}", "x".repeat(1001)),
+        ] {
+            assert_eq!(
+                ask(&front, uri, Some(&shown), ALICE).await.0,
+                StatusCode::BAD_REQUEST,
+                "{uri}"
+            );
+        }
+        assert_eq!(told.asked().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_let_in_where_nobody_can_tell() {
+        let (proxies, trusted, told) = (Authority::new("f"), Arc::<Trusted>::default(), Told::default());
+        let (front, shown) = (front(&trusted, &told), proxies.client("front-proxy-client", &[]));
+        let asked = async |shown: Option<&CertificateDer<'static>>| ask(&front, METRIC, shown, ALICE).await;
+        let (status, text) = asked(Some(&shown)).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("extension-apiserver-authentication-reader"), "{text}");
+        assert_eq!(asked(None).await.0, StatusCode::UNAUTHORIZED);
+        trusted.set(Trust::read(&config_map(&proxies, &Authority::new("c"))));
+        let (status, text) = asked(Some(&shown)).await;
+        assert_eq!(
+            (status, text.contains("nobody is there")),
+            (StatusCode::INTERNAL_SERVER_ERROR, true),
+            "{text}"
+        );
+        // The same certificate, when another authority is to be believed.
+        told.answer(201, json!({"status": {"allowed": true}}));
+        assert_eq!(asked(Some(&shown)).await.0, StatusCode::OK);
+        trusted.set(Trust::read(&config_map(&Authority::new("f"), &Authority::new("c"))));
+        assert_eq!(asked(Some(&shown)).await.0, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_in_the_words_of_kubernetes() {
+        let (proxies, trusted, told) = (Authority::new("f"), Arc::<Trusted>::default(), Told::default());
+        trusted.set(Trust::read(&config_map(&proxies, &Authority::new("c"))));
+        told.answer(201, json!({"status": {"allowed": true}}));
+        let shown = proxies.client("front-proxy-client", &[]);
+        let (status, text) = ask(&front(&trusted, &told), "/apis/broken/v1/x", Some(&shown), ALICE).await;
+        let told: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status.as_u16(), &told["kind"]), (500, &"Status".into()));
+    }
+
+    #[test]
+    fn a_token_is_found_and_nothing_else() {
+        for (value, token) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc ", Some("abc")),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("Basic abc", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            assert_eq!(bearer(&headers), token, "{value}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+}
