@@ -1,13 +1,17 @@
 //! Custom and external metrics as the API server's aggregation layer asks for them, over a store on disk and an API server
 //! on loopback.
 
+use crate::aggregator::Aggregator;
 use crate::apiserver::ApiServer;
+use crate::process::request;
 use crate::program::{Program, texts};
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -78,7 +82,16 @@ impl Cluster {
         Self::beside(ApiServer::plain(), rules, store).await
     }
 
+    /// With the rules that come with the program.
+    async fn automatic(store: impl FnOnce(&Db)) -> Self {
+        Self::of(ApiServer::plain(), None, store).await
+    }
+
     async fn beside(api: ApiServer, rules: &str, store: impl FnOnce(&Db)) -> Self {
+        Self::of(api, Some(rules), store).await
+    }
+
+    async fn of(api: ApiServer, rules: Option<&str>, store: impl FnOnce(&Db)) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().unwrap();
         api.open("/api/v1/nodes");
@@ -100,10 +113,13 @@ impl Cluster {
         let cluster = scraper
             .cluster(ClusterAt::Kubeconfig(kubeconfig(&api, dir.path())))
             .unwrap();
-        let file = dir.path().join("rules.yaml");
-        fs::write(&file, rules).unwrap();
+        let file = rules.map(|rules| {
+            let file = dir.path().join("rules.yaml");
+            fs::write(&file, rules).unwrap();
+            file
+        });
         let own = HpaMetrics::default();
-        let adapter = Adapter::open(db.clone(), engine.clone(), clock.clone(), Some(file), own).unwrap();
+        let adapter = Adapter::open(db.clone(), engine.clone(), clock.clone(), file, own).unwrap();
         let sources = Sources::new(db.clone(), engine, clock, cluster, adapter.clone());
         let sources = Arc::new(sources);
         Self {
@@ -692,4 +708,180 @@ fn a_server_takes_rules_anew() {
     fs::write(&rules, "rules: []\n").unwrap();
     assert_eq!(program.ask("POST", "/-/reload").0, 200);
     assert_eq!(made(&program), (0, 0));
+}
+
+/// The list of what the automatic rules make of 100,000 series, as the aggregation layer asks for it again and again.
+#[tokio::test]
+#[ignore = "measures: run it with --release, on a machine that does nothing else"]
+async fn measure_what_a_look_costs() {
+    let cluster = Cluster::automatic(|db| {
+        let mut appender = db.appender();
+        for name in 0..200 {
+            for pod in 0..500 {
+                let kind = if name % 2 == 0 { "total" } else { "bytes" };
+                let labels = format!(
+                    r#"metric_{name}_{kind}{{namespace="shop",pod="app-{pod}",node="n{}",job="pods",instance="10.0.0.{pod}:80"}}"#,
+                    pod % 3
+                );
+                let series = appender.resolve(None, &parse_metric(&labels, &ParseOptions::default()).unwrap()).unwrap();
+                appender.append_at(series, Timestamp::from_millis(NOW_MS - 15_000), 1.0).unwrap();
+            }
+        }
+        appender.commit(OnReject::Fail).unwrap();
+    })
+    .await;
+    for what in ["the first look", "a list that is known"] {
+        let (began, before) = (Instant::now(), cpu());
+        let list = cluster.ok(V2).await;
+        println!("{what}: {:?} of processor time, {:?}", cpu() - before, began.elapsed());
+        assert_eq!(list["resources"].as_array().unwrap().len(), 400);
+    }
+}
+
+/// A target whose metrics are always these; ends with the process.
+fn target(metrics: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            while stream.read(&mut request).is_ok_and(|bytes| bytes > 0) {
+                let length = metrics.len();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n");
+                if stream.write_all((head + metrics).as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+/// The program beside a cluster that hands the metrics APIs on to it, with a target of two pods.
+fn whole(dir: &Path) -> (Program, Aggregator) {
+    let cluster = Aggregator::start();
+    for name in ["web-1", "web-2", "web-new"] {
+        let meta = json!({"name": name, "namespace": "shop", "labels": {"name": "web"}});
+        cluster
+            .api
+            .put_object("/api/v1/pods", json!({"metadata": meta, "spec": {}, "status": {}}));
+    }
+    let address = target(
+        "queue_length{namespace=\"shop\",pod=\"web-1\"} 12.5\nqueue_length{namespace=\"shop\",pod=\"web-2\"} 1000\n\
+         lag{topic=\"orders\"} 30.5\n",
+    );
+    let config = dir.join("c.yml");
+    let text = format!(
+        "scrape_configs: [{{job_name: web, honor_labels: true, scrape_interval: 1s, static_configs: [{{targets: ['{address}']}}]}}]\n\
+         tidegauge: {{hpa_automatic: true, hpa_metrics: [{{name: lag, query: max by (topic) (lag)}}]}}\n"
+    );
+    fs::write(&config, text).unwrap();
+    let flags = [
+        format!("--config.file={}", config.display()),
+        format!(
+            "--kubernetes.kubeconfig={}",
+            cluster.kubeconfig(dir, "tidegauge").display()
+        ),
+        "--kubernetes.api.listen-address=127.0.0.1:0".to_owned(),
+    ];
+    let program = Program::serve(&dir.join("data"), &flags.each_ref().map(String::as_str));
+    let line = program.log_until("serving the Kubernetes metrics APIs");
+    let address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next());
+    let bundle = fs::read_to_string(dir.join("data/kubernetes-api/ca.crt")).unwrap();
+    cluster.hand_on(address.unwrap(), "tidegauge-metrics-api.tidegauge.svc", &bundle);
+    (program, cluster)
+}
+
+/// Asks the API server until it answers as is wanted.
+fn until(cluster: &Aggregator, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let answer = request(cluster.api.address.port(), "GET", path, &[], b"").unwrap();
+        let told: Value = serde_json::from_str(&answer.body).unwrap();
+        if answer.status == 200 && wanted(&told) {
+            return told;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{path}: {} {told:#}",
+            answer.status
+        );
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+const QUEUES: &str =
+    "/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/pods/%2A/queue_length?labelSelector=name%3Dweb";
+const LAG: &str = "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/lag?labelSelector=topic%3Dorders";
+
+#[test]
+fn what_is_scraped_reaches_an_autoscaler_through_the_api_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, cluster) = whole(dir.path());
+    let queues = until(&cluster, QUEUES, |told| {
+        told["items"].as_array().is_some_and(|items| items.len() == 2)
+    });
+    assert_eq!(numbers(&queues), told(&[("web-1", "12500m"), ("web-2", "1k")]));
+    let lag = until(&cluster, LAG, |told| told["items"][0]["value"] == "30500m");
+    assert_eq!(lag["items"][0]["metricLabels"], json!({"topic": "orders"}));
+    let list = until(&cluster, "/apis/custom.metrics.k8s.io/v1beta1", |_| true);
+    let names = list["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap());
+    let names: BTreeSet<&str> = names.collect();
+    assert!(
+        names.contains("pods/queue_length") && names.contains("namespaces/queue_length"),
+        "{names:?}"
+    );
+
+    // A user who may not is told so.
+    cluster.deny("system:anonymous");
+    let path = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/shop/pods/web-1/queue_length";
+    let refused = request(cluster.api.address.port(), "GET", path, &[], b"").unwrap();
+    assert_eq!(refused.status, 403);
+
+    let (status, report) = program.ask("GET", "/api/v1/hpa/metrics");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let asked = report.pointer("/data/rules/1/metrics").unwrap().as_array().unwrap();
+    let asked = asked
+        .iter()
+        .find(|one| one["name"] == "queue_length" && one["resource"] == "pods");
+    let last = &asked.unwrap()["lastQuery"];
+    assert_eq!(
+        (status, &last["namespace"], &last["values"]),
+        (200, &json!("shop"), &json!(2)),
+        "{report:#}"
+    );
+}
+
+#[test]
+#[ignore = "needs kubectl"]
+fn kubectl_reads_the_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_program, cluster) = whole(dir.path());
+    let queues = until(&cluster, QUEUES, |told| {
+        told["items"].as_array().is_some_and(|items| items.len() == 2)
+    });
+    let raw = |path: &str| -> Value {
+        let output = std::process::Command::new("kubectl")
+            .arg(format!(
+                "--kubeconfig={}",
+                cluster.kubeconfig(dir.path(), "admin").display()
+            ))
+            .arg(format!("--cache-dir={}", dir.path().join("cache").display()))
+            .args(["get", "--raw", path])
+            .output()
+            .expect("kubectl");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{path}: {errors}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    assert_eq!(numbers(&raw(QUEUES)), numbers(&queues));
+    assert_eq!(raw(LAG)["items"][0]["value"], "30500m");
+    for group in ["custom", "external"] {
+        let list = raw(&format!("/apis/{group}.metrics.k8s.io/v1beta1"));
+        assert_eq!(list["kind"], "APIResourceList");
+    }
 }

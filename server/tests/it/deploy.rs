@@ -118,7 +118,7 @@ fn allowed(role: &Value) -> BTreeSet<String> {
     allowed
 }
 
-/// The paths of the API server that the role allows to list and watch.
+/// The paths of the API server that the role allows to list and watch for discovery.
 #[cfg(feature = "kubernetes")]
 pub(crate) fn watchable_paths() -> BTreeSet<String> {
     let rules = objects()["ClusterRole"]["rules"].clone();
@@ -130,8 +130,8 @@ pub(crate) fn watchable_paths() -> BTreeSet<String> {
         for group in strings(&rule["apiGroups"]) {
             let base = match group.as_str() {
                 "" => "/api/v1".to_owned(),
-                "autoscaling" => format!("/apis/{group}/v2"),
-                _ => format!("/apis/{group}/v1"),
+                "autoscaling" => continue,
+                group => format!("/apis/{group}/v1"),
             };
             paths.extend(
                 strings(&rule["resources"])

@@ -32,7 +32,7 @@ const LATER: i64 = 5_000;
 const START: i64 = 25_000;
 const HPA: &str = "apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
-metadata: {name: scrypt-server, namespace: default}
+metadata: {name: scrypt-server, namespace: shop}
 spec:
   scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: scrypt-server}
   minReplicas: 1
@@ -82,6 +82,7 @@ fn load(at: i64, pods: &[Running]) -> Vec<f64> {
 
 /// The Deployment, its pods and what is stored of them.
 struct Day {
+    api: ApiServer,
     sources: Sources,
     clock: Arc<HandClock>,
     db: Arc<Db>,
@@ -96,7 +97,7 @@ struct Day {
 }
 
 impl Day {
-    fn new() -> Self {
+    async fn new() -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let (dir, api) = (tempfile::tempdir().expect("a folder"), ApiServer::plain());
         let hand = Arc::new(HandClock::at(Timestamp::from_millis(BEGIN)));
@@ -112,6 +113,7 @@ impl Day {
         let at = ClusterAt::Kubeconfig(kubeconfig(dir.path(), &api));
         let cluster = scraper.cluster(at).expect("a cluster");
         let mut day = Self {
+            api,
             sources: sources(db.clone(), engine, hand.clone(), cluster),
             clock: hand,
             db,
@@ -125,16 +127,32 @@ impl Day {
         };
         // The first one has been there since yesterday.
         day.start(-clock(10, 0, 0));
+        day.known().await;
         day
     }
 
     fn start(&mut self, at: i64) {
         self.named += 1;
+        let name = format!("scrypt-server-59988f6b74-{}", self.named);
+        self.api.put(&name, "127.0.0.1", 1);
         self.pods.push(Running {
-            name: format!("scrypt-server-59988f6b74-{}", self.named),
+            name,
             started: at,
             used: 0.0,
         });
+    }
+
+    /// Waits until the metrics API knows of the pods there are, and of no others.
+    async fn known(&self) {
+        loop {
+            let mut seen = Vec::new();
+            self.sources.pods.each(|pod| seen.push(pod.meta().name().to_owned()));
+            seen.sort();
+            if self.pods.iter().map(|pod| &pod.name).eq(&seen) {
+                return;
+            }
+            self.sources.pods.changed().await;
+        }
     }
 
     /// The kubelet's answer at a time, one row, stamped by when it measured: a second before.
@@ -157,7 +175,7 @@ impl Day {
                     ("container", "scrypt-server"),
                     ("instance", "node-1"),
                     ("job", "kubelet-resource"),
-                    ("namespace", "default"),
+                    ("namespace", "shop"),
                     ("pod", pod.name.as_str()),
                 ];
                 let labels = Labels::from_pairs(labels).expect("labels");
@@ -187,7 +205,7 @@ impl Day {
     }
 
     /// One sync: it looks, and what it wants is done.
-    fn sync(&mut self, at: i64) -> (Decision, String) {
+    async fn sync(&mut self, at: i64) -> (Decision, String) {
         let now = Timestamp::from_millis(BEGIN + at);
         self.clock.set(now);
         let current = i32::try_from(self.pods.len()).expect("few");
@@ -224,14 +242,17 @@ impl Day {
                 self.start(at);
             }
             // The youngest goes first.
-            self.pods.truncate(wanted);
+            for gone in self.pods.drain(wanted.min(self.pods.len())..) {
+                self.api.delete(&gone.name);
+            }
+            self.known().await;
         }
         (decided.decision, text)
     }
 
     /// `kubectl top pods`, as it rounds.
     fn top(&self) -> Vec<(String, i64, i64)> {
-        let used = resource::pods(&self.sources, Some("default"), |_, _| true).expect("it can be read");
+        let used = resource::pods(&self.sources, Some("shop"), |_, _| true).expect("it can be read");
         let rows = used.into_iter().map(|pod| {
             let cpu: i64 = pod.containers.iter().map(|one| one.cpu_nano).sum();
             let memory: i64 = pod.containers.iter().map(|one| one.memory_bytes).sum();
@@ -256,7 +277,7 @@ fn ratio(decision: &Decision) -> Option<f64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_day_of_a_deployment_goes_as_its_autoscaler_wants_it() {
-    let mut day = Day::new();
+    let mut day = Day::new().await;
     let mut shown = Vec::new();
     let mut stabilized = 0;
     let moments = [
@@ -270,7 +291,7 @@ async fn a_day_of_a_deployment_goes_as_its_autoscaler_wants_it() {
         let at = step * STEP;
         day.scrape(at);
         let before = day.pods.len();
-        let (decision, text) = day.sync(at + LATER);
+        let (decision, text) = day.sync(at + LATER).await;
         let top = day.top();
         if day.pods.len() != before || moments.contains(&at) {
             println!("{} {}{text}", hms(at + LATER), table(&top));
@@ -294,7 +315,7 @@ async fn a_day_of_a_deployment_goes_as_its_autoscaler_wants_it() {
         (clock(12, 0, 0), vec![115, 15], Some(0.64)),
         // 5 %, and one would do; two were wanted less than five minutes ago.
         (clock(18, 3, 0), vec![10, 10], Some(0.1)),
-        (clock(18, 5, 15), vec![10, 10], Some(0.1)),
+        (clock(18, 5, 15), vec![10], Some(0.1)),
         (clock(23, 0, 0), vec![10], Some(0.1)),
     ];
     assert_eq!(shown, expected);

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tidegauge_model::Timestamp;
 use tidegauge_model::testing::HandClock;
+use tidegauge_model::{Appendable, Labels, OnReject, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{ClusterAt, Manager, ScrapeOptions};
 use tidegauge_server::hpa::live::{Autoscalers, Id, Options, Watcher};
@@ -32,6 +32,7 @@ struct Watched {
     api: ApiServer,
     scales: Scales,
     told: Autoscalers,
+    db: Arc<Db>,
     scraper: Manager,
     stop: CancellationToken,
     _dir: TempDir,
@@ -106,13 +107,14 @@ impl Watched {
                 ..Settings::default()
             },
         };
-        let watcher = Watcher::new(Arc::new(sources(db, engine, clock, cluster)), options);
+        let watcher = Watcher::new(Arc::new(sources(db.clone(), engine, clock, cluster)), options);
         let (told, stop) = (watcher.autoscalers(), CancellationToken::new());
         tokio::spawn(watcher.run(stop.clone()));
         Self {
             api,
             scales,
             told,
+            db,
             scraper,
             stop,
             _dir: dir,
@@ -121,6 +123,19 @@ impl Watched {
 
     fn scale(&self, name: &str, to: Result<(i32, &'static str), u16>) {
         self.scales.lock().expect("a lock").insert(name.to_owned(), to);
+    }
+
+    /// Stores samples of one series, so many milliseconds before now each.
+    fn store(&self, labels: &[(&str, &str)], samples: &[(i64, f64)]) {
+        let mut appender = self.db.appender();
+        let labels = Labels::from_pairs(labels.iter().copied()).expect("labels");
+        let series = appender.resolve(None, &labels).expect("a series");
+        for (ago, value) in samples {
+            appender
+                .append_at(series, NOW.saturating_sub(*ago), *value)
+                .expect("it is taken");
+        }
+        appender.commit(OnReject::Fail).expect("it is written");
     }
 
     /// The answer in words once it has all of these.
@@ -228,6 +243,65 @@ async fn autoscalers_are_looked_at_and_what_is_in_the_way_is_told() {
         .until(&["\"refused\":1"], || Some(cluster.told.board.json().to_string()))
         .await;
     assert!(cluster.told.board.explain(&Id::new("shop", "more")).is_none());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_those_that_the_apis_answer_with() {
+    let cluster = Watched::start(&[HPAS]);
+    cluster.scale("shop/deployments/web", Ok((2, "app=web")));
+    for no in 0..3 {
+        let (name, cpu) = (format!("web-{no}"), json!({"cpu": "200m"}));
+        let app = if no < 2 { "web" } else { "other" };
+        cluster.api.put_object(PODS, pod(&name, app, &cpu));
+        let of = [("namespace", "shop"), ("pod", name.as_str()), ("container", "app")];
+        let named = |metric| [&[("__name__", metric)], &of[..]].concat();
+        // 120 and 180 thousandths of a core.
+        let used = 0.12 + 0.06 * f64::from(no);
+        cluster.store(
+            &named("container_cpu_usage_seconds_total"),
+            &[(20_000, 5.0), (5000, 5.0 + used * 15.0)],
+        );
+        cluster.store(
+            &named("container_memory_working_set_bytes"),
+            &[(20_000, 1e7), (5000, 16.0 * 1024.0 * 1024.0)],
+        );
+        cluster.store(
+            &named("container_start_time_seconds"),
+            &[(20_000, 1.75e9), (5000, 1.75e9)],
+        );
+        cluster.store(&named("orders_waiting"), &[(5000, 10.0 * f64::from(no + 1))]);
+    }
+    let mut web = hpa("web", "apps/v1", "Deployment", "web");
+    web["spec"]["metrics"] = json!([
+        {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}},
+        {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "app",
+            "target": {"type": "AverageValue", "averageValue": "100m"}}},
+        {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "16Mi"}}},
+        {"type": "Pods", "pods": {"metric": {"name": "orders_waiting"}, "target": {"type": "AverageValue", "averageValue": "10"}}},
+        {"type": "Object", "object": {"metric": {"name": "hits"}, "describedObject": {"kind": "Service", "name": "web", "apiVersion": "v1"},
+            "target": {"type": "Value", "value": "10"}}},
+        {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "30"}}},
+    ]);
+    cluster.api.put_object(HPAS, web);
+    let text = cluster
+        .told(
+            "web",
+            &[
+                "2 -> 3 replicas",
+                "value    300m of 400m requested = 75%, should be 50%",
+                "cpu resource, container app",
+                "value    300m / 2 = 150m, should be 100m",
+                "value    32Mi / 2 = 16Mi, should be 16Mi",
+                "value    30 / 2 = 15, should be 10",
+                "query    none; /api/v1/hpa/metrics tells",
+                "the server could not find the metric hits for service",
+                "the server could not find the metric queue for",
+                "failed     invalid metrics (2 invalid out of 6)",
+            ],
+        )
+        .await;
+    assert!(text.contains("orders_waiting{"), "the query: {text}");
     cluster.end().await;
 }
 

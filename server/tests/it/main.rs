@@ -51,6 +51,8 @@ mod kubernetes;
 mod limits;
 mod load;
 mod logs;
+#[cfg(feature = "kubernetes")]
+mod measure_hpa;
 mod measure_remote_write;
 mod measure_scrape;
 #[cfg(feature = "kubernetes")]

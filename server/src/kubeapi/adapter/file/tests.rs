@@ -1,4 +1,5 @@
 use super::*;
+use crate::kubeapi::adapter::condition;
 use crate::kubeapi::adapter::resource::Resources;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -149,6 +150,27 @@ proptest! {
     #[test]
     fn no_text_panics(text: String) {
         drop(parse(&text));
+    }
+
+    /// What is left of a good file after a few of its characters became others is read or refused, and what was read can
+    /// be asked.
+    #[test]
+    fn no_damage_panics(at in 0..2000usize, len in 0..40usize, put in "[ -~\n]{0,8}") {
+        let text = include_str!("../../../../../testdata/adapter/rules.yaml");
+        let (start, end) = (at.min(text.len()), (at + len).min(text.len()));
+        let damaged = format!("{}{put}{}", &text[..start], &text[end..]);
+        let Ok(file) = parse(&damaged) else { return Ok(()) };
+        let names = [condition::names("pod", &["a".to_owned(), "b.c".to_owned()])];
+        for no in 0..file.rules.len() {
+            let rule = series(&file, no);
+            if let Ok(query) = rule.query.fill("hits_total", &names, &["pod"]) {
+                drop(tidegauge_query::parse(&query, &ParseOptions::default()));
+            }
+            for label in ["pod", "kube_apps_deployment", "kube__", ""] {
+                drop(rule.mapping.resource_of(label, &Resources::default()));
+            }
+            drop(rule.naming.name("hits_total"));
+        }
     }
 
     #[test]
