@@ -429,7 +429,7 @@ impl Running {
         #[cfg(feature = "kubernetes")]
         let kubernetes = Kubernetes::open(
             options,
-            loaded.hpa_metrics(),
+            &loaded,
             (&db, &engine, clock, &scraper),
             &mut registry,
             shutdown,

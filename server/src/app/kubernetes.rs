@@ -3,7 +3,7 @@
 
 use super::AppOptions;
 use crate::api::Registry;
-use crate::config::HpaMetrics;
+use crate::config::Config;
 use crate::hpa::live::{Autoscalers, Watcher};
 use crate::kubeapi::serving::Serving;
 use crate::kubeapi::{Adapter, Sources};
@@ -33,14 +33,20 @@ impl Kubernetes {
     /// they would be shown.
     pub(super) fn open(
         options: &AppOptions,
-        hpa_metrics: &HpaMetrics,
+        config: &Config,
         (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
         registry: &mut Registry,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let wanted = &options.kubernetes;
         let rules = wanted.adapter_config.clone();
-        let adapter = Adapter::open(db.clone(), engine.clone(), clock.clone(), rules, hpa_metrics.clone());
+        let adapter = Adapter::open(
+            db.clone(),
+            engine.clone(),
+            clock.clone(),
+            rules,
+            config.hpa_metrics().clone(),
+        );
         let adapter = adapter.map_err(|problem| anyhow!(problem))?;
         let listed = adapter.clone();
         registry.add(move || listed.list());
@@ -49,7 +55,7 @@ impl Kubernetes {
             serving: None,
             autoscalers: Autoscalers::default(),
         };
-        let has_cluster = options.presets.kubernetes || wanted.kubeconfig.is_some() || wanted.serving.is_some();
+        let has_cluster = config.has_cluster() || wanted.kubeconfig.is_some() || wanted.serving.is_some();
         if !has_cluster || (wanted.serving.is_none() && wanted.autoscalers.is_none()) {
             return Ok(kubernetes);
         }

@@ -302,6 +302,29 @@ async fn metrics_are_those_that_the_apis_answer_with() {
         )
         .await;
     assert!(text.contains("orders_waiting{"), "the query: {text}");
+    // What is not measured is said, pod by pod.
+    cluster.scale("shop/deployments/api", Ok((2, "app=api")));
+    for no in 0..2 {
+        let name = format!("api-{no}");
+        cluster.api.put_object(PODS, pod(&name, "api", &json!({"cpu": "200m"})));
+    }
+    let once = [
+        ("__name__", "container_cpu_usage_seconds_total"),
+        ("namespace", "shop"),
+        ("pod", "api-1"),
+        ("container", "app"),
+    ];
+    cluster.store(&once, &[(5000, 7.0)]);
+    cluster.api.put_object(HPAS, hpa("api", "apps/v1", "Deployment", "api"));
+    cluster
+        .told(
+            "api",
+            &[
+                "api-0: no value: nothing is stored of its containers: is its node's kubelet scraped?",
+                "api-1: no value: its container app was measured once, 5s ago, and use is told by two",
+            ],
+        )
+        .await;
     cluster.end().await;
 }
 
