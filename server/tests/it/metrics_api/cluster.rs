@@ -172,45 +172,50 @@ impl Cluster {
 
     /// What a node's kubelet says of itself, by two samples that make these numbers.
     pub(super) fn node(&self, name: &str, used: Used) {
-        let labels = [("node", name), ("job", "kubelet"), ("instance", name)];
-        self.samples(
-            &["node_cpu_usage_seconds_total", "node_memory_working_set_bytes"],
-            &labels,
-            used,
-        );
+        store_node(&self.sources.store, name, used);
     }
 
     /// What a node's kubelet says of a container.
     pub(super) fn container(&self, namespace: &str, pod: &str, container: &str, used: Used) {
-        let labels = [
-            ("namespace", namespace),
-            ("pod", pod),
-            ("container", container),
-            ("job", "kubelet"),
-        ];
-        let names = [
-            "container_cpu_usage_seconds_total",
-            "container_memory_working_set_bytes",
-        ];
-        self.samples(&names, &labels, used);
+        store_container(&self.sources.store, namespace, pod, container, used);
     }
+}
 
-    fn samples(&self, names: &[&str; 2], labels: &[(&str, &str)], used: Used) {
-        let mut appender = self.sources.store.appender();
-        let before = used.at_ms - used.window_ms;
-        // The middle of what is cut off to the number: no rounding of floats leads to its neighbours.
-        let cpu_ns = (used.cpu_nano as f64 + 0.5) * used.window_ms as f64 / 1000.0;
-        let cpu = [(before, 1.0), (used.at_ms, 1.0 + cpu_ns / 1e9)];
-        let memory = [(used.at_ms, used.memory_bytes as f64)];
-        for (name, samples) in names.iter().zip([&cpu[..], &memory[..]]) {
-            let labels = Labels::from_pairs(labels.iter().copied().chain([("__name__", *name)])).unwrap();
-            let series = appender.resolve(None, &labels).unwrap();
-            for (at, value) in samples {
-                appender.append_at(series, Timestamp::from_millis(*at), *value).unwrap();
-            }
+pub(super) fn store_node(db: &Db, name: &str, used: Used) {
+    let labels = [("node", name), ("job", "kubelet"), ("instance", name)];
+    let names = ["node_cpu_usage_seconds_total", "node_memory_working_set_bytes"];
+    store(db, &names, &labels, used);
+}
+
+pub(super) fn store_container(db: &Db, namespace: &str, pod: &str, container: &str, used: Used) {
+    let labels = [
+        ("namespace", namespace),
+        ("pod", pod),
+        ("container", container),
+        ("job", "kubelet"),
+    ];
+    let names = [
+        "container_cpu_usage_seconds_total",
+        "container_memory_working_set_bytes",
+    ];
+    store(db, &names, &labels, used);
+}
+
+fn store(db: &Db, names: &[&str; 2], labels: &[(&str, &str)], used: Used) {
+    let mut appender = db.appender();
+    let before = used.at_ms - used.window_ms;
+    // The middle of what is cut off to the number: no rounding of floats leads to its neighbours.
+    let cpu_ns = (used.cpu_nano as f64 + 0.5) * used.window_ms as f64 / 1000.0;
+    let cpu = [(before, 1.0), (used.at_ms, 1.0 + cpu_ns / 1e9)];
+    let memory = [(used.at_ms, used.memory_bytes as f64)];
+    for (name, samples) in names.iter().zip([&cpu[..], &memory[..]]) {
+        let labels = Labels::from_pairs(labels.iter().copied().chain([("__name__", *name)])).unwrap();
+        let series = appender.resolve(None, &labels).unwrap();
+        for (at, value) in samples {
+            appender.append_at(series, Timestamp::from_millis(*at), *value).unwrap();
         }
-        appender.commit(OnReject::Fail).unwrap();
     }
+    appender.commit(OnReject::Fail).unwrap();
 }
 
 /// What is to be the answer.
