@@ -14,7 +14,8 @@ use tidegauge_model::testing::HandClock;
 use tidegauge_model::{Appendable, Labels, OnReject, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{ClusterAt, Manager, ScrapeOptions};
-use tidegauge_server::hpa::live::{Autoscalers, Id, Options, Watcher};
+use tidegauge_server::hpa::live::scale::TargetScale;
+use tidegauge_server::hpa::live::{Autoscalers, Id, Options, Shown, Watcher};
 use tidegauge_server::hpa::{Settings, manifest};
 use tidegauge_tsdb::{Db, Options as StoreOptions};
 use tokio_util::sync::CancellationToken;
@@ -508,4 +509,45 @@ fn the_program_tells_of_the_cluster_it_is_in() {
     );
     program.signal("TERM");
     assert_eq!(program.wait().0, Some(0));
+}
+
+#[test]
+#[ignore = "needs objects of a real cluster in the folder that TIDEGAUGE_SHARED names"]
+fn recorded_autoscalers_and_scales_are_read_as_they_were() {
+    let folder = std::env::var("TIDEGAUGE_SHARED").expect("TIDEGAUGE_SHARED names the folder of shared data");
+    let read = |file: &str| {
+        let path = Path::new(&folder).join("k8s-fixtures/recorded").join(file);
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    let list: Value = serde_json::from_str(&read("horizontalpodautoscalers.list.json")).expect("JSON");
+    let items = list["items"].as_array().expect("a list");
+    for item in items {
+        let shown = Shown::read(&item.to_string());
+        let hpa = shown.hpa.expect("it can be read");
+        let (told, status) = (shown.controller, &item["status"]);
+        let number = |key: &str| status[key].as_i64().and_then(|n| i32::try_from(n).ok());
+        assert_eq!(
+            (told.current, told.desired),
+            (number("currentReplicas"), number("desiredReplicas"))
+        );
+        assert_eq!(told.metrics.len(), hpa.metrics.len(), "{item}");
+        assert!(
+            told.metrics.iter().all(Option::is_some) && told.scaled_at.is_some(),
+            "{item}"
+        );
+        assert_eq!(
+            told.conditions.len(),
+            status["conditions"].as_array().expect("conditions").len()
+        );
+        let conditions = told.conditions.iter();
+        assert!(
+            conditions
+                .clone()
+                .all(|one| !one.reason.is_empty() && !one.last_transition_time.is_empty())
+        );
+        assert!(told.trouble().is_none(), "{item}");
+    }
+    assert_eq!(items.len(), 3);
+    let scale = TargetScale::read(read("deployment-scale.json").as_bytes()).expect("a scale");
+    assert_eq!((scale.replicas.spec, scale.selector.as_str()), (6, "app=scrypt-server"));
 }
