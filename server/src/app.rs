@@ -302,6 +302,7 @@ pub async fn run(
         exemplars,
         #[cfg(feature = "kubernetes")]
         serving,
+        mut looks,
     } = running;
     #[cfg(feature = "kubernetes")]
     if let (Some(serving), Some(listener)) = (serving, metrics_apis) {
@@ -333,6 +334,9 @@ pub async fn run(
     }
     stop_http.cancel();
     while servers.join_next().await.is_some() {}
+    // It may be that a listener ended, and nobody asked for it.
+    shutdown.cancel();
+    while looks.join_next().await.is_some() {}
     tokio::task::spawn_blocking(move || db.close())
         .await?
         .context("cannot close the store cleanly")?;
@@ -352,6 +356,8 @@ struct Running {
     /// The metrics APIs of Kubernetes, if they are served.
     #[cfg(feature = "kubernetes")]
     serving: Option<Serving>,
+    /// Looks at autoscalers of a cluster, until shutdown.
+    looks: JoinSet<()>,
 }
 
 impl Running {
@@ -429,7 +435,7 @@ impl Running {
         #[cfg(feature = "kubernetes")]
         let kubernetes = Kubernetes::open(
             options,
-            loaded.hpa_metrics(),
+            &loaded,
             (&db, &engine, clock, &scraper),
             &mut registry,
             shutdown,
@@ -484,6 +490,10 @@ impl Running {
             exemplars: features.exemplar_storage,
             #[cfg(feature = "kubernetes")]
             serving: kubernetes.serving,
+            #[cfg(feature = "kubernetes")]
+            looks: kubernetes.looks,
+            #[cfg(not(feature = "kubernetes"))]
+            looks: JoinSet::new(),
         })
     }
 }

@@ -3,8 +3,8 @@
 
 use super::AppOptions;
 use crate::api::Registry;
-use crate::config::HpaMetrics;
-use crate::hpa::live::{Autoscalers, Watcher};
+use crate::config::Config;
+use crate::hpa::live::{self, Autoscalers, Watcher};
 use crate::kubeapi::serving::Serving;
 use crate::kubeapi::{Adapter, Sources};
 use anyhow::anyhow;
@@ -13,6 +13,7 @@ use tidegauge_model::Clock;
 use tidegauge_query::Engine;
 use tidegauge_scraper::{ClusterAt, Manager};
 use tidegauge_tsdb::Db;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// All of it.
@@ -23,6 +24,8 @@ pub(super) struct Kubernetes {
     pub(super) serving: Option<Serving>,
     /// Nobody looks unless there is a cluster.
     pub(super) autoscalers: Autoscalers,
+    /// Looks at them, until shutdown.
+    pub(super) looks: JoinSet<()>,
 }
 
 impl Kubernetes {
@@ -33,14 +36,20 @@ impl Kubernetes {
     /// they would be shown.
     pub(super) fn open(
         options: &AppOptions,
-        hpa_metrics: &HpaMetrics,
+        config: &Config,
         (db, engine, clock, scraper): (&Arc<Db>, &Arc<Engine>, &Arc<dyn Clock>, &Manager),
         registry: &mut Registry,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let wanted = &options.kubernetes;
         let rules = wanted.adapter_config.clone();
-        let adapter = Adapter::open(db.clone(), engine.clone(), clock.clone(), rules, hpa_metrics.clone());
+        let adapter = Adapter::open(
+            db.clone(),
+            engine.clone(),
+            clock.clone(),
+            rules,
+            config.hpa_metrics().clone(),
+        );
         let adapter = adapter.map_err(|problem| anyhow!(problem))?;
         let listed = adapter.clone();
         registry.add(move || listed.list());
@@ -48,8 +57,9 @@ impl Kubernetes {
             adapter,
             serving: None,
             autoscalers: Autoscalers::default(),
+            looks: JoinSet::new(),
         };
-        let has_cluster = options.presets.kubernetes || wanted.kubeconfig.is_some() || wanted.serving.is_some();
+        let has_cluster = config.has_cluster() || wanted.kubeconfig.is_some() || wanted.serving.is_some();
         if !has_cluster || (wanted.serving.is_none() && wanted.autoscalers.is_none()) {
             return Ok(kubernetes);
         }
@@ -68,8 +78,34 @@ impl Kubernetes {
             ))
         });
         kubernetes.serving = serving(options, &sources, registry)?;
-        kubernetes.autoscalers = autoscalers(options, sources, registry, shutdown);
+        if let Some(wanted) = wanted.autoscalers.clone() {
+            kubernetes.watch(sources, wanted, registry, shutdown);
+        }
         Ok(kubernetes)
+    }
+
+    /// Begins to look at the autoscalers of the cluster.
+    fn watch(
+        &mut self,
+        sources: Result<Arc<Sources>, String>,
+        wanted: live::Options,
+        registry: &mut Registry,
+        shutdown: &CancellationToken,
+    ) {
+        match sources {
+            Ok(sources) => {
+                let watcher = Watcher::new(sources, wanted);
+                self.autoscalers = watcher.autoscalers();
+                let board = self.autoscalers.board.clone();
+                registry.add(move || board.list());
+                self.looks.spawn(watcher.run(shutdown.clone()));
+            }
+            // What is scraped does not depend on it.
+            Err(problem) => {
+                tracing::warn!(problem, "autoscalers are not looked at");
+                self.autoscalers.board.set_problems(vec![problem]);
+            }
+        }
     }
 }
 
@@ -88,33 +124,4 @@ fn serving(
     let serving = Serving::open(apis, sources, &options.data_dir, options.max_url_bytes).map_err(|why| anyhow!(why))?;
     registry.add(serving.listings());
     Ok(Some(serving))
-}
-
-/// The autoscalers of the cluster, looked at until shutdown.
-fn autoscalers(
-    options: &AppOptions,
-    sources: Result<Arc<Sources>, String>,
-    registry: &mut Registry,
-    shutdown: &CancellationToken,
-) -> Autoscalers {
-    let Some(wanted) = options.kubernetes.autoscalers.clone() else {
-        return Autoscalers::default();
-    };
-    match sources {
-        Ok(sources) => {
-            let watcher = Watcher::new(sources, wanted);
-            let autoscalers = watcher.autoscalers();
-            let board = autoscalers.board.clone();
-            registry.add(move || board.list());
-            tokio::spawn(watcher.run(shutdown.clone()));
-            autoscalers
-        }
-        // What is scraped does not depend on it.
-        Err(problem) => {
-            tracing::warn!(problem, "autoscalers are not looked at");
-            let autoscalers = Autoscalers::default();
-            autoscalers.board.set_problems(vec![problem]);
-            autoscalers
-        }
-    }
 }

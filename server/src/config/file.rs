@@ -49,6 +49,7 @@ pub struct Config {
     out_of_order: PromDuration,
     max_exemplars: usize,
     hpa_metrics: HpaMetrics,
+    has_cluster: bool,
     unsupported: Vec<Unsupported>,
     yaml: String,
 }
@@ -94,6 +95,11 @@ impl Config {
     /// What `tidegauge` says of metrics for autoscalers.
     pub fn hpa_metrics(&self) -> &HpaMetrics {
         &self.hpa_metrics
+    }
+
+    /// Whether the preset for Kubernetes is asked for, here or on the command line.
+    pub fn has_cluster(&self) -> bool {
+        self.has_cluster
     }
 
     /// What the file says without effect, in order of name.
@@ -248,6 +254,7 @@ fn parse(
         external_labels,
         max_exemplars: max_exemplars(&root),
         hpa_metrics,
+        has_cluster: preset.is_some(),
         unsupported,
         yaml,
     })

@@ -27,6 +27,17 @@ pub struct Told<'a> {
     pub queries: &'a [String],
     /// The names of the pods; may be empty, where names say nothing.
     pub pods: &'a [Arc<str>],
+    /// Why pods have no value, by metric; may be shorter than the metrics.
+    pub missing: &'a [Vec<Lack>],
+}
+
+/// Why a pod has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// The pod.
+    pub pod: Arc<str>,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// A decision, explained.
@@ -110,11 +121,17 @@ fn metric(out: &mut String, no: usize, metric: &Metric, proposal: &Proposal, tol
         line(out, 2, format_args!("query    {query}"));
     }
     let trace = &proposal.trace;
+    let lacks = told.missing.get(no).map_or(&[][..], Vec::as_slice);
+    if trace.pods.is_none() {
+        for Lack { pod, why } in lacks {
+            line(out, 3, format_args!("{pod}: no value: {why}"));
+        }
+    }
     if let Some(pods) = &trace.pods {
         line(out, 2, format_args!("pods     {}", grouped(pods)));
-        let all = not_counted(pods, told.pods);
-        for (name, place) in all.iter().take(MAX_PODS_TOLD) {
-            line(out, 3, format_args!("{name}: {}", place.described()));
+        let all = not_counted(pods, told.pods, lacks);
+        for (name, why) in all.iter().take(MAX_PODS_TOLD) {
+            line(out, 3, format_args!("{name}: {why}"));
         }
         if all.len() > MAX_PODS_TOLD {
             line(out, 3, format_args!("and {} more", all.len() - MAX_PODS_TOLD));
@@ -170,11 +187,19 @@ fn format(metric: &Metric) -> Format {
     }
 }
 
-/// The pods that do not count, by their names as far as these are known.
-fn not_counted<'a>(pods: &Grouped, names: &'a [Arc<str>]) -> Vec<(&'a str, Place)> {
+/// The pods that do not count, by their names as far as these are known, and why.
+fn not_counted<'a>(pods: &Grouped, names: &'a [Arc<str>], lacks: &[Lack]) -> Vec<(&'a str, String)> {
     let all = names.iter().zip(&pods.places);
     let others = all.filter(|(_, place)| **place != Place::Counted);
-    others.map(|(name, place)| (&**name, *place)).collect()
+    let told = others.map(|(name, place)| {
+        let lack = lacks.iter().find(|lack| place.is_missing() && lack.pod == *name);
+        let why = match lack {
+            Some(lack) => format!("{}: {}", place.described(), lack.why),
+            None => place.described().to_owned(),
+        };
+        (&**name, why)
+    });
+    told.collect()
 }
 
 fn grouped(pods: &Grouped) -> String {

@@ -16,7 +16,7 @@ mod form;
 mod objects;
 mod routes;
 
-pub(crate) use form::{Quantified, entry, resource_list, seconds};
+pub(crate) use form::{Quantified, entry, resource_list};
 pub(crate) use objects::Lists;
 pub(crate) use routes::query_value;
 pub use routes::routes;

@@ -6,7 +6,8 @@
 //! ```
 
 use super::adapter::Problem;
-use super::custom::{Quantified, entry, failed, query_value, resource_list, seconds};
+use super::custom::{Quantified, entry, failed, query_value, resource_list};
+use super::resource::time;
 use super::{Failure, Selector, Sources};
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
@@ -125,7 +126,7 @@ fn list(metric: &str, values: &[Value]) -> Vec<u8> {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect(),
-        timestamp: seconds(value.at),
+        timestamp: time(value.at),
         window: value.window_ms.map(|window| window / 1000),
         value: Quantified(value.milli),
     });

@@ -24,6 +24,7 @@ fn a_preset_is_asked_for_by_flag_or_by_file() {
     assert!(names(&by_flag).contains(&"kubernetes-pods"), "{:?}", names(&by_flag));
     let by_file = loaded("tidegauge: {presets: [kubernetes]}", &Flags::default()).unwrap();
     assert_eq!(names(&by_flag), names(&by_file));
+    assert!(by_flag.has_cluster() && by_file.has_cluster());
     assert!(
         loaded("tidegauge: {presets: []}", &Flags::default())
             .unwrap()

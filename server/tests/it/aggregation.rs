@@ -2,6 +2,7 @@
 
 mod caller;
 mod cluster;
+mod measure;
 mod whole;
 
 use crate::program::Program;

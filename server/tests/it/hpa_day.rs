@@ -232,6 +232,7 @@ impl Day {
             settings: &self.settings,
             queries: &decided.queries,
             pods: &decided.pods,
+            missing: &decided.missing,
         };
         let text = explain::text(&decided.decision, told);
         let desired = decided.decision.desired;

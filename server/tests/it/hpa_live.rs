@@ -14,7 +14,8 @@ use tidegauge_model::testing::HandClock;
 use tidegauge_model::{Appendable, Labels, OnReject, Timestamp};
 use tidegauge_query::{Engine, EngineOptions};
 use tidegauge_scraper::{ClusterAt, Manager, ScrapeOptions};
-use tidegauge_server::hpa::live::{Autoscalers, Id, Options, Watcher};
+use tidegauge_server::hpa::live::scale::TargetScale;
+use tidegauge_server::hpa::live::{Autoscalers, Id, Options, Shown, Watcher};
 use tidegauge_server::hpa::{Settings, manifest};
 use tidegauge_tsdb::{Db, Options as StoreOptions};
 use tokio_util::sync::CancellationToken;
@@ -302,6 +303,29 @@ async fn metrics_are_those_that_the_apis_answer_with() {
         )
         .await;
     assert!(text.contains("orders_waiting{"), "the query: {text}");
+    // What is not measured is said, pod by pod.
+    cluster.scale("shop/deployments/api", Ok((2, "app=api")));
+    for no in 0..2 {
+        let name = format!("api-{no}");
+        cluster.api.put_object(PODS, pod(&name, "api", &json!({"cpu": "200m"})));
+    }
+    let once = [
+        ("__name__", "container_cpu_usage_seconds_total"),
+        ("namespace", "shop"),
+        ("pod", "api-1"),
+        ("container", "app"),
+    ];
+    cluster.store(&once, &[(5000, 7.0)]);
+    cluster.api.put_object(HPAS, hpa("api", "apps/v1", "Deployment", "api"));
+    cluster
+        .told(
+            "api",
+            &[
+                "api-0: no value: nothing is stored of its containers: is its node's kubelet scraped?",
+                "api-1: no value: its container app was measured once, 5s ago, and use is told by two",
+            ],
+        )
+        .await;
     cluster.end().await;
 }
 
@@ -485,4 +509,45 @@ fn the_program_tells_of_the_cluster_it_is_in() {
     );
     program.signal("TERM");
     assert_eq!(program.wait().0, Some(0));
+}
+
+#[test]
+#[ignore = "needs objects of a real cluster in the folder that TIDEGAUGE_SHARED names"]
+fn recorded_autoscalers_and_scales_are_read_as_they_were() {
+    let folder = std::env::var("TIDEGAUGE_SHARED").expect("TIDEGAUGE_SHARED names the folder of shared data");
+    let read = |file: &str| {
+        let path = Path::new(&folder).join("k8s-fixtures/recorded").join(file);
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    let list: Value = serde_json::from_str(&read("horizontalpodautoscalers.list.json")).expect("JSON");
+    let items = list["items"].as_array().expect("a list");
+    for item in items {
+        let shown = Shown::read(&item.to_string());
+        let hpa = shown.hpa.expect("it can be read");
+        let (told, status) = (shown.controller, &item["status"]);
+        let number = |key: &str| status[key].as_i64().and_then(|n| i32::try_from(n).ok());
+        assert_eq!(
+            (told.current, told.desired),
+            (number("currentReplicas"), number("desiredReplicas"))
+        );
+        assert_eq!(told.metrics.len(), hpa.metrics.len(), "{item}");
+        assert!(
+            told.metrics.iter().all(Option::is_some) && told.scaled_at.is_some(),
+            "{item}"
+        );
+        assert_eq!(
+            told.conditions.len(),
+            status["conditions"].as_array().expect("conditions").len()
+        );
+        let conditions = told.conditions.iter();
+        assert!(
+            conditions
+                .clone()
+                .all(|one| !one.reason.is_empty() && !one.last_transition_time.is_empty())
+        );
+        assert!(told.trouble().is_none(), "{item}");
+    }
+    assert_eq!(items.len(), 3);
+    let scale = TargetScale::read(read("deployment-scale.json").as_bytes()).expect("a scale");
+    assert_eq!((scale.replicas.spec, scale.selector.as_str()), (6, "app=scrypt-server"));
 }

@@ -141,6 +141,18 @@ impl Program {
         number.expect("a number")
     }
 
+    /// How much of the processor it has had, in seconds.
+    #[cfg_attr(
+        not(feature = "kubernetes"),
+        allow(dead_code, reason = "for tests of the metrics APIs alone")
+    )]
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields[at].parse::<f64>().expect("a number");
+        (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

@@ -168,6 +168,7 @@ impl<'a> Player<'a> {
                 settings: &self.options.settings,
                 queries: &queries,
                 pods: &[],
+                missing: &[],
             };
             self.run.explained = Some(explain::Explained::of(&decision, told));
         }

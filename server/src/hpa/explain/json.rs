@@ -1,6 +1,6 @@
 //! A decision as JSON: the same steps as the text has, each number under a name of its own.
 
-use super::{Told, filled, format, not_counted, rule, time};
+use super::{Lack, Told, filled, format, not_counted, rule, time};
 use crate::hpa::behavior::{Limited, Stabilized};
 use crate::hpa::condition::Condition;
 use crate::hpa::decide::{Decision, Path};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub fn decision(decision: &Decision, told: Told<'_>) -> Value {
     let metrics = told.hpa.metrics.iter().zip(&decision.metrics).enumerate();
     let metrics: Vec<Value> = metrics
-        .map(|(no, (metric, proposal))| self::metric(metric, proposal, told.queries.get(no), told))
+        .map(|(no, (metric, proposal))| self::metric(no, metric, proposal, told))
         .collect();
     let mut all = json!({
         "at": time(decision.at),
@@ -66,7 +66,9 @@ pub fn error(path: &Path) -> Option<&str> {
     }
 }
 
-fn metric(metric: &Metric, proposal: &Proposal, query: Option<&String>, told: Told<'_>) -> Value {
+fn metric(no: usize, metric: &Metric, proposal: &Proposal, told: Told<'_>) -> Value {
+    let query = told.queries.get(no);
+    let lacks = told.missing.get(no).map_or(&[][..], Vec::as_slice);
     let (trace, format) = (&proposal.trace, format(metric));
     let tolerance = Tolerance::of(told.hpa, told.settings);
     let error = proposal
@@ -79,8 +81,9 @@ fn metric(metric: &Metric, proposal: &Proposal, query: Option<&String>, told: To
         "type": kind(&metric.source),
         "target": metric.target.to_string(),
         "query": query.filter(|query| !query.is_empty()),
-        "pods": trace.pods.as_ref().map(|pods| self::pods(pods, told.pods)),
+        "pods": trace.pods.as_ref().map(|pods| self::pods(pods, told.pods, lacks)),
         "readyPods": trace.ready,
+        "missing": lacks.iter().map(|lack| json!({"pod": &*lack.pod, "why": lack.why})).collect::<Vec<_>>(),
         "strangers": trace.strangers,
         "value": trace.first.as_ref().map(|first| usage(first, format)),
         "tolerance": {"down": tolerance.down, "up": tolerance.up},
@@ -104,11 +107,9 @@ pub fn kind(source: &Source) -> &'static str {
     }
 }
 
-fn pods(pods: &Grouped, names: &[Arc<str>]) -> Value {
-    let others = not_counted(pods, names);
-    let others = others
-        .iter()
-        .map(|(name, place)| json!({"pod": name, "why": place.described()}));
+fn pods(pods: &Grouped, names: &[Arc<str>], lacks: &[Lack]) -> Value {
+    let others = not_counted(pods, names, lacks);
+    let others = others.iter().map(|(name, why)| json!({"pod": name, "why": why}));
     json!({
         "matched": pods.places.len(),
         "counted": pods.counted,

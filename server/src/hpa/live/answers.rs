@@ -30,6 +30,11 @@ pub trait Metrics {
     /// container is not known has no value.
     fn resource(&self, pods: Which<'_>, resource: &str, container: Option<&str>) -> Answer<Vec<Option<PodValue>>>;
 
+    /// Why a pod has no value of a resource, if that is known. Asked of few.
+    fn why_missing(&self, _namespace: &str, _pod: &str, _container: Option<&str>) -> Option<String> {
+        None
+    }
+
     /// A metric that pods have: one place for each pod.
     fn pods(&self, pods: Which<'_>, metric: &MetricId) -> Answer<Vec<Option<PodValue>>>;
 

@@ -2,14 +2,18 @@
 
 use super::answers::{Answer, Metrics, Which};
 use super::scale::TargetScale;
-use crate::hpa::formula::{Reading, Request};
-use crate::hpa::pods::{Pod, PodValue};
+use crate::hpa::explain::Lack;
+use crate::hpa::formula::{Proposal, Reading, Request};
+use crate::hpa::pods::{Phase, Pod, PodValue};
 use crate::hpa::seen::Seen;
 use crate::hpa::spec::{Hpa, Metric, Settings, Source, Target};
 use crate::hpa::{Barred, Decision, History, Situation, decide};
 use std::fmt;
 use std::sync::Arc;
 use tidegauge_model::Timestamp;
+
+/// Of more pods without a value it is not asked why.
+const MAX_LACKS: usize = 5;
 
 /// What a pod, by its place, requests of a resource: of one container, or of all.
 pub type Requests<'a> = &'a dyn Fn(usize, &str, Option<&str>) -> Request;
@@ -71,6 +75,8 @@ pub struct Decided {
     pub decision: Decision,
     /// Where each metric's value came from.
     pub queries: Vec<String>,
+    /// Why pods have no value, as far as that is known; by metric.
+    pub missing: Vec<Vec<Lack>>,
     /// The pods by name.
     pub pods: Vec<Arc<str>>,
     /// Which pods are meant.
@@ -109,12 +115,38 @@ pub fn look(sighted: &Sighted<'_>, metrics: &dyn Metrics, history: &mut History)
         barred: sighted.barred,
     };
     let decision = decide(hpa, sighted.settings, &situation, history);
+    let asked = hpa.metrics.iter().zip(&decision.metrics);
+    let missing = asked.map(|(metric, proposal)| lacks(metric, proposal, sighted, metrics));
     Decided {
+        missing: missing.collect(),
         decision,
         queries: answers.into_iter().map(|(query, _)| query).collect(),
         pods: names,
         selector: scale.selector.clone(),
     }
+}
+
+/// Why pods have no value of a resource.
+fn lacks(metric: &Metric, proposal: &Proposal, sighted: &Sighted<'_>, metrics: &dyn Metrics) -> Vec<Lack> {
+    let container = match &metric.source {
+        Source::Resource { .. } => None,
+        Source::ContainerResource { container, .. } => Some(container.as_str()),
+        Source::Pods { .. } | Source::Object { .. } | Source::External { .. } => return Vec::new(),
+    };
+    // Without any value it does not get as far as to say what each pod is.
+    let places = proposal.trace.pods.as_ref().map(|pods| pods.places.as_slice());
+    let is_missing = |no: usize| match places {
+        Some(places) => places.get(no).is_some_and(|place| place.is_missing()),
+        None => proposal.outcome.is_err(),
+    };
+    let pods = sighted.pods.iter().enumerate();
+    let missing = pods.filter(|(no, pod)| pod.phase == Phase::Running && is_missing(*no));
+    let lacks = missing.take(MAX_LACKS).filter_map(|(_, pod)| {
+        let why = metrics.why_missing(&sighted.hpa.namespace, &pod.name, container)?;
+        let pod = Arc::clone(&pod.name);
+        Some(Lack { pod, why })
+    });
+    lacks.collect()
 }
 
 /// Asks for one metric.

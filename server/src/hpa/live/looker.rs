@@ -20,9 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegauge_model::Timestamp;
 use tidegauge_scraper::{Call, Container, Pod as SeenPod};
+use tokio::sync::Semaphore;
 
 /// No look takes longer.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Looks at a time that somebody asked for.
+const ASKED_AT_A_TIME: usize = 2;
 
 /// Looks, one autoscaler at a time.
 pub struct Looker {
@@ -31,6 +34,8 @@ pub struct Looker {
     kinds: Kinds,
     /// Which pods each autoscaler of the cluster controls, since its last look. Held while it is looked up.
     selectors: Mutex<BTreeMap<Id, Selector>>,
+    /// For looks that somebody asked for; the next one waits.
+    places: Semaphore,
 }
 
 impl std::fmt::Debug for Looker {
@@ -60,6 +65,7 @@ impl Looker {
             board,
             kinds: Kinds::default(),
             selectors: Mutex::default(),
+            places: Semaphore::new(ASKED_AT_A_TIME),
         }
     }
 
@@ -214,7 +220,11 @@ impl LookOnce for Arc<Looker> {
     fn look_once(&self, hpa: Hpa) -> BoxFuture<'_, Look> {
         let turn = self.board.begin(&Id::new(&hpa.namespace, &hpa.name));
         let (memory, controller) = turn.map_or_else(Default::default, |turn| (turn.memory, turn.shown.controller));
-        async move { self.look(None, Arc::new(hpa), controller, memory).await.1 }.boxed()
+        let look = async move {
+            let _place = self.places.acquire().await;
+            self.look(None, Arc::new(hpa), controller, memory).await.1
+        };
+        look.boxed()
     }
 }
 

@@ -19,6 +19,8 @@ mod kinds;
 pub mod look;
 #[cfg(feature = "kubernetes")]
 mod looker;
+#[cfg(feature = "kubernetes")]
+mod missing;
 pub mod object;
 pub mod requests;
 pub mod scale;

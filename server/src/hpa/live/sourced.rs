@@ -1,6 +1,7 @@
 //! The metrics APIs, asked in process: what they would answer the controller, without the way through the API server.
 
 use super::answers::{Answer, Metrics, Which};
+use super::missing;
 use crate::hpa::pods::PodValue;
 use crate::hpa::spec::{MetricId, ObjectRef};
 use crate::kubeapi::custom::{self, Asked, Objects};
@@ -118,6 +119,10 @@ impl Metrics for Sourced<'_> {
             query: source(resource),
             values,
         }
+    }
+
+    fn why_missing(&self, namespace: &str, pod: &str, container: Option<&str>) -> Option<String> {
+        missing::why(self.sources, namespace, pod, container)
     }
 
     fn pods(&self, pods: Which<'_>, metric: &MetricId) -> Answer<Vec<Option<PodValue>>> {

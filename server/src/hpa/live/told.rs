@@ -38,6 +38,7 @@ impl Look {
             settings: &self.settings,
             queries: &decided.queries,
             pods: &decided.pods,
+            missing: &decided.missing,
         }
     }
 

@@ -20,6 +20,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Looks under way at a time.
 const AT_A_TIME: usize = 4;
+/// Time that looks have to end at shutdown.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often problems of the watch are looked for, which nobody tells of.
 const PROBLEMS_EVERY: Duration = Duration::from_secs(2);
 
@@ -80,7 +82,7 @@ impl Watcher {
             }
             let next = self.next_wake(looks.len() < AT_A_TIME);
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
                 () = self.autoscalers.changed() => self.take_in(),
                 Some(ended) = looks.join_next() => {
                     if let Err(error) = ended {
@@ -90,6 +92,9 @@ impl Watcher {
                 () = tokio::time::sleep_until(next) => {}
             }
         }
+        // What is under way may end, so that nothing reads a store that is closed; what waits for the API server is let go.
+        let all = async { while looks.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(GRACE, all).await);
     }
 
     fn tell_problems(&self) {

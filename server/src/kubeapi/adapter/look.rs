@@ -13,7 +13,7 @@ use tidegauge_model::{Cancel, ReadContext, TimeRange};
 use tidegauge_scraper::Cluster;
 
 /// How old a list of all metrics may be.
-const LIST_AGE: Duration = Duration::from_secs(10);
+const LIST_AGE: Duration = Duration::from_secs(30);
 /// How long after a look the next one is taken for a metric that is not known.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A look is followed by a pause of so many times what it took: looking takes at most one part in so many.
@@ -22,8 +22,8 @@ const PAUSE: u32 = 50;
 const FIRST_LOOK_MS: i64 = 24 * 3600 * 1000;
 /// How far back later looks go.
 const LATER_LOOK_MS: i64 = 15 * 60 * 1000;
-/// More names of series are not kept for one rule.
-const MAX_NAMES: usize = 20_000;
+/// More names of series are not kept, for all rules together.
+const MAX_NAMES: usize = 50_000;
 /// How old the kinds of objects may be, and how long after a failure they are asked for again.
 const KINDS_AGE: Duration = Duration::from_secs(600);
 const KINDS_RETRY: Duration = Duration::from_secs(30);
@@ -79,6 +79,8 @@ impl Adapter {
             cancel: Cancel::new(),
             meter: self.engine.options().memory.clone(),
         };
+        let kept: usize = before.values().map(|seen| seen.names.len()).sum();
+        let mut room = MAX_NAMES.saturating_sub(kept);
         // Rules often share a query: what it finds is found once.
         let mut found: HashMap<(&str, i64), Found> = HashMap::new();
         for rule in rules {
@@ -91,7 +93,7 @@ impl Adapter {
                     let range = TimeRange::new(now.saturating_add(-back), now);
                     index::names(&*self.store, range, &told.matchers, &cx).map_err(|error| error.to_string())
                 });
-                merge(&mut seen, found);
+                merge(&mut seen, found, &mut room);
             }
             looked.seen.push(seen);
         }
@@ -129,22 +131,22 @@ impl Adapter {
     }
 }
 
-/// Adds what a look found to what was found before.
-fn merge(seen: &mut Seen, found: &Found) {
+/// Adds what a look found to what was found before, as long as there is room for names.
+fn merge(seen: &mut Seen, found: &Found, room: &mut usize) {
     match found {
         Ok((names, series)) => {
             seen.looked = true;
             seen.series = *series;
             seen.problem = None;
             for (name, labels) in names {
-                let full = seen.names.len() >= MAX_NAMES;
                 match seen.names.get_mut(name) {
                     Some(known) if labels.is_subset(known) => {}
                     Some(known) => Arc::make_mut(known).extend(labels.iter().cloned()),
-                    None if full => {
+                    None if *room == 0 => {
                         seen.problem = Some(format!("more than {MAX_NAMES} names of series: new ones are left out"));
                     }
                     None => {
+                        *room -= 1;
                         seen.names.insert(name.clone(), Arc::new(labels.clone()));
                     }
                 }

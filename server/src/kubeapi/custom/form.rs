@@ -1,13 +1,13 @@
 //! The JSON of lists and values.
 
 use super::super::adapter::{Known, Resource};
+use super::super::resource::time;
 use super::super::selector::{Selector, Test};
 use super::Value;
 use crate::hpa::quantity::{Format, Quantity};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
-use tidegauge_model::Timestamp;
 
 /// The two forms of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +33,6 @@ impl Serialize for Quantified {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&Quantity::from_milli(self.0, Format::Decimal))
     }
-}
-
-/// A time as Kubernetes writes it: whole seconds.
-pub(crate) fn seconds(at: Timestamp) -> String {
-    let second = at.millis().div_euclid(1000);
-    jiff::Timestamp::from_second(second).map_or_else(|_| String::new(), |at| at.to_string())
 }
 
 /// Which metrics there are.
@@ -193,7 +187,7 @@ pub(super) fn list(
                 name: metric,
                 selector: &selector,
             }),
-            timestamp: seconds(value.at),
+            timestamp: time(value.at),
             window: window.filter(|_| v1),
             window_seconds: window.filter(|_| v2),
             value: Quantified(value.milli),

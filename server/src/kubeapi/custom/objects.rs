@@ -12,8 +12,9 @@ use tidegauge_scraper::Call;
 
 /// How old a list of objects may be that are not watched.
 const LIST_AGE: Duration = Duration::from_secs(10);
-/// More lists are not kept.
+/// More lists are not kept, and none of more objects.
 const MAX_LISTS: usize = 200;
+const MAX_KEPT: usize = 1000;
 /// Objects in one answer of the API server.
 const PAGE: usize = 500;
 /// More objects of one kind are not asked about.
@@ -38,7 +39,7 @@ impl Lists {
         if lists.len() >= MAX_LISTS {
             lists.retain(|_, (at, _)| at.elapsed() < LIST_AGE);
         }
-        if lists.len() < MAX_LISTS {
+        if lists.len() < MAX_LISTS && names.len() <= MAX_KEPT {
             lists.insert(path, (Instant::now(), names));
         }
     }

@@ -21,6 +21,7 @@ mod wire;
 
 pub use routes::routes;
 pub use usage::{ContainerUsage, NodeUsage, PodUsage};
+pub(super) use wire::time;
 
 use super::Sources;
 use gather::{Reading, Scope, is_anything_told, range};

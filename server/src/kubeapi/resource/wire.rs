@@ -324,7 +324,7 @@ fn object<'a>(item: &'a Item<'_>, kind: Option<&'static str>, created: &'a str) 
 }
 
 /// RFC 3339, with the fraction of a second cut off.
-fn time(at: Timestamp) -> String {
+pub(in crate::kubeapi) fn time(at: Timestamp) -> String {
     let at = jiff::Timestamp::from_second(at.millis().div_euclid(1000));
     at.unwrap_or_default().to_string()
 }

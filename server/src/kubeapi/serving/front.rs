@@ -300,6 +300,7 @@ mod tests {
     use axum::extract::Path as Segments;
     use axum::http::StatusCode;
     use axum::routing::get;
+    use proptest::prelude::*;
     use rustls::pki_types::CertificateDer;
     use serde_json::{Value, json};
     use tidegauge_model::Timestamp;
@@ -404,6 +405,24 @@ mod tests {
         let (status, text) = ask(&front(&trusted, &told), "/apis/broken/v1/x", Some(&shown), ALICE).await;
         let told: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((status.as_u16(), &told["kind"]), (500, &"Status".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_is_understood_as_it_was_read(segments in prop::collection::vec("[a-c*.:~%/ \u{e9}\0]{0,4}", 0..6)) {
+            let encoded = segments.iter().map(|one| utf8_percent_encode(one, PLAIN).to_string());
+            let text = format!("/{}", encoded.collect::<Vec<_>>().join("/"));
+            let odd = |one: &String| one.contains(['/', '\0']) || matches!(one.as_str(), "." | "..");
+            match Path::read(&text) {
+                Ok(path) => {
+                    prop_assert!(!segments.iter().any(odd), "{}", text);
+                    let again = understood(&path, &Uri::from_static("/x?a=b")).map_err(|_| TestCaseError::fail(text))?;
+                    prop_assert_eq!(Path::read(again.path()), Ok(path));
+                    prop_assert_eq!(again.query(), Some("a=b"));
+                }
+                Err(_) => prop_assert!(segments.iter().any(odd), "{}", text),
+            }
+        }
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Service {
     pub(super) fn names(&self) -> Vec<String> {
         let Self { namespace, name } = self;
         vec![
-            // The one that the aggregator asks for comes first: the certificate is called by it.
+            // By this one the aggregator asks.
             format!("{name}.{namespace}.svc"),
             format!("{name}.{namespace}.svc.cluster.local"),
             format!("{name}.{namespace}"),

@@ -210,10 +210,17 @@ fn subject(cert: &CertificateDer<'_>) -> Result<User, Error> {
 }
 
 fn authorities(pem: &str) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let mut roots = RootCertStore::empty();
+    let (mut roots, mut problem) = (RootCertStore::empty(), None);
     for cert in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let cert = cert.map_err(|e| e.to_string())?;
-        roots.add(cert).map_err(|e| e.to_string())?;
+        if let Err(error) = roots.add(cert.map_err(|e| e.to_string())?) {
+            problem = Some(error.to_string());
+        }
+    }
+    // One that this library cannot use must not keep the others from being used.
+    match problem {
+        Some(problem) if roots.is_empty() => return Err(problem),
+        Some(problem) => tracing::warn!(problem, "an authority that the cluster names cannot be used"),
+        None => {}
     }
     // Go's servers choose by what is shown, not by what they asked for; its clients show nothing to who names others.
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
@@ -382,6 +389,12 @@ pub(super) mod tests {
             let error = Trust::read(&json!({"data": data}).to_string()).unwrap_err();
             assert!(error.starts_with(told), "{error}");
         }
+        let odd = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let both = json!({"data": {"client-ca-file": format!("{odd}{pem}")}}).to_string();
+        assert!(
+            !Trust::read(&both).unwrap().is_nobody(),
+            "one that can be used is enough"
+        );
         assert!(Trust::read("7").is_err());
         assert!(Trust::read(r#"{"metadata": {}}"#).unwrap().is_nobody());
     }
