@@ -414,7 +414,7 @@ mod tests {
             started in prop_oneof![0.0..2000.0, any::<f64>()],
         ) {
             let mut samples = samples;
-            samples.sort_by(|a, b| a.0.total_cmp(&b.0));
+            samples.sort_by(|a: &(f64, f64), b| a.0.total_cmp(&b.0));
             let track = track(Source::Resource, &samples, &samples, &[(1000.0, started)]);
             if let Some(usage) = choose(&[&track]) {
                 prop_assert!(usage.cpu_nano >= 0 && usage.memory_bytes > 0 && usage.window_ms > 0, "{usage:?}");
