@@ -204,7 +204,6 @@ fn what_is_served_is_told_and_all_else_refused() {
     let master = &[("X-Remote-User", "a"), ("X-Remote-Group", "system:masters")];
     for (method, path, status) in [
         ("GET", "/apis/custom.metrics.k8s.io", 404),
-        ("GET", "/openapi/v2", 404),
         ("GET", "/nothing", 404),
         ("POST", PODS, 405),
         ("DELETE", "/apis", 405),
@@ -218,6 +217,30 @@ fn what_is_served_is_told_and_all_else_refused() {
             (&"Status".into(), &status.into())
         );
     }
+    // Every path that is documented is one that is answered.
+    let documented = proxy.get("/openapi/v2", ALICE).json();
+    let paths = documented["paths"].as_object().expect("paths");
+    assert_eq!(paths.len(), 6, "those of two groups");
+    for path in paths.keys() {
+        let answer = proxy.get(
+            &path
+                .replace("{namespace}", "shop")
+                .replace("{name}", "none")
+                .replace("{metric}", "none"),
+            ALICE,
+        );
+        assert!(
+            !answer.json()["message"].to_string().contains("requested resource"),
+            "{path}: {answer:?}"
+        );
+    }
+    let index = proxy.get("/openapi/v3", ALICE).json();
+    let url = index["paths"]["apis/metrics.k8s.io/v1beta1"]["serverRelativeURL"]
+        .as_str()
+        .expect("a URL")
+        .to_owned();
+    assert_eq!(proxy.get(&url, ALICE).json()["openapi"], "3.0.0");
+
     let long = format!("/apis?x={}", "y".repeat(2000));
     assert_eq!(proxy.get(&long, ALICE).status, 400);
 

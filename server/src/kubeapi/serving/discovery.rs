@@ -5,6 +5,7 @@
 use super::aggregated;
 use super::attributes::{Attributes, Path};
 use super::groups::Group;
+use super::openapi;
 use crate::kubeapi::status::Failure;
 use axum::Json;
 use axum::Router;
@@ -48,6 +49,7 @@ pub(super) fn routes(groups: &[Group], ready: Readiness, of_groups: Router) -> R
         None => Json(list).into_response(),
     };
     let mut router = of_groups
+        .merge(openapi::routes(groups))
         .route("/apis", get(apis))
         .route("/version", get(async || Json(version())))
         .route("/healthz", get(async || "ok"))

@@ -16,6 +16,7 @@ mod discovery;
 mod front;
 mod groups;
 mod metrics;
+mod openapi;
 mod own;
 mod pair;
 mod register;

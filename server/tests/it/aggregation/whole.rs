@@ -193,7 +193,12 @@ fn what_an_api_server_was_seen_to_ask_is_answered_as_it_was() {
         let answer = proxy
             .try_ask(asked["method"].as_str().expect("a method"), path, &headers)
             .expect("an answer");
-        assert_eq!(answer.status, asked["answer"], "{path}: {answer:?}");
+        // What was asked then had no documents.
+        let expected = match path.starts_with("/openapi") {
+            true => json!(200),
+            false => asked["answer"].clone(),
+        };
+        assert_eq!(answer.status, expected, "{path}: {answer:?}");
         assert!(answer.kind.starts_with("application/json"), "{path}: {answer:?}");
         if path.contains("labelSelector") && answer.status == 200 && !path.contains("scrypt-server") {
             assert_eq!(
