@@ -2,7 +2,7 @@
 //! Ours; Prometheus has no such endpoints.
 
 use super::error::ApiError;
-use super::hpa::{manifests, options};
+use super::hpa::{manifests, options, over_history};
 use super::params::Params;
 use super::render::{Data, Reply};
 use super::shared::Shared;
@@ -16,8 +16,6 @@ use axum::http::{HeaderValue, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use std::time::Instant;
-use tidegauge_query::QueryError;
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +95,9 @@ pub(crate) async fn explain_manifest(
     match shared.api.autoscalers.once.clone().filter(|_| !recorded) {
         Some(cluster) => Ok(in_cluster(hpa, &*cluster, form).await),
         None => {
-            let Explained { json, text } = as_recorded(&shared, &params, hpa, options).await?;
+            let bytes = backtest::bytes(std::slice::from_ref(&hpa), &options)?;
+            let explain = move |source: &EngineSource<'_>| backtest::explain(&hpa, &options, source);
+            let Explained { json, text } = over_history(&shared, &params, bytes, explain).await?;
             let data = json!({"source": "recorded", "error": Value::Null, "decision": json, "text": text});
             Ok(answer(&data, text, form))
         }
@@ -116,28 +116,6 @@ async fn in_cluster(hpa: Hpa, cluster: &dyn LookOnce, form: Form) -> Response {
     let text = look.text();
     let data = json!({"source": "cluster", "error": look.error(), "decision": look.json(), "text": text});
     answer(&data, text, form)
-}
-
-/// One look at what is recorded.
-async fn as_recorded(
-    shared: &Shared,
-    params: &Params,
-    hpa: Hpa,
-    options: backtest::Options,
-) -> Result<Explained, ApiError> {
-    let explain = move |api: &super::state::ApiState, cancel| {
-        let engine = api.engine.options();
-        let held = backtest::bytes(std::slice::from_ref(&hpa), &options)?;
-        let _held = engine.memory.lease(held).map_err(QueryError::Memory)?;
-        let source = EngineSource {
-            engine: &api.engine,
-            store: &*api.db,
-            cancel,
-            deadline: Instant::now().checked_add(engine.timeout),
-        };
-        Ok(backtest::explain(&hpa, &options, &source)?)
-    };
-    shared.read_for(params, None, explain).await
 }
 
 fn json_reply(data: &Value) -> Reply {

@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::params::Params;
 use super::render::{Data, Reply};
 use super::shared::Shared;
+use super::state::ApiState;
 use crate::hpa::backtest::{self, BacktestError, EngineSource, Options, Report, SourceError};
 use crate::hpa::{Hpa, manifest};
 use axum::body::Body;
@@ -38,21 +39,31 @@ pub(crate) async fn backtest(State(shared): State<Shared>, request: Request<Body
             return Err(ApiError::parameter("format", why));
         }
     };
-    let report = shared
-        .read_for(&params, None, move |api, cancel| {
-            let engine = api.engine.options();
-            let held = backtest::bytes(&hpas, &options)?;
-            let _held = engine.memory.lease(held).map_err(QueryError::Memory)?;
-            let source = EngineSource {
-                engine: &api.engine,
-                store: &*api.db,
-                cancel,
-                deadline: Instant::now().checked_add(engine.timeout),
-            };
-            Ok(backtest::run(&hpas, &options, &source)?)
-        })
-        .await?;
+    let bytes = backtest::bytes(&hpas, &options)?;
+    let run = move |source: &EngineSource<'_>| backtest::run(&hpas, &options, source);
+    let report = over_history(&shared, &params, bytes, run).await?;
     Ok(answer(&report, form))
+}
+
+/// What is made of recorded history. The bytes that it holds are taken first.
+pub(super) async fn over_history<T: Send + 'static>(
+    shared: &Shared,
+    params: &Params,
+    bytes: u64,
+    make: impl FnOnce(&EngineSource<'_>) -> Result<T, BacktestError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let job = move |api: &ApiState, cancel| {
+        let engine = api.engine.options();
+        let _held = engine.memory.lease(bytes).map_err(QueryError::Memory)?;
+        let source = EngineSource {
+            engine: &api.engine,
+            store: &*api.db,
+            cancel,
+            deadline: Instant::now().checked_add(engine.timeout),
+        };
+        Ok(make(&source)?)
+    };
+    shared.read_for(params, None, job).await
 }
 
 /// `GET /api/v1/hpa/metrics`
