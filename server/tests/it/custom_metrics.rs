@@ -111,7 +111,7 @@ impl Cluster {
         let engine = Arc::new(Engine::new(EngineOptions::default()));
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
         let cluster = scraper
-            .cluster(ClusterAt::Kubeconfig(kubeconfig(&api, dir.path())))
+            .cluster(ClusterAt::Kubeconfig(api.kubeconfig(dir.path(), "t")))
             .unwrap();
         let file = rules.map(|rules| {
             let file = dir.path().join("rules.yaml");
@@ -196,18 +196,6 @@ fn others(path: &str) -> Option<(u16, String)> {
         _ => return None,
     };
     Some((200, answer.to_string()))
-}
-
-fn kubeconfig(api: &ApiServer, dir: &Path) -> std::path::PathBuf {
-    let path = dir.join("kubeconfig");
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": {"server": format!("http://{}", api.address)}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    });
-    fs::write(&path, config.to_string()).unwrap();
-    path
 }
 
 /// Ten minutes of a series that grows by so much a second; one that stands at `level` where it does not grow. Its samples

@@ -5,7 +5,6 @@
 //! second one comes, and the load settles unevenly. At six it goes.
 
 use crate::apiserver::ApiServer;
-use crate::hpa_live::kubeconfig;
 use crate::sources::sources;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -110,7 +109,7 @@ impl Day {
         let db = Db::open(&dir.path().join("data"), options, hand.clone()).expect("a store");
         let engine = Arc::new(Engine::new(EngineOptions::default()));
         let scraper = Manager::new(db.clone(), hand.clone(), ScrapeOptions::default());
-        let at = ClusterAt::Kubeconfig(kubeconfig(dir.path(), &api));
+        let at = ClusterAt::Kubeconfig(api.kubeconfig(dir.path(), "t"));
         let cluster = scraper.cluster(at).expect("a cluster");
         let mut day = Self {
             api,

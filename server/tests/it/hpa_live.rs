@@ -6,7 +6,7 @@ use crate::program::{Program, texts};
 use crate::sources::sources;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -37,19 +37,6 @@ struct Watched {
     scraper: Manager,
     stop: CancellationToken,
     _dir: TempDir,
-}
-
-/// A kubeconfig that leads to an API server.
-pub(crate) fn kubeconfig(dir: &Path, api: &ApiServer) -> PathBuf {
-    let path = dir.join("kubeconfig");
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": {"server": format!("http://{}", api.address)}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    });
-    std::fs::write(&path, config.to_string()).expect("written");
-    path
 }
 
 fn status(code: u16, message: &str) -> Answer {
@@ -99,7 +86,7 @@ impl Watched {
         let db = Db::open(&dir.path().join("data"), options, clock.clone()).expect("a store");
         let engine = Arc::new(Engine::new(EngineOptions::default()));
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
-        let at = ClusterAt::Kubeconfig(kubeconfig(dir.path(), &api));
+        let at = ClusterAt::Kubeconfig(api.kubeconfig(dir.path(), "t"));
         let cluster = scraper.cluster(at).expect("a cluster");
         let options = Options {
             max_autoscalers: 3,

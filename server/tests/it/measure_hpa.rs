@@ -1,7 +1,6 @@
 //! What looking at many autoscalers costs: run with a release build (TIDEGAUGE_BIN) and `--ignored --nocapture measure_hpa`.
 
 use crate::apiserver::{ApiServer, Asked};
-use crate::hpa_live::kubeconfig;
 use crate::process::{Running, tidegauge};
 use serde_json::json;
 use std::path::Path;
@@ -102,7 +101,7 @@ fn cluster() -> ApiServer {
 fn measure_hpa_looks() {
     let dir = tempfile::tempdir().unwrap();
     let api = cluster();
-    let kubeconfig = format!("--kubernetes.kubeconfig={}", kubeconfig(dir.path(), &api).display());
+    let kubeconfig = format!("--kubernetes.kubeconfig={}", api.kubeconfig(dir.path(), "t").display());
     let mut shares = Vec::new();
     for (name, period) in [("off", "0"), ("on", "15s")] {
         store(&dir.path().join(name));

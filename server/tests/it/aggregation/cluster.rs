@@ -51,15 +51,7 @@ impl Cluster {
 
     /// A kubeconfig that leads here.
     pub(super) fn kubeconfig(&self, dir: &Path) -> PathBuf {
-        let path = dir.join("kubeconfig");
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": {"server": format!("http://{}", self.api.address)}}],
-            "users": [{"name": "u", "user": {"token": "of-tidegauge"}}],
-        });
-        std::fs::write(&path, config.to_string()).expect("written");
-        path
+        self.api.kubeconfig(dir, "of-tidegauge")
     }
 
     /// These authorities sign for front proxies, and this one for clients.

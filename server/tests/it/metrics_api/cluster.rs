@@ -100,8 +100,7 @@ impl Cluster {
         let refuses = objects.refuses;
         let group = Arc::new(OnceLock::new());
         let server = objects.serve(&group);
-        let kubeconfig = dir.path().join("kubeconfig");
-        std::fs::write(&kubeconfig, kubeconfig_of(&format!("http://{}", server.address))).unwrap();
+        let kubeconfig = server.kubeconfig(dir.path(), "secret");
 
         let db = Db::open(&dir.path().join("data"), Options::default(), clock.clone()).unwrap();
         let scraper = Manager::new(db.clone(), clock.clone(), ScrapeOptions::default());
@@ -225,17 +224,6 @@ pub(super) struct Used {
     pub(super) window_ms: i64,
     pub(super) cpu_nano: i64,
     pub(super) memory_bytes: i64,
-}
-
-/// A kubeconfig that leads to a server.
-fn kubeconfig_of(url: &str) -> String {
-    json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
-    })
-    .to_string()
 }
 
 /// A pod that runs.
